@@ -1,0 +1,1 @@
+"""The re-ranker: descriptors in, scores out. Knows nothing of HTTP or Redis."""

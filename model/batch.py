@@ -1,0 +1,73 @@
+"""Windows of ragged images as one padded grid of tensors: (windows, images, descriptors)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.descriptors import ImageDescriptors
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """A query and the gallery images that are scored together, in list order."""
+
+    query: ImageDescriptors
+    gallery: Sequence[ImageDescriptors]
+
+
+@dataclass(frozen=True, eq=False)
+class WindowBatch:
+    """Image 0 of a window is its query. Padding is zero and False everywhere.
+
+    locals (w, i, n, d) float32, local_mask (w, i, n) bool, scales (w, i, n) int64,
+    globals (w, i, g) float32, has_global (w, i) bool, image_mask (w, i) bool.
+    """
+
+    locals: Tensor
+    local_mask: Tensor
+    scales: Tensor
+    globals: Tensor
+    has_global: Tensor
+    image_mask: Tensor
+
+    def to(self, device: torch.device) -> WindowBatch:
+        return WindowBatch(
+            **{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
+        )
+
+
+def collate(
+    windows: Sequence[Window], *, descriptors_per_image: int, global_dim: int, scale_levels: int
+) -> WindowBatch:
+    """Only the first `descriptors_per_image` rows of an image are read. A global whose size is
+    not `global_dim` raises ValueError; so do locals of differing sizes."""
+    images = [[window.query, *window.gallery] for window in windows]
+    width = max(len(row) for row in images)
+    deepest = max(min(i.count, descriptors_per_image) for row in images for i in row)
+    dim = images[0][0].locals.shape[1]
+    grid = (len(images), width)
+    locals_ = np.zeros((*grid, deepest, dim), np.float32)
+    local_mask = np.zeros((*grid, deepest), np.bool_)
+    scales = np.zeros((*grid, deepest), np.int64)
+    globals_ = np.zeros((*grid, global_dim), np.float32)
+    has_global = np.zeros(grid, np.bool_)
+    image_mask = np.zeros(grid, np.bool_)
+    for w, row in enumerate(images):
+        image_mask[w, : len(row)] = True
+        for i, image in enumerate(row):
+            rows = min(image.count, descriptors_per_image)
+            locals_[w, i, :rows] = image.locals[:rows]
+            local_mask[w, i, :rows] = True
+            scales[w, i, :rows] = image.scales[:rows]
+            if image.global_ is not None:
+                globals_[w, i] = image.global_
+                has_global[w, i] = True
+    np.minimum(scales, scale_levels - 1, out=scales)
+    return WindowBatch(
+        *map(torch.from_numpy, (locals_, local_mask, scales, globals_, has_global, image_mask))
+    )

@@ -1,0 +1,170 @@
+"""Descriptors on disk: HDF5 in the layout that AMES and LOCORE use, plus ids and globals.
+
+`features` (images, n, 5 + d) float32: x, y, scale, mask, weight, then the descriptor, strongest
+first; a mask of 1 marks padding, 0 a valid row. `ids` (images,) strings, `globals` (images, g)
+float32, and the attributes `extractor` and `extractor_version`. x and y are fractions of the
+image's width and height. Rows are read as they are needed, never the whole file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from model.descriptors import ImageDescriptors, InvalidDescriptorsError, normalised
+from model.extraction.extractor import ExtractedImage
+
+LEADING_COLUMNS = 5
+_X, _SCALE, _MASK, _WEIGHT = slice(0, 2), 2, 3, 4
+
+
+class DescriptorFileError(ValueError):
+    """A file that cannot be read as descriptors; the message names it and says why."""
+
+
+class DescriptorWriter:
+    """Writes a descriptor file image by image; what was appended is kept if the work breaks off.
+
+    An existing file of the same extractor and sizes is continued: `ids` says what it has.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        extractor: str,
+        extractor_version: str,
+        descriptors_per_image: int,
+        descriptor_dim: int,
+        global_dim: int,
+    ) -> None:
+        self._width = descriptors_per_image
+        shape = (descriptors_per_image, LEADING_COLUMNS + descriptor_dim)
+        attributes = {"extractor": extractor, "extractor_version": extractor_version}
+        with _as_descriptor_error(path):
+            self._file = h5py.File(path, "a")
+            if "features" not in self._file:
+                self._file.create_dataset(
+                    "features", (0, *shape), "f4", maxshape=(None, *shape), chunks=(1, *shape)
+                )
+                self._file.create_dataset(
+                    "globals", (0, global_dim), "f4", maxshape=(None, global_dim)
+                )
+                self._file.create_dataset("ids", (0,), h5py.string_dtype(), maxshape=(None,))
+                self._file.attrs.update(attributes)
+        found = {name: self._file.attrs.get(name) for name in attributes}
+        if found != attributes or self._file["features"].shape[1:] != shape:
+            self._file.close()
+            raise DescriptorFileError(f"{path}: holds descriptors of another extractor or size")
+        self.ids: set[str] = set(self._file["ids"].asstr()[:])
+
+    def append(self, image_id: str, image: ExtractedImage) -> None:
+        rows = np.zeros(self._file["features"].shape[1:], np.float32)
+        rows[:, _MASK] = 1
+        count = min(len(image.descriptors), self._width)
+        rows[:count, _X] = image.keypoints[:count]
+        rows[:count, _SCALE] = image.scales[:count]
+        rows[:count, _MASK] = 0
+        rows[:count, _WEIGHT] = image.weights[:count]
+        rows[:count, LEADING_COLUMNS:] = image.descriptors[:count]
+        # `ids` last: an image counts as written once its id is there.
+        for name, value in (("features", rows), ("globals", image.global_), ("ids", image_id)):
+            dataset = self._file[name]
+            at = self._file["ids"].shape[0]
+            dataset.resize(at + 1, axis=0)
+            dataset[at] = value
+        self.ids.add(image_id)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+
+class DescriptorReader:
+    """Images of a descriptor file by place: `len(reader)`, `reader.ids`, `reader[i]`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with _as_descriptor_error(path):
+            self._file = h5py.File(path, "r")
+            features = self._file.get("features")
+            if not isinstance(features, h5py.Dataset) or features.ndim != 3:
+                raise DescriptorFileError(f"{path}: has no dataset `features` of 3 dimensions")
+            if features.shape[2] <= LEADING_COLUMNS:
+                raise DescriptorFileError(f"{path}: rows of `features` have no descriptor")
+            self._features = features
+            self._globals = self._file.get("globals")
+            stored = self._file.get("ids")
+            numbered = [str(place) for place in range(features.shape[0])]
+            self.ids: list[str] = numbered if stored is None else list(stored.asstr()[:])
+        if self._globals is not None and self._globals.shape[0] < len(self):
+            raise DescriptorFileError(
+                f"{path}: {self._globals.shape[0]} rows of `globals` for {len(self)} images"
+            )
+        self.extractor: str | None = self._file.attrs.get("extractor")
+        self.extractor_version: str | None = self._file.attrs.get("extractor_version")
+
+    @property
+    def descriptors_per_image(self) -> int:
+        return int(self._features.shape[1])
+
+    def __len__(self) -> int:
+        # A writer that was killed may have left a row of features without its id.
+        return min(int(self._features.shape[0]), len(self.ids))
+
+    def __getitem__(self, place: int) -> ImageDescriptors:
+        with _as_descriptor_error(self.path):
+            rows = self._features[place].astype(np.float32)
+            global_ = None if self._globals is None else self._globals[place].astype(np.float32)
+        what = f"{self.path}: image {self.ids[place]!r}"
+        rows = rows[rows[:, _MASK] == 0]
+        if not len(rows):
+            raise DescriptorFileError(f"{what} has no valid descriptor")
+        try:
+            return ImageDescriptors(
+                normalised(rows[:, LEADING_COLUMNS:], what),
+                np.clip(rows[:, _SCALE], 0, 255).astype(np.uint8),
+                None if global_ is None else normalised(global_, f"{what}, global"),
+            )
+        except InvalidDescriptorsError as error:
+            raise DescriptorFileError(str(error)) from None
+
+    def globals(self) -> NDArray[np.float32]:
+        """(images, g), unit rows, for the first stage. Raises DescriptorFileError."""
+        if self._globals is None:
+            raise DescriptorFileError(f"{self.path}: has no `globals`")
+        with _as_descriptor_error(self.path):
+            vectors = self._globals[: len(self)].astype(np.float32)
+        try:
+            return normalised(vectors, f"{self.path}: globals")
+        except InvalidDescriptorsError as error:
+            raise DescriptorFileError(str(error)) from None
+
+    def __iter__(self) -> Iterator[tuple[str, ImageDescriptors]]:
+        for place in range(len(self)):
+            yield self.ids[place], self[place]
+
+
+@contextmanager
+def _as_descriptor_error(path: Path) -> Iterator[None]:
+    """h5py reports a missing or damaged file as OSError, KeyError or TypeError."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise DescriptorFileError(f"{path}: no such file") from None
+    except (OSError, KeyError, TypeError) as error:
+        raise DescriptorFileError(f"{path}: not a readable HDF5 file ({error})") from None

@@ -1,0 +1,58 @@
+"""What the re-ranker knows of an image: its local descriptors and, where there is one, a global."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class InvalidDescriptorsError(ValueError):
+    """Descriptors that cannot be scored: wrong shape, NaN, infinity or a row of zeros."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageDescriptors:
+    """One image. `locals`: (n, d), strongest first, rows of length 1; `scales`: (n,), at which
+    step of the image pyramid each row was found; `global_`: (g,), length 1, or None."""
+
+    locals: NDArray[np.floating]
+    scales: NDArray[np.uint8]
+    global_: NDArray[np.floating] | None = None
+
+    @property
+    def count(self) -> int:
+        return int(self.locals.shape[0])
+
+    def strongest(self, count: int) -> ImageDescriptors:
+        """The first `count` rows: the file order is by strength."""
+        if self.count <= count:
+            return self
+        return ImageDescriptors(self.locals[:count], self.scales[:count], self.global_)
+
+
+def normalised(vectors: NDArray[np.floating], what: str) -> NDArray[np.float32]:
+    """Rows of length 1, float32, same shape. Raises InvalidDescriptorsError naming `what`."""
+    rows = np.atleast_2d(vectors).astype(np.float64)
+    if not np.isfinite(rows).all():
+        raise InvalidDescriptorsError(f"{what}: NaN or infinity")
+    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
+    zero = np.flatnonzero(lengths == 0)
+    if zero.size:
+        raise InvalidDescriptorsError(f"{what}: row {zero[0]} is all zeros")
+    return np.asarray((rows / lengths).reshape(vectors.shape), dtype=np.float32)
+
+
+def first_stage_scores(
+    query: ImageDescriptors, gallery: list[ImageDescriptors]
+) -> NDArray[np.float32] | None:
+    """Cosines of the query's global with each image's, shape (len(gallery),); None unless all
+    have one of the same size."""
+    vectors = [image.global_ for image in (query, *gallery) if image.global_ is not None]
+    if len(vectors) < 1 + len(gallery) or len({vector.shape for vector in vectors}) > 1:
+        return None
+    stacked = np.stack(vectors).astype(np.float32)
+    stacked /= np.linalg.norm(stacked, axis=1, keepdims=True)
+    cosines: NDArray[np.float32] = stacked[1:] @ stacked[0]
+    return cosines

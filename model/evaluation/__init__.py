@@ -1,0 +1,1 @@
+"""Metrics, benchmarks and the baselines that a re-ranker is measured against."""

@@ -1,0 +1,1 @@
+"""Re-rankers to compare with, each a `model.evaluation.retrieval.Scorer`."""

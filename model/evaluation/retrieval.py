@@ -1,0 +1,148 @@
+"""A retrieval task, its first stage, and the orders that re-rankers give its shortlists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.batch import Window
+from model.descriptors import ImageDescriptors
+from model.evaluation.grocery import LabelledImages
+from model.evaluation.metrics import map_at_r, recall_at_1
+from model.reranker import Reranker, score_windows
+from model.scoring import ensemble
+
+Progress = Callable[[Iterable[int]], Iterable[int]]
+
+
+@dataclass(frozen=True, eq=False)
+class RetrievalTask:
+    """`relevant`: (queries, gallery). Every image has a global descriptor."""
+
+    queries: Sequence[ImageDescriptors]
+    gallery: Sequence[ImageDescriptors]
+    relevant: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Shortlists:
+    """The first stage: every query's nearest gallery images, best first, and their cosines.
+    `images` and `scores`: (queries, top); `rest`: (queries, gallery - top) orders the others."""
+
+    images: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    rest: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Means over the queries, between 0 and 1."""
+
+    recall_at_1: float
+    map_at_r: float
+
+
+class Scorer(Protocol):
+    """Re-scores one query's shortlist: (images,) scores or logits, in the order of `gallery`."""
+
+    def __call__(
+        self, query: ImageDescriptors, gallery: Sequence[ImageDescriptors]
+    ) -> NDArray[np.float32]: ...
+
+
+def labelled_task(
+    images: LabelledImages, descriptors: dict[str, ImageDescriptors]
+) -> RetrievalTask:
+    """Images of one class are relevant to each other. Raises ValueError where one is missing."""
+    missing = [image_id for image_id in images.ids if image_id not in descriptors]
+    if missing:
+        raise ValueError(f"{len(missing)} images have no descriptors, {missing[0]!r} first")
+    rows = [descriptors[image_id] for image_id in images.ids]
+    queries, gallery = np.flatnonzero(images.is_query), np.flatnonzero(~images.is_query)
+    relevant = images.classes[queries][:, None] == images.classes[gallery][None, :]
+    return RetrievalTask([rows[i] for i in queries], [rows[i] for i in gallery], relevant)
+
+
+def first_stage(task: RetrievalTask, top: int) -> Shortlists:
+    """Exact search by the cosine of the globals."""
+    cosines = _globals(task.queries) @ _globals(task.gallery).T
+    order = np.argsort(-cosines, axis=1, kind="stable")
+    images = order[:, :top]
+    return Shortlists(images, np.take_along_axis(cosines, images, axis=1), order[:, top:])
+
+
+def first_stage_order(query: ImageDescriptors, gallery: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Places of `gallery` (images, g), unit rows, by their cosine with the query, best first.
+
+    Raises ValueError where the query has no global descriptor.
+    """
+    if query.global_ is None:
+        raise ValueError("the first stage needs a global descriptor of the query")
+    return np.argsort(-(gallery @ query.global_), kind="stable")
+
+
+def score_shortlists(
+    scorer: Scorer, task: RetrievalTask, lists: Shortlists, progress: Progress = iter
+) -> NDArray[np.float32]:
+    """(queries, top): what `scorer` says of every shortlist."""
+    scores = np.empty_like(lists.scores)
+    for q in progress(range(len(task.queries))):
+        scores[q] = scorer(task.queries[q], [task.gallery[i] for i in lists.images[q]])
+    return scores
+
+
+def model_scorer(reranker: Reranker, device: torch.device) -> Scorer:
+    """A re-ranker's logits, the whole shortlist as one window."""
+
+    def score(query: ImageDescriptors, gallery: Sequence[ImageDescriptors]) -> NDArray[np.float32]:
+        return score_windows(reranker, [Window(query, gallery)], device)[0]
+
+    return score
+
+
+def quality(task: RetrievalTask, lists: Shortlists, scores: NDArray[np.floating]) -> Quality:
+    """Of the whole gallery's order: the shortlist by `scores`, then the rest as it was."""
+    order = np.take_along_axis(lists.images, np.argsort(-scores, axis=1, kind="stable"), axis=1)
+    ranked = np.take_along_axis(task.relevant, np.hstack((order, lists.rest)), axis=1)
+    relevant = task.relevant.sum(axis=1)
+    return Quality(float(recall_at_1(ranked).mean()), float(map_at_r(ranked, relevant).mean()))
+
+
+ALPHAS = tuple(float(alpha) for alpha in np.linspace(0, 1, 21))
+TEMPERATURES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
+
+
+def best_alpha(
+    task: RetrievalTask, lists: Shortlists, scores: NDArray[np.float32]
+) -> tuple[float, Quality]:
+    """The alpha of `alpha * s_global + (1 - alpha) * scores` that has the highest mAP@R."""
+    found = (
+        (alpha, quality(task, lists, alpha * lists.scores + (1 - alpha) * scores))
+        for alpha in ALPHAS
+    )
+    return max(found, key=lambda pair: pair[1].map_at_r)
+
+
+def best_ensemble(
+    task: RetrievalTask, lists: Shortlists, logits: NDArray[np.float32]
+) -> tuple[float, float, Quality]:
+    """(alpha, temperature, quality) of `model.scoring.ensemble` with the highest mAP@R."""
+    found = (
+        (alpha, t, quality(task, lists, ensemble(logits, lists.scores, alpha, t)))
+        for t in TEMPERATURES
+        for alpha in ALPHAS
+    )
+    return max(found, key=lambda triple: triple[2].map_at_r)
+
+
+def _globals(images: Sequence[ImageDescriptors]) -> NDArray[np.float32]:
+    vectors = [image.global_ for image in images if image.global_ is not None]
+    if len(vectors) != len(images):
+        raise ValueError("the first stage needs a global descriptor of every image")
+    stacked = np.stack(vectors).astype(np.float32)
+    return np.asarray(stacked / np.linalg.norm(stacked, axis=1, keepdims=True))

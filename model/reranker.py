@@ -1,0 +1,109 @@
+"""The re-ranker's contract, and the Mamba re-ranker itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.batch import Window, WindowBatch, collate
+from model.blocks import Block
+from model.config import Aggregation, ModelConfig
+from model.descriptors import ImageDescriptors, normalised
+from model.scan import Scan, chunked_scan
+from model.tokens import FIRST_LOCAL, GLOBAL, SEP, Tokens, correlate
+
+
+class Reranker(Protocol):
+    """What the service and the evaluation ask of a backbone; any sequence model can stand here."""
+
+    @property
+    def config(self) -> ModelConfig: ...
+
+    def collate(self, windows: Sequence[Window]) -> WindowBatch:
+        """Host side: ragged windows to padded tensors."""
+        ...
+
+    def image_logits(self, batch: WindowBatch) -> Tensor:
+        """(w, i - 1): a logit for every gallery image; anything at padded images."""
+        ...
+
+
+class MambaReranker(nn.Module):
+    """Query attention, bidirectional Mamba-2, image attention and an MLP, `depth` times."""
+
+    def __init__(self, config: ModelConfig, scan: Scan = chunked_scan) -> None:
+        super().__init__()
+        self.config = config
+        self.scan = scan
+        self.tokens = Tokens(config)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.norm = nn.RMSNorm(config.dim, eps=1e-5)
+        self.head = nn.Linear(config.dim, 1)
+
+    def collate(self, windows: Sequence[Window]) -> WindowBatch:
+        return collate(
+            windows,
+            descriptors_per_image=self.config.descriptors_per_image,
+            global_dim=self.config.global_dim,
+            scale_levels=self.config.scale_levels,
+        )
+
+    def forward(self, batch: WindowBatch) -> tuple[Tensor, Tensor]:
+        """A logit for every token of the gallery and which are real: both (w, i - 1, 2 + n)."""
+        found = correlate(batch)
+        x, mask = self.tokens(batch, found)
+        dtype = self.head.weight.dtype
+        query_cosines = F.pad(found.local_to_query, (FIRST_LOCAL, 0, FIRST_LOCAL, 0))
+        for block in self.blocks:
+            x = block(x.to(dtype), mask, query_cosines, found.global_, self.scan)
+        logits = self.head(self.norm(x[:, 1:])).squeeze(-1).float()
+        return logits, mask[:, 1:]
+
+    def image_logits(self, batch: WindowBatch) -> Tensor:
+        logits, mask = self(batch)
+        return aggregate(logits, mask, self.config.aggregation)
+
+
+def aggregate(logits: Tensor, mask: Tensor, how: Aggregation) -> Tensor:
+    """(…, slots) to (…): the mean over an image's tokens, its first (the global's), its last
+    (the weakest local's), or SEP's."""
+    if how == "sep":
+        return logits[..., SEP]
+    if how == "first":
+        return logits[..., GLOBAL]
+    if how == "last":
+        last = mask.sum(-1, keepdim=True).clamp(min=1) - 1
+        return logits.gather(-1, last).squeeze(-1)
+    return (logits * mask).sum(-1) / mask.sum(-1).clamp(min=1)
+
+
+@torch.inference_mode()
+def score_windows(
+    reranker: Reranker, windows: Sequence[Window], device: torch.device
+) -> list[NDArray[np.float32]]:
+    """The logits of each window's gallery images, all windows in one forward pass."""
+    batch = reranker.collate(windows).to(device)
+    logits = reranker.image_logits(batch).float().cpu().numpy()
+    return [row[: len(window.gallery)] for row, window in zip(logits, windows, strict=True)]
+
+
+def random_image(rng: np.random.Generator, config: ModelConfig) -> ImageDescriptors:
+    """As large as an image can be for this checkpoint; for warming up and measuring."""
+    rows = config.descriptors_per_image
+    locals_ = rng.standard_normal((rows, config.descriptor_dim)).astype(np.float32)
+    global_ = rng.standard_normal(config.global_dim).astype(np.float32)
+    return ImageDescriptors(
+        normalised(locals_, "locals"), np.zeros(rows, np.uint8), normalised(global_, "global")
+    )
+
+
+def random_window(config: ModelConfig, images: int) -> Window:
+    """A random query and gallery, always the same."""
+    rng = np.random.default_rng(0)
+    return Window(random_image(rng, config), [random_image(rng, config) for _ in range(images)])

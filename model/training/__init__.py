@@ -1,0 +1,1 @@
+"""Training a re-ranker on lists."""

@@ -1,0 +1,106 @@
+"""Which windows a shortlist is cut into, and the re-ranking of one list as a state machine.
+
+After LOCORE (Xiao et al., CVPR 2025): a list longer than a window is re-ranked by windows of
+`window` images every `stride`, each of which re-orders its own stretch of the list before the
+next one is cut.
+No I/O, no clock, no tensor: the service and the offline evaluation run this same code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.scoring import ensemble
+
+Direction = Literal["end-to-start", "start-to-end", "end-to-start-to-end", "start-to-end-to-start"]
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+
+
+def plan_windows(count: int, window: int, stride: int, direction: Direction) -> list[slice]:
+    """The stretches of a list of `count` images, in the order in which they are re-ranked.
+
+    One direction takes ceil((count - window) / stride) + 1 windows, the last one shifted so that
+    it too is full. A direction that turns back does not repeat the window at the turn.
+    """
+    if count < 1:
+        raise ValueError("an empty list has no windows")
+    if not 1 <= stride <= window:
+        raise ValueError("stride must be between 1 and window")
+    if count <= window:
+        return [slice(0, count)]
+    room = count - window
+    forward = [*range(0, room, stride), room]
+    backward = [room - start for start in forward]
+    starts = {
+        "start-to-end": forward,
+        "end-to-start": backward,
+        "start-to-end-to-start": forward + backward[1:],
+        "end-to-start-to-end": backward + forward[1:],
+    }[direction]
+    return [slice(start, start + window) for start in starts]
+
+
+@dataclass(frozen=True)
+class RerankOptions:
+    """How one list is re-ranked. `alpha` weighs the first stage, see `model.scoring.ensemble`."""
+
+    alpha: float
+    temperature: float
+    window: int
+    stride: int
+    direction: Direction
+
+
+class Reranking:
+    """One list on its way from the first stage's order to the re-ranked one.
+
+    Ask for `next_window()`, score those images, hand the logits to `accept()`, until there is no
+    next window. Images are named by their place in the list that came in.
+    """
+
+    def __init__(
+        self, count: int, first_stage: NDArray[np.float32] | None, options: RerankOptions
+    ) -> None:
+        """`first_stage`: the global similarities, shape (count,), or None: alpha counts as 0."""
+        if first_stage is not None and first_stage.shape != (count,):
+            raise ValueError(f"{count} images but first-stage scores {first_stage.shape}")
+        self._options = options
+        self._first_stage = first_stage
+        self._plan = plan_windows(count, options.window, options.stride, options.direction)
+        self._done = 0
+        self._order = np.arange(count)
+        self._relevance = np.zeros(count, dtype=np.float64)
+
+    @property
+    def windows_left(self) -> int:
+        return len(self._plan) - self._done
+
+    def next_window(self) -> NDArray[np.int64] | None:
+        """The images to be scored next, as places in the incoming list; None when all is done."""
+        if not self.windows_left:
+            return None
+        return self._order[self._plan[self._done]].copy()
+
+    def accept(self, logits: NDArray[np.float32]) -> None:
+        """Take the logits of the images of `next_window()`, in its order, and re-order them."""
+        images = self.next_window()
+        if images is None:
+            raise ValueError("every window has its scores already")
+        if logits.shape != images.shape:
+            raise ValueError(f"{images.size} images but logits {logits.shape}")
+        first_stage = None if self._first_stage is None else self._first_stage[images]
+        scores = ensemble(logits, first_stage, self._options.alpha, self._options.temperature)
+        self._relevance[images] = scores
+        self._order[self._plan[self._done]] = images[np.argsort(-scores, kind="stable")]
+        self._done += 1
+
+    def result(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """(order, relevance): places best first, and for each of these the score of the last
+        window that it was in. Raises ValueError while windows are left."""
+        if self.windows_left:
+            raise ValueError(f"{self.windows_left} windows have no scores yet")
+        return self._order.copy(), self._relevance[self._order]

@@ -1,0 +1,104 @@
+"""The application: its parts made at start-up, in order, and taken down in the reverse order."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from model.checkpoint import LoadedModel
+from service import __version__
+from service.batching.batcher import Batcher
+from service.batching.queue import WindowQueue
+from service.batching.worker import Worker
+from service.errors import install_error_handlers
+from service.gallery.embedded import EmbeddedValkey
+from service.gallery.gallery import Gallery
+from service.gallery.store import GalleryStore
+from service.metrics import MODEL_INFO
+from service.middleware import install_middleware
+from service.routes import gallery, health, rerank
+from service.schemas import RegisterRequest, RerankRequest
+from service.settings import EMBEDDED, Settings
+from service.state import ServiceState
+
+log = structlog.get_logger(__name__)
+
+
+def create_app(settings: Settings, model: LoadedModel) -> FastAPI:
+    """`model` is loaded before there is an app: a bad checkpoint is a command-line error."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            app.state.service = await _start(settings, model, stack)
+            yield
+
+    app = FastAPI(
+        title="LOCORE", version=__version__, summary="Image re-ranking", lifespan=lifespan
+    )
+    install_middleware(app)
+    install_error_handlers(app)
+    for routes in (rerank, gallery, health):
+        app.include_router(routes.router)
+    app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
+    return app
+
+
+async def _start(settings: Settings, model: LoadedModel, stack: AsyncExitStack) -> ServiceState:
+    url = settings.redis_url
+    if url == EMBEDDED:
+        valkey = EmbeddedValkey(settings.data_dir)
+        stack.push_async_callback(valkey.stop)
+        await valkey.start()
+        url = valkey.url
+    store = GalleryStore.connect(url)
+    stack.push_async_callback(store.close)
+    worker = Worker(model)
+    stack.callback(worker.close)
+    config = model.config
+    queue = WindowQueue(
+        max_batch_tokens=settings.max_batch_tokens,
+        max_queue_tokens=settings.max_queue_tokens,
+        descriptors_per_image=config.descriptors_per_image,
+        extra_tokens=config.extra_tokens,
+    )
+    batcher = Batcher(queue, worker)
+    MODEL_INFO.labels(
+        config.name, str(model.device), str(model.dtype).removeprefix("torch."), model.kernel.name
+    ).set(1)
+    if model.kernel_note:
+        log.warning("plain_scan", why=model.kernel_note)
+    await worker.warm_up()
+    batcher.start()
+    stack.push_async_callback(batcher.close)
+    log.info(
+        "ready",
+        checkpoint=config.name,
+        device=str(model.device),
+        kernel=model.kernel.name,
+        store=settings.redis_url if settings.redis_url == EMBEDDED else "redis",
+    )
+    cached = Gallery(store, cache_bytes=settings.cache_bytes, dtype=settings.store_dtype)
+    return ServiceState(settings, model, store, cached, worker, batcher)
+
+
+def openapi_document(app: FastAPI) -> dict[str, object]:
+    """FastAPI's own, with the bodies that the routes parse by themselves, and without the
+    validation error's default shape, which this service never answers with."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title, version=app.version, summary=app.summary, routes=app.routes
+        )
+        schemas = document["components"]["schemas"]
+        for model in (RerankRequest, RegisterRequest):
+            own = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas |= own.pop("$defs", {})
+            schemas[model.__name__] = own
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        app.openapi_schema = document
+    return app.openapi_schema

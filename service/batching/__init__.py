@@ -1,0 +1,1 @@
+"""Windows of many requests, gathered into forward passes."""

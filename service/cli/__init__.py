@@ -1,0 +1,1 @@
+"""The command line `locore`, one module a command."""

@@ -1,0 +1,93 @@
+"""What several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import torch
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+_Item = TypeVar("_Item")
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+console = Console()
+errors = Console(stderr=True)
+
+existing_file = click.Path(exists=True, dir_okay=False, path_type=Path)
+existing_folder = click.Path(exists=True, file_okay=False, path_type=Path)
+any_path = click.Path(path_type=Path)
+
+
+@contextmanager
+def progress_bar(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error; call what is yielded with how much further the work is."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=errors,
+        # Without a terminal a bar would fill a log file with its frames.
+        disable=not errors.is_terminal,
+    ) as progress:
+        task = progress.add_task(description, total=total)
+        yield lambda amount: progress.advance(task, amount)
+
+
+def tracked(items: Iterable[_Item], description: str, total: int | None) -> Iterator[_Item]:
+    with progress_bar(description, total) as advance:
+        for item in items:
+            yield item
+            advance(1)
+
+
+def device_of(name: str) -> torch.device:
+    """`auto` takes a GPU where there is one. Raises click.UsageError for one that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise click.UsageError(f"no device {name} on this machine")
+    return device
+
+
+device_option = click.option(
+    "--device",
+    default="auto",
+    envvar="LOCORE_DEVICE",
+    show_default=True,
+    metavar="auto|cpu|cuda[:N]",
+    help="Where the model computes; auto takes a GPU where there is one.",
+)
+
+
+def service_options(function: _Function) -> _Function:
+    """--url, --api-key and --collection of the commands that talk to a running service."""
+    for option in (
+        click.option("--collection", default="default", show_default=True),
+        click.option(
+            "--api-key", envvar="LOCORE_API_KEY", help="The service's key, if it has one."
+        ),
+        click.option(
+            "--url",
+            default="http://127.0.0.1:8000",
+            show_default=True,
+            envvar="LOCORE_URL",
+            help="The service.",
+        ),
+    ):
+        function = option(function)
+    return function

@@ -1,0 +1,202 @@
+"""locore eval"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from model.checkpoint import load_checkpoint
+from model.config import DEFAULT_CHECKPOINT, ModelConfig
+from model.descriptor_file import DescriptorReader
+from model.evaluation.baselines.chamfer import chamfer
+from model.evaluation.grocery import FOLDS, LabelledImages, read_labels, split
+from model.evaluation.retrieval import (
+    Quality,
+    RetrievalTask,
+    Scorer,
+    best_alpha,
+    first_stage,
+    labelled_task,
+    model_scorer,
+    quality,
+    score_shortlists,
+)
+from model.scoring import ensemble
+from service.cli.common import (
+    any_path,
+    console,
+    device_of,
+    device_option,
+    existing_folder,
+    tracked,
+)
+
+_TOP = 100
+_TIMED_QUERIES = 20
+
+
+@dataclass(frozen=True)
+class Row:
+    """`alpha` is the weight of the first stage; seconds are for 100 images."""
+
+    method: str
+    recall_at_1: float
+    map_at_r: float
+    alpha: float | None
+    temperature: float | None
+    seconds: float
+
+
+@click.command("eval")
+@click.argument("benchmark", type=click.Choice(["grocery", "sample"]))
+@click.option(
+    "--data",
+    type=existing_folder,
+    help="grocery: the folder that has labels.csv; sample: `.locore/sample`, made by "
+    "`locore serve --sample`.",
+)
+@click.option(
+    "--descriptors",
+    type=any_path,
+    help="grocery: made by `locore extract DATA/images -o FILE.h5`.",
+)
+@click.option("--checkpoint", type=any_path, default=DEFAULT_CHECKPOINT, help="What to evaluate.")
+@click.option(
+    "--fold",
+    type=click.IntRange(0, FOLDS - 1),
+    default=0,
+    show_default=True,
+    help="grocery: which classes are held out; the shipped checkpoint was trained on fold 0.",
+)
+@click.option("--json", "json_path", type=any_path, help="Write the figures here too.")
+@device_option
+def evaluate(
+    benchmark: str,
+    data: Path | None,
+    descriptors: Path | None,
+    checkpoint: Path,
+    fold: int,
+    json_path: Path | None,
+    device: str,
+) -> None:
+    """Measure the first stage, Chamfer re-ranking and a checkpoint on held-out classes.
+
+    Chamfer gets the alpha that is best on these very queries; the checkpoint has its own.
+    Seconds are means over the same queries, the methods taking turns.
+    """
+    if benchmark == "grocery":
+        if data is None or descriptors is None:
+            raise click.UsageError("grocery needs --data and --descriptors")
+        task = _grocery_task(data, descriptors, fold)
+    else:
+        task = _sample_task(data or Path(".locore/sample"))
+    model = load_checkpoint(checkpoint, device_of(device))
+    rows = compare(task, model_scorer(model.reranker, model.device), model.config)
+    console.print(_table(rows, task, str(model.device)))
+    if json_path is not None:
+        json_path.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+
+
+def compare(task: RetrievalTask, scorer: Scorer, config: ModelConfig) -> list[Row]:
+    """First stage, Chamfer with its best alpha, and a re-ranker as its checkpoint has it."""
+    lists = first_stage(task, _TOP)
+
+    def scores_of(scorer: Scorer, name: str) -> NDArray[np.float32]:
+        return score_shortlists(
+            scorer, task, lists, lambda queries: tracked(queries, name, len(task.queries))
+        )
+
+    by_chamfer = scores_of(chamfer, "Chamfer")
+    logits = scores_of(scorer, config.name)
+    alpha, chamfer_quality = best_alpha(task, lists, by_chamfer)
+    chosen = config.rerank
+    ensembled = ensemble(logits, lists.scores, chosen.alpha, chosen.temperature)
+
+    seconds = _seconds(task, lists.images, {"chamfer": chamfer, "model": scorer})
+    return [
+        _row("first stage", quality(task, lists, lists.scores), None, None, 0.0),
+        _row("Chamfer", chamfer_quality, alpha, None, seconds["chamfer"]),
+        _row(
+            config.name,
+            quality(task, lists, ensembled),
+            chosen.alpha,
+            chosen.temperature,
+            seconds["model"],
+        ),
+    ]
+
+
+def _row(
+    method: str, found: Quality, alpha: float | None, temperature: float | None, seconds: float
+) -> Row:
+    return Row(method, found.recall_at_1, found.map_at_r, alpha, temperature, seconds)
+
+
+def _seconds(
+    task: RetrievalTask, images: NDArray[np.int64], scorers: dict[str, Scorer]
+) -> dict[str, float]:
+    """Per 100 images, the scorers taking turns query by query; the first query is not counted."""
+    spent: dict[str, list[float]] = {name: [] for name in scorers}
+    for q in range(min(_TIMED_QUERIES + 1, len(task.queries))):
+        gallery = [task.gallery[i] for i in images[q]]
+        for name, scorer in scorers.items():
+            started = time.perf_counter()
+            scorer(task.queries[q], gallery)
+            spent[name].append((time.perf_counter() - started) * 100 / len(gallery))
+    return {name: float(np.mean(times[1:] or times)) for name, times in spent.items()}
+
+
+def _grocery_task(data: Path, descriptors: Path, fold: int) -> RetrievalTask:
+    _, validation = split(read_labels(data), fold)
+    reader = DescriptorReader(descriptors)
+    places = {image_id: place for place, image_id in enumerate(reader.ids)}
+    absent = [image_id for image_id in validation.ids if image_id not in places]
+    if absent:
+        raise click.UsageError(
+            f"{descriptors}: {len(absent)} images are missing, first {absent[0]}"
+        )
+    wanted = tracked(validation.ids, "Reading descriptors", len(validation.ids))
+    return labelled_task(validation, {i: reader[places[i]] for i in wanted})
+
+
+def _sample_task(folder: Path) -> RetrievalTask:
+    """Every query view against all gallery views: relevant are those of its own subject."""
+    gallery = DescriptorReader(folder / "gallery.h5")
+    queries = DescriptorReader(folder / "queries.h5")
+    ids = [*queries.ids, *gallery.ids]
+    subjects = [name.removesuffix(".jpg").split("/")[0] for name in ids]
+    numbers = {subject: number for number, subject in enumerate(sorted(set(subjects)))}
+    images = LabelledImages(
+        ids,
+        np.array([numbers[subject] for subject in subjects]),
+        np.arange(len(ids)) < len(queries),
+    )
+    return labelled_task(images, dict(queries) | dict(gallery))
+
+
+def _table(rows: list[Row], task: RetrievalTask, device: str) -> Table:
+    table = Table(
+        caption=f"{len(task.queries)} queries, {len(task.gallery)} gallery images, "
+        f"top {_TOP} re-ranked, on {device}",
+        caption_justify="left",
+    )
+    table.add_column("method")
+    for title in ("R@1", "mAP@R", "alpha", "T", "s per 100 images"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        table.add_row(
+            row.method,
+            f"{100 * row.recall_at_1:.1f}",
+            f"{100 * row.map_at_r:.1f}",
+            "" if row.alpha is None else f"{row.alpha:.2f}",
+            "" if row.temperature is None else f"{row.temperature:g}",
+            "" if not row.seconds else f"{row.seconds:.4f}",
+        )
+    return table

@@ -1,0 +1,116 @@
+"""locore extract"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+from PIL import Image
+
+from model.descriptor_file import DescriptorWriter
+from model.extraction.extractor import EXTRACTORS, Extractor, load_extractor
+from model.extraction.images import (
+    UnreadableImageError,
+    extract_images,
+    find_images,
+    read_image,
+)
+from service.cli.common import any_path, errors, tracked
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, type=any_path)
+@click.option("-o", "--output", required=True, type=any_path, help="The HDF5 file to write.")
+@click.option(
+    "--extractor",
+    "name",
+    type=click.Choice(sorted(EXTRACTORS)),
+    default="efficientnet-lite0",
+    show_default=True,
+)
+@click.option(
+    "--descriptors",
+    type=click.IntRange(1, 4096),
+    default=48,
+    show_default=True,
+    help="Local descriptors of an image, the strongest.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=os.cpu_count() or 1,
+    show_default=True,
+    help="Images at a time.",
+)
+@click.option(
+    "--fit-whitening",
+    is_flag=True,
+    help="Learn the extractor's PCA-whitening from the images instead, and write that to OUTPUT.",
+)
+def extract(
+    images: tuple[Path, ...],
+    output: Path,
+    name: str,
+    descriptors: int,
+    workers: int,
+    fit_whitening: bool,
+) -> None:
+    """Make descriptors of IMAGES, files or folders, and write them to an HDF5 file.
+
+    An image in a folder gets its path below that folder as id, a single file its name. A file
+    that exists is continued: what it has is not made again. Images that cannot be read are
+    named and left out.
+    """
+    if fit_whitening:
+        _fit(list(images), output)
+        return
+    written, skipped = extract_to_file(
+        load_extractor(name), list(images), output, descriptors, workers
+    )
+    click.echo(f"{written} images written to {output}, {skipped} could not be read", err=True)
+    if skipped and not written:
+        raise UnreadableImageError(f"none of the {skipped} images could be read")
+
+
+def extract_to_file(
+    extractor: Extractor,
+    paths: Sequence[Path],
+    output: Path,
+    descriptors: int,
+    workers: int = os.cpu_count() or 1,
+) -> tuple[int, int]:
+    """(images written, images that could not be read). Those that `output` has stay as they are."""
+    found = find_images(paths)
+    written = skipped = 0
+    with DescriptorWriter(
+        output,
+        extractor=extractor.name,
+        extractor_version=extractor.version,
+        descriptors_per_image=descriptors,
+        descriptor_dim=extractor.descriptor_dim,
+        global_dim=extractor.global_dim,
+    ) as writer:
+        left = {image_id: path for image_id, path in found.items() if image_id not in writer.ids}
+        results = extract_images(extractor, left, descriptors, workers)
+        for image_id, result in tracked(results, "Extracting", len(left)):
+            if isinstance(result, UnreadableImageError):
+                errors.print(f"left out: {result}", highlight=False, markup=False)
+                skipped += 1
+            else:
+                writer.append(image_id, result)
+                written += 1
+    return written, skipped
+
+
+def _fit(paths: list[Path], output: Path) -> None:
+    from model.extraction.efficientnet_lite0 import fit
+
+    found = find_images(paths)
+
+    def pictures() -> Iterator[Image.Image]:
+        for path in tracked(found.values(), "Learning the whitening", len(found)):
+            yield read_image(path)
+
+    fit(pictures(), output, version="1")

@@ -1,0 +1,72 @@
+"""The `locore` command: its subcommands, and how errors leave it."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from model.checkpoint import CheckpointError
+from model.descriptor_file import DescriptorFileError
+from model.evaluation.grocery import DatasetError
+from model.extraction.images import UnreadableImageError
+from model.training.trainer import TrainingStateError
+from service import __version__
+from service.cli.bench import bench
+from service.cli.evaluate import evaluate
+from service.cli.extract import extract
+from service.cli.load import load
+from service.cli.rerank import rerank
+from service.cli.serve import serve
+from service.cli.train import train
+from service.client import ClientError
+from service.errors import ApiError
+from service.gallery.embedded import EmbeddedStoreError
+
+EXPECTED = (
+    ApiError,
+    CheckpointError,
+    ClientError,
+    DatasetError,
+    DescriptorFileError,
+    EmbeddedStoreError,
+    TrainingStateError,
+    UnreadableImageError,
+)
+"""What a user's files, flags and services can be wrong with: one line, exit code 2, no trace."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="locore")
+def locore() -> None:
+    """Re-rank image search results from local descriptors.
+
+    A first session: `locore serve --sample`, then in another terminal the command that it prints.
+    With your own images: `locore extract PHOTOS -o photos.h5`, `locore load photos.h5`,
+    `locore rerank QUERY.jpg --gallery photos.h5`.
+    """
+
+
+for command in (serve, extract, load, rerank, train, evaluate, bench):
+    locore.add_command(command)
+
+
+def run() -> None:
+    """The console script."""
+    try:
+        code = locore.main(standalone_mode=False)
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except click.ClickException as error:
+        _fail(error.format_message())
+    except EXPECTED as error:
+        _fail(str(error))
+    except (click.Abort, KeyboardInterrupt):
+        print("locore: interrupted", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str) -> None:
+    print("locore: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,121 @@
+"""locore rerank"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import h5py
+from rich.table import Table
+
+from model.descriptor_file import DescriptorReader
+from model.descriptors import ImageDescriptors
+from model.evaluation.retrieval import first_stage_order
+from model.extraction.extractor import load_extractor
+from model.extraction.images import read_image
+from model.windows import DIRECTIONS
+from service.cli.common import any_path, console, service_options
+from service.client import Client
+from service.schemas import MAX_SHORTLIST, RerankResponse
+
+
+@click.command()
+@click.argument("query", type=any_path)
+@click.option(
+    "--gallery",
+    type=any_path,
+    help="Descriptor file of the gallery; the shortlist is its nearest images by global vector.",
+)
+@click.option("--ids", type=any_path, help="Instead: a file with the shortlist, an id a line.")
+@click.option("--query-id", help="Which image, where QUERY is a descriptor file of more than one.")
+@click.option(
+    "--top",
+    type=click.IntRange(1, MAX_SHORTLIST),
+    default=100,
+    show_default=True,
+    help="Length of the shortlist.",
+)
+@click.option("-n", "--show", type=click.IntRange(1), default=10, show_default=True)
+@click.option("--alpha", type=float)
+@click.option("--temperature", type=float)
+@click.option("--window", type=int)
+@click.option("--stride", type=int)
+@click.option("--direction", type=click.Choice(DIRECTIONS))
+@click.option("--json", "as_json", is_flag=True, help="Print the service's answer as it is.")
+@service_options
+def rerank(
+    query: Path,
+    gallery: Path | None,
+    ids: Path | None,
+    query_id: str | None,
+    top: int,
+    show: int,
+    as_json: bool,
+    url: str,
+    api_key: str | None,
+    collection: str,
+    **options: Any,
+) -> None:
+    """Re-rank a shortlist for QUERY, an image or a descriptor file, by a running service."""
+    if (gallery is None) == (ids is None):
+        raise click.UsageError("give the shortlist by either --gallery or --ids")
+    reader = None if gallery is None else DescriptorReader(gallery)
+    image = _query(query, query_id, reader)
+    if reader is not None:
+        order = first_stage_order(image, reader.globals())[:top]
+        shortlist = [reader.ids[place] for place in order]
+    else:
+        assert ids is not None  # noqa: S101
+        shortlist = _read_ids(ids)[:top]
+    given = {name: value for name, value in options.items() if value is not None}
+    with Client(url, api_key) as client:
+        answer = client.rerank(image, shortlist, collection, top_n=show, **given)
+    if as_json:
+        console.print_json(json.dumps(answer.model_dump()))
+    else:
+        console.print(_table(answer), highlight=False)
+
+
+def _query(path: Path, query_id: str | None, gallery: DescriptorReader | None) -> ImageDescriptors:
+    if path.is_file() and h5py.is_hdf5(path):
+        reader = DescriptorReader(path)
+        if query_id is None and len(reader) == 1:
+            return reader[0]
+        if query_id not in reader.ids:
+            raise click.UsageError(f"{path}: name one of its {len(reader)} images by --query-id")
+        return reader[reader.ids.index(query_id)]
+    image = read_image(path)
+    name = (gallery.extractor if gallery else None) or "efficientnet-lite0"
+    try:
+        extractor = load_extractor(name)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    count = gallery.descriptors_per_image if gallery else 48
+    return extractor.extract(image, count).for_reranking()
+
+
+def _read_ids(path: Path) -> list[str]:
+    try:
+        return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"{path}: cannot be read ({error})") from None
+
+
+def _table(answer: RerankResponse) -> Table:
+    usage, timings = answer.usage, answer.timings_ms
+    table = Table(
+        caption=f"{answer.model}: {usage.images} images, {usage.windows} windows, "
+        f"{timings.total:.0f} ms of which {timings.inference:.0f} inference",
+        caption_justify="left",
+    )
+    for title in ("rank", "was", "", "score"):
+        table.add_column(title, justify="right")
+    table.add_column("id")
+    for rank, result in enumerate(answer.results, start=1):
+        rise = result.index + 1 - rank
+        moved = "" if not rise else f"[green]▲{rise}[/]" if rise > 0 else f"[red]▼{-rise}[/]"
+        score = f"{result.relevance_score:.4f}"
+        table.add_row(str(rank), str(result.index + 1), moved, score, result.id)
+    return table

@@ -1,0 +1,84 @@
+"""The sample gallery of `locore serve --sample`: made once, registered where it is not yet."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from pathlib import Path
+
+from model.config import ModelConfig
+from model.descriptor_file import DescriptorReader
+from model.evaluation.retrieval import first_stage_order
+from model.extraction.extractor import load_extractor
+from service.cli.common import console, errors, tracked
+from service.cli.extract import extract_to_file
+from service.cli.load import load_to_service
+from service.client import Client, ClientError, rerank_body
+from service.sample import COLLECTION, PHOTOGRAPHS, SampleFolders, write_views
+from service.server import DrainingServer
+from service.settings import Settings
+
+QUERY = "coffee-5"
+"""Whose query view the printed request asks for."""
+
+TOP = 100
+
+
+def make_sample(root: Path, config: ModelConfig) -> SampleFolders:
+    """Views, their descriptors and a request, made where they are not there yet.
+
+    Raises DescriptorFileError where they were made for another extractor.
+    """
+    folders = SampleFolders(root)
+    if folders.request.exists():
+        return folders
+    total = sum(columns * rows for columns, rows in PHOTOGRAPHS.values())
+    for _ in tracked(write_views(folders), "Making the sample gallery", total):
+        pass
+    extractor = load_extractor(config.extractor.name)
+    for images, file in (
+        (folders.gallery, folders.gallery_file),
+        (folders.queries, folders.queries_file),
+    ):
+        extract_to_file(extractor, [images], file, config.descriptors_per_image)
+    gallery, queries = (
+        DescriptorReader(folders.gallery_file),
+        DescriptorReader(folders.queries_file),
+    )
+    query = queries[queries.ids.index(f"{QUERY}.jpg")]
+    order = first_stage_order(query, gallery.globals())[:TOP]
+    body = rerank_body(query, [gallery.ids[i] for i in order], COLLECTION, top_n=10)
+    partial = folders.request.with_suffix(".partial")
+    partial.write_text(json.dumps(body))
+    partial.replace(folders.request)
+    return folders
+
+
+def offer_sample(folders: SampleFolders, settings: Settings, server: DrainingServer) -> None:
+    """Runs beside the server: once it is up, registers the sample, and prints what to try."""
+    while not server.started:
+        if server.should_exit:
+            return
+        time.sleep(0.05)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104
+    url = f"http://{host}:{port}"
+    key = settings.api_key.get_secret_value() if settings.api_key else None
+    try:
+        with Client(url, key) as client:
+            registered = load_to_service(DescriptorReader(folders.gallery_file), client, COLLECTION)
+            count = client.page(COLLECTION, limit=1).count
+    except ClientError as error:
+        errors.print(f"The sample gallery could not be registered: {error}", highlight=False)
+        return
+    header = "" if key is None else f"-H {shlex.quote(f'Authorization: Bearer {key}')} "
+    console.print(
+        f"\nThe sample gallery is registered: {count} images ({registered} new), "
+        f"collection `{COLLECTION}`. Paste this in another terminal:\n\n"
+        f"  curl -s {url}/rerank -H 'Content-Type: application/json' {header}"
+        f"-d @{shlex.quote(str(folders.request))}\n",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+    )

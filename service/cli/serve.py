@@ -1,0 +1,80 @@
+"""locore serve"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import click
+import torch
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from model.checkpoint import load_checkpoint
+from service.app import create_app
+from service.cli.common import device_of
+from service.logs import configure_logging
+from service.server import DrainingServer
+from service.settings import Settings
+
+_Command = Callable[..., None]
+
+
+def _flag(name: str, field: FieldInfo) -> Callable[[_Command], _Command]:
+    default = "none" if field.default is None else field.default
+    return click.option(
+        "--" + name.replace("_", "-"),
+        name,
+        default=None,
+        metavar="VALUE",
+        help=f"{field.description} [env: LOCORE_{name.upper()}; default: {default}]",
+    )
+
+
+def _settings_flags(command: _Command) -> _Command:
+    for name, field in reversed(Settings.model_fields.items()):
+        command = _flag(name, field)(command)
+    return command
+
+
+@click.command()
+@click.option(
+    "--sample",
+    is_flag=True,
+    help="Register a sample gallery of real photographs where there is none yet, and print a "
+    "request to try.",
+)
+@_settings_flags
+def serve(sample: bool, **flags: str | None) -> None:
+    """Run the service until SIGTERM or Ctrl-C, then drain and stop.
+
+    Every setting is an environment variable too; a flag goes before it.
+    """
+    settings = read_settings({name: value for name, value in flags.items() if value is not None})
+    configure_logging(settings.log_format)
+    dtype: torch.dtype = getattr(torch, settings.dtype)
+    model = load_checkpoint(settings.checkpoint, device_of(settings.device), dtype)
+    server = DrainingServer(create_app(settings, model), settings)
+    if sample:
+        # Here and not above: only this needs the extractor's packages.
+        from service.cli.sample import make_sample, offer_sample
+
+        folders = make_sample(settings.data_dir / "sample", model.config)
+        threading.Thread(target=offer_sample, args=(folders, settings, server), daemon=True).start()
+    server.run()
+    if not server.started:
+        sys.exit(2)
+
+
+def read_settings(flags: dict[str, Any]) -> Settings:
+    """Flags, then the environment, then defaults. Raises click.UsageError naming the setting."""
+    try:
+        return Settings(**flags)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        raise click.UsageError(
+            f"--{name.replace('_', '-')} / LOCORE_{name.upper()}: {first['msg']}"
+        ) from None

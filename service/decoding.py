@@ -1,0 +1,118 @@
+"""From a request's arrays to checked, normalised descriptors."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.config import ModelConfig
+from model.descriptors import ImageDescriptors, InvalidDescriptorsError, normalised
+from service.arrays import InvalidArrayError, unpack
+from service.errors import TooLargeError, UnprocessableError
+from service.gallery.record import GalleryRecord, encode_metadata
+from service.schemas import (
+    MAX_METADATA_BYTES,
+    GalleryImage,
+    Query,
+    RegisterRequest,
+    RerankRequest,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """`truncated`: the image came with more rows than the checkpoint takes."""
+
+    image: ImageDescriptors
+    truncated: bool
+
+
+def decode_registration(
+    request: RegisterRequest, config: ModelConfig, max_images: int
+) -> tuple[dict[str, GalleryRecord], int]:
+    """(records by id, how many were truncated). Raises ApiError naming the image and field."""
+    if len(request.images) > max_images:
+        raise TooLargeError(
+            f"{len(request.images)} images, where {max_images} may come at once",
+            code="too_many_images",
+            max_images_per_request=max_images,
+        )
+    records: dict[str, GalleryRecord] = {}
+    truncated = 0
+    for place, image in enumerate(request.images):
+        where = f"images.{place}"
+        if image.id in records:
+            raise UnprocessableError(
+                f"{where}.id: {image.id!r} comes twice", field=f"{where}.id", id=image.id
+            )
+        if image.metadata is not None:
+            size = len(encode_metadata(image.metadata))
+            if size > MAX_METADATA_BYTES:
+                raise UnprocessableError(
+                    f"{where}.metadata: {size} bytes, over {MAX_METADATA_BYTES}",
+                    field=f"{where}.metadata",
+                    id=image.id,
+                )
+        decoded = decode_image(image, config, where)
+        truncated += decoded.truncated
+        records[image.id] = GalleryRecord(decoded.image, image.metadata)
+    return records, truncated
+
+
+def decode_query(request: RerankRequest, config: ModelConfig) -> Decoded:
+    """The query, once the rest of the request makes sense. Raises ApiError."""
+    ids = request.gallery_ids
+    if len(set(ids)) < len(ids):
+        twice = next(image_id for image_id, times in Counter(ids).items() if times > 1)
+        raise UnprocessableError(
+            f"gallery_ids: {twice!r} comes twice",
+            code="duplicate_gallery_ids",
+            field="gallery_ids",
+            id=twice,
+        )
+    if request.global_scores is not None and len(request.global_scores) != len(ids):
+        raise UnprocessableError(
+            f"global_scores: {len(request.global_scores)} scores for {len(ids)} ids",
+            field="global_scores",
+        )
+    return decode_image(request.query, config, "query")
+
+
+def decode_image(image: GalleryImage | Query, config: ModelConfig, where: str) -> Decoded:
+    """Checks every row that came, keeps those that count. Raises UnprocessableError."""
+    locals_ = _vectors(image.descriptors, 2, config.descriptor_dim, f"{where}.descriptors")
+    rows = len(locals_)
+    scales = np.zeros(rows, np.uint8)
+    if image.scales is not None:
+        if len(image.scales) != rows:
+            raise UnprocessableError(
+                f"{where}.scales: {len(image.scales)} for {rows} rows", field=f"{where}.scales"
+            )
+        scales = np.array(image.scales, np.uint8)
+    global_ = None
+    if image.global_ is not None:
+        global_ = _vectors(image.global_, 1, config.global_dim, f"{where}.global")
+    whole = ImageDescriptors(locals_, scales, global_)
+    kept = whole.strongest(config.descriptors_per_image)
+    return Decoded(kept, rows > kept.count)
+
+
+def _vectors(array: object, ndim: int, dim: int, field: str) -> NDArray[np.float32]:
+    try:
+        values = unpack(array, ndim)  # type: ignore[arg-type]
+        if values.shape[-1] != dim:
+            raise UnprocessableError(
+                f"{field}: dimension {values.shape[-1]}, where the checkpoint takes {dim}",
+                code="descriptor_dim_mismatch",
+                field=field,
+                expected=dim,
+                found=values.shape[-1],
+            )
+        return normalised(values, field)
+    except InvalidArrayError as error:
+        raise UnprocessableError(f"{field}: {error}", field=field) from None
+    except InvalidDescriptorsError as error:
+        raise UnprocessableError(str(error), code="invalid_descriptors", field=field) from None

@@ -1,0 +1,155 @@
+"""Errors as the contract has them: one shape, a code for each, whatever went wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from asgi_correlation_id import correlation_id
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+REQUEST_ID_HEADER = "X-Request-ID"
+
+log = structlog.get_logger(__name__)
+
+
+class ApiError(Exception):
+    """An answer other than 200. `details` goes to the client: no path, no trace."""
+
+    status = 500
+    code = "internal"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        retry_after: int | None = None,
+        **details: Any,
+    ) -> None:
+        super().__init__(message)
+        self.code = code or self.code
+        self.retry_after = retry_after
+        self.details = details
+
+
+class InvalidJsonError(ApiError):
+    status, code = 400, "invalid_json"
+
+
+class UnauthorizedError(ApiError):
+    status, code = 401, "unauthorized"
+
+
+class NotFoundError(ApiError):
+    status, code = 404, "not_found"
+
+
+class GalleryIdsMissingError(ApiError):
+    status, code = 404, "gallery_ids_missing"
+
+    def __init__(self, missing: list[str]) -> None:
+        super().__init__(
+            f"{len(missing)} gallery ids are not registered",
+            missing=missing[:20],
+            count=len(missing),
+        )
+
+
+class TooLargeError(ApiError):
+    status, code = 413, "payload_too_large"
+
+
+class UnprocessableError(ApiError):
+    status, code = 422, "validation_error"
+
+
+class OverloadedError(ApiError):
+    status, code = 429, "overloaded"
+
+
+class UnavailableError(ApiError):
+    status, code = 503, "not_ready"
+
+
+class StoreUnavailableError(UnavailableError):
+    code = "store_unavailable"
+
+
+class DeadlineExceededError(ApiError):
+    status, code = 504, "deadline_exceeded"
+
+
+class ClientDisconnectedError(ApiError):
+    """Nobody reads this answer; 499 is what the log and the metrics call it."""
+
+    status, code = 499, "client_disconnected"
+
+
+class StoreFullError(ApiError):
+    status, code = 507, "store_full"
+
+
+def invalid_body(error: ValidationError) -> ApiError:
+    """What pydantic found in a request body, as the contract words it."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    if found[0]["type"] == "json_invalid":
+        return InvalidJsonError(found[0]["msg"])
+    return _validation_error([(_field(e["loc"]), e["msg"]) for e in found])
+
+
+def _validation_error(found: list[tuple[str, str]]) -> UnprocessableError:
+    field, message = found[0]
+    return UnprocessableError(
+        f"{field}: {message}",
+        field=field,
+        errors=[{"field": field, "message": message} for field, message in found[:20]],
+    )
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    # The tags of a union are pydantic's own and not part of what the client sent.
+    return ".".join(str(part) for part in location if part not in ("nested", "packed")) or "body"
+
+
+def error_response(error: ApiError) -> JSONResponse:
+    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    body = {"code": error.code, "message": str(error), "details": error.details}
+    return JSONResponse({"error": body}, error.status, headers)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    @app.exception_handler(ApiError)
+    async def _api_error(_: Request, error: ApiError) -> JSONResponse:
+        return error_response(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid_parameters(_: Request, error: RequestValidationError) -> JSONResponse:
+        found = [(_field(e["loc"][1:]), e["msg"]) for e in error.errors()]
+        return error_response(_validation_error(found))
+
+    @app.exception_handler(HTTPException)
+    async def _http_error(request: Request, error: HTTPException) -> JSONResponse:
+        known = {404: "not_found", 405: "method_not_allowed"}
+        answer = ApiError(
+            f"{request.method} {request.url.path}: {error.detail}",
+            code=known.get(error.status_code, "internal"),
+        )
+        answer.status = error.status_code
+        response = error_response(answer)
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(Exception)
+    async def _defect(_: Request, error: Exception) -> JSONResponse:
+        log.error("internal_error", exc_info=error)
+        response = error_response(ApiError("an internal error; the request id finds it in the log"))
+        # This handler stands outside the middleware that sets the header on other answers.
+        response.headers[REQUEST_ID_HEADER] = correlation_id.get() or ""
+        return response

@@ -1,0 +1,127 @@
+"""The gallery as the service uses it: registration, and decoded images by id."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from service.gallery.cache import CachedRecord, RecordCache
+from service.gallery.record import (
+    HEADER_BYTES,
+    GalleryRecord,
+    pack_record,
+    unpack_record,
+)
+from service.gallery.store import GalleryStore, Page
+from service.metrics import CACHE_BYTES, CACHE_REQUESTS, IMAGES_REGISTERED
+
+CACHE_TRUST_SECONDS = 1.0
+"""For this long a cached image is used unasked. After that the store is asked for its version, so
+that no request sees an image that was replaced or deleted longer ago than this."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    registered: int
+    replaced: int
+
+
+class Gallery:
+    """Images of any number of collections. Raises what `GalleryStore` raises, and
+    DamagedRecordError."""
+
+    def __init__(
+        self,
+        store: GalleryStore,
+        *,
+        cache_bytes: int,
+        dtype: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._cache = RecordCache(cache_bytes)
+        self._dtype = dtype
+        self._clock = clock
+
+    async def register(
+        self, collection: str, records: dict[str, GalleryRecord], ttl_seconds: int | None
+    ) -> Registered:
+        """All or none; an image that is there already is replaced."""
+
+        def packed() -> dict[str, bytes]:
+            return {i: pack_record(collection, i, r, self._dtype) for i, r in records.items()}
+
+        data = await asyncio.to_thread(packed)
+        try:
+            replaced = await self._store.put(collection, data, ttl_seconds)
+        finally:
+            # Also where the answer got lost on its way: the store may have the new images.
+            self._forget(collection, records)
+        IMAGES_REGISTERED.inc(len(records))
+        return Registered(len(records), replaced)
+
+    async def delete(self, collection: str, image_id: str) -> bool:
+        try:
+            return await self._store.delete(collection, image_id)
+        finally:
+            self._forget(collection, [image_id])
+
+    async def page(self, collection: str, limit: int, after: str | None) -> Page:
+        return await self._store.page(collection, limit, after)
+
+    async def get(self, collection: str, image_id: str) -> GalleryRecord | None:
+        """One image as the store has it now."""
+        (data,) = await self._store.fetch(collection, [image_id])
+        return None if data is None else unpack_record(collection, image_id, data)
+
+    async def fetch(self, collection: str, ids: Sequence[str]) -> dict[str, GalleryRecord]:
+        """Those of `ids` that are registered, from the cache where it may be believed."""
+        now = self._clock()
+        found: dict[str, GalleryRecord] = {}
+        doubtful: dict[str, CachedRecord] = {}
+        wanted: list[str] = []
+        for image_id in ids:
+            entry = self._cache.get((collection, image_id))
+            if entry is None:
+                wanted.append(image_id)
+            elif now - entry.seen < CACHE_TRUST_SECONDS:
+                found[image_id] = entry.record
+            else:
+                doubtful[image_id] = entry
+        if doubtful:
+            versions = await self._store.versions(collection, list(doubtful))
+            for (image_id, entry), version in zip(doubtful.items(), versions, strict=True):
+                if version == entry.version:
+                    entry.seen = now
+                    found[image_id] = entry.record
+                else:
+                    self._cache.discard((collection, image_id))
+                    wanted.append(image_id)
+        CACHE_REQUESTS.labels("hit").inc(len(found))
+        CACHE_REQUESTS.labels("miss").inc(len(wanted))
+        if wanted:
+            found |= await self._load(collection, wanted, now)
+        CACHE_BYTES.set(self._cache.bytes)
+        return found
+
+    async def _load(self, collection: str, ids: list[str], now: float) -> dict[str, GalleryRecord]:
+        answers = await self._store.fetch(collection, ids)
+        stored = {i: data for i, data in zip(ids, answers, strict=True) if data is not None}
+
+        def decoded() -> dict[str, GalleryRecord]:
+            return {i: unpack_record(collection, i, data) for i, data in stored.items()}
+
+        records = await asyncio.to_thread(decoded)
+        for image_id, record in records.items():
+            data = stored[image_id]
+            # `now` was read before the store was asked: the trust never runs longer than stated.
+            entry = CachedRecord(record, data[:HEADER_BYTES], len(data), now)
+            self._cache.put((collection, image_id), entry)
+        return records
+
+    def _forget(self, collection: str, ids: Sequence[str] | dict[str, GalleryRecord]) -> None:
+        for image_id in ids:
+            self._cache.discard((collection, image_id))
+        CACHE_BYTES.set(self._cache.bytes)

@@ -1,0 +1,122 @@
+"""/gallery: register, list, look at and delete images."""
+
+from __future__ import annotations
+
+import base64
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from service.arrays import pack
+from service.decoding import decode_registration
+from service.errors import ApiError, NotFoundError, UnprocessableError
+from service.gallery.record import DamagedRecordError
+from service.routes.body import documented_body, documented_errors, parse
+from service.schemas import (
+    Collection,
+    GalleryPage,
+    ImageId,
+    RegisterRequest,
+    RegisterResponse,
+    StoredArrays,
+    StoredImage,
+)
+from service.state import State, accepting, authorised, read_body
+
+router = APIRouter(prefix="/gallery", tags=["gallery"], dependencies=[Depends(authorised)])
+
+InCollection = Annotated[Collection, Query()]
+
+
+@router.post(
+    "",
+    response_model=RegisterResponse,
+    dependencies=[Depends(accepting)],
+    openapi_extra=documented_body(RegisterRequest),
+    responses=documented_errors(400, 401, 413, 422, 500, 503, 507),
+)
+async def register(request: Request, state: State) -> RegisterResponse:
+    """Register images, all or none; an id that is there already is replaced."""
+    body = await read_body(request, state)
+    config, most = state.model.config, state.settings.max_images_per_request
+    registration, (records, truncated) = await parse(
+        body, RegisterRequest, lambda r: decode_registration(r, config, most)
+    )
+    done = await state.gallery.register(registration.collection, records, registration.ttl_seconds)
+    return RegisterResponse(registered=done.registered, replaced=done.replaced, truncated=truncated)
+
+
+@router.get("", response_model=GalleryPage, responses=documented_errors(401, 422, 500, 503))
+async def list_images(
+    state: State,
+    collection: InCollection = "default",
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    cursor: str | None = None,
+) -> GalleryPage:
+    """The ids of a collection, in order, `limit` at a time."""
+    page = await state.gallery.page(collection, limit, _decode_cursor(cursor))
+    following = None if page.next_cursor is None else _encode_cursor(page.next_cursor)
+    return GalleryPage(count=page.count, ids=page.ids, next_cursor=following)
+
+
+@router.get(
+    "/{image_id:path}",
+    response_model=StoredImage,
+    responses=documented_errors(401, 404, 422, 500, 503),
+)
+async def get_image(
+    image_id: ImageId,
+    state: State,
+    collection: InCollection = "default",
+    include: Literal["descriptors"] | None = None,
+) -> StoredImage:
+    """What is stored of an image; its arrays, packed, with `include=descriptors`."""
+    try:
+        record = await state.gallery.get(collection, image_id)
+    except DamagedRecordError as error:
+        raise ApiError(f"{error}; register it again", id=image_id) from error
+    if record is None:
+        raise NotFoundError(f"no image {image_id!r} in collection {collection!r}")
+    image = record.descriptors
+    global_ = image.global_
+    arrays = None
+    if include:
+        arrays = StoredArrays(
+            descriptors=pack(image.locals), global_=None if global_ is None else pack(global_)
+        )
+    return StoredImage(
+        id=image_id,
+        collection=collection,
+        count=image.count,
+        dimension=image.locals.shape[1],
+        dtype=str(image.locals.dtype),
+        scales=image.scales.tolist(),
+        global_dimension=None if global_ is None else len(global_),
+        metadata=record.metadata,
+        arrays=arrays,
+    )
+
+
+@router.delete(
+    "/{image_id:path}", status_code=204, responses=documented_errors(401, 404, 422, 500, 503)
+)
+async def delete_image(
+    image_id: ImageId, state: State, collection: InCollection = "default"
+) -> Response:
+    """Forget an image."""
+    if not await state.gallery.delete(collection, image_id):
+        raise NotFoundError(f"no image {image_id!r} in collection {collection!r}")
+    return Response(status_code=204)
+
+
+def _encode_cursor(after: str) -> str:
+    return base64.urlsafe_b64encode(after.encode()).decode()
+
+
+def _decode_cursor(cursor: str | None) -> str | None:
+    if cursor is None:
+        return None
+    try:
+        return base64.urlsafe_b64decode(cursor.encode()).decode()
+    except ValueError:
+        raise UnprocessableError("cursor: not one of ours", field="cursor") from None

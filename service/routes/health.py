@@ -1,0 +1,38 @@
+"""Health and metrics."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from service.errors import UnavailableError
+from service.routes.body import documented_errors
+from service.schemas import Health
+from service.state import State
+
+router = APIRouter(tags=["operation"])
+
+
+@router.get("/health/live")
+async def live() -> Health:
+    """The process can answer."""
+    return Health(status="ok")
+
+
+@router.get("/health/ready", responses=documented_errors(503))
+async def ready(state: State) -> Health:
+    """The model is warm, the worker lives and the store answers; else 503 with what is wrong."""
+    if state.draining:
+        raise UnavailableError("the service is shutting down", code="shutting_down")
+    if not state.worker.warm:
+        raise UnavailableError("the model is not warm yet")
+    if state.batcher.problem:
+        raise UnavailableError(state.batcher.problem)
+    await state.store.ping()
+    return Health(status="ok")
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics() -> Response:
+    """Prometheus text."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,168 @@
+"""POST /rerank."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+import numpy as np
+from asgi_correlation_id import correlation_id
+from fastapi import APIRouter, Depends, Request
+
+from model.config import ModelConfig, RerankDefaults
+from model.descriptors import ImageDescriptors, first_stage_scores
+from model.windows import RerankOptions
+from service.batching.batcher import Outcome
+from service.batching.job import Job, most_tokens
+from service.decoding import decode_query
+from service.errors import (
+    ApiError,
+    DeadlineExceededError,
+    GalleryIdsMissingError,
+    UnprocessableError,
+)
+from service.gallery.record import DamagedRecordError, GalleryRecord
+from service.metrics import STAGE_SECONDS
+from service.routes.body import documented_body, documented_errors, parse
+from service.routes.disconnect import unless_disconnected
+from service.schemas import (
+    RerankRequest,
+    RerankResponse,
+    Result,
+    Timings,
+    Usage,
+)
+from service.state import ServiceState, State, accepting, authorised, read_body
+
+router = APIRouter(tags=["re-rank"])
+
+_DEFAULT_TIMEOUT = RerankRequest.model_fields["timeout_ms"].default / 1000
+
+
+@router.post(
+    "/rerank",
+    response_model=RerankResponse,
+    dependencies=[Depends(authorised), Depends(accepting)],
+    openapi_extra=documented_body(RerankRequest),
+    responses=documented_errors(400, 401, 404, 413, 422, 429, 500, 503, 504),
+)
+async def rerank(request: Request, state: State) -> RerankResponse:
+    """A better order of a shortlist, by the query's local descriptors."""
+    started = time.perf_counter()
+    state.batcher.refuse_when_full()
+    try:
+        # The request's own deadline is known once its body is read.
+        async with asyncio.timeout(_DEFAULT_TIMEOUT) as deadline:
+            body = await read_body(request, state)
+            return await unless_disconnected(request, _rerank(body, state, started, deadline))
+    except TimeoutError:
+        raise DeadlineExceededError("timeout_ms ran out") from None
+
+
+async def _rerank(
+    body: bytes, state: ServiceState, started: float, deadline: asyncio.Timeout
+) -> RerankResponse:
+    config = state.model.config
+    request, query = await parse(body, RerankRequest, lambda r: decode_query(r, config))
+    begun = asyncio.get_running_loop().time() - (time.perf_counter() - started)
+    deadline.reschedule(begun + request.timeout_ms / 1000)
+    options = rerank_options(request, config.rerank)
+    decoded = time.perf_counter()
+
+    per_image = config.descriptors_per_image + config.extra_tokens
+    with state.batcher.admit(most_tokens(len(request.gallery_ids), options, per_image)) as ticket:
+        records = await _fetch(request, state)
+        kept = [place for place, i in enumerate(request.gallery_ids) if i in records]
+        gallery = [records[request.gallery_ids[place]].descriptors for place in kept]
+        if request.global_scores is None:
+            first_stage = first_stage_scores(query.image, gallery)
+        else:
+            first_stage = np.array(request.global_scores, np.float32)[kept]
+        fetched = time.perf_counter()
+        job = Job(query.image, gallery, first_stage, options)
+        outcome = await state.batcher.score(ticket, job)
+
+    seconds = {
+        "decode": decoded - started,
+        "fetch": fetched - decoded,
+        "queue": outcome.queue_seconds,
+        "inference": outcome.inference_seconds,
+        "total": time.perf_counter() - started,
+    }
+    for stage, value in seconds.items():
+        STAGE_SECONDS.labels(stage).observe(value)
+    return RerankResponse(
+        id=correlation_id.get() or "",
+        model=config.name,
+        results=_results(request, kept, records, outcome),
+        missing=[i for i in request.gallery_ids if i not in records],
+        truncated=query.truncated,
+        usage=Usage(images=len(kept), windows=outcome.windows, tokens=outcome.tokens),
+        timings_ms=Timings(**{stage: round(1000 * s, 3) for stage, s in seconds.items()}),
+    )
+
+
+def rerank_options(request: RerankRequest, defaults: RerankDefaults) -> RerankOptions:
+    """What the request asks for, the checkpoint's defaults where it does not.
+
+    Raises UnprocessableError for a stride above the window that the request names. A default
+    stride gives way to a smaller window.
+    """
+    window = defaults.window if request.window is None else request.window
+    stride = min(defaults.stride, window) if request.stride is None else request.stride
+    if stride > window:
+        raise UnprocessableError(
+            f"stride: {stride} is larger than the window of {window}", field="stride"
+        )
+    return RerankOptions(
+        alpha=defaults.alpha if request.alpha is None else request.alpha,
+        temperature=(defaults.temperature if request.temperature is None else request.temperature),
+        window=window,
+        stride=stride,
+        direction=request.direction or defaults.direction,
+    )
+
+
+async def _fetch(request: RerankRequest, state: ServiceState) -> Mapping[str, GalleryRecord]:
+    ids = request.gallery_ids
+    try:
+        records = await state.gallery.fetch(request.collection, ids)
+    except DamagedRecordError as error:
+        raise ApiError(f"{error}; register it again", id=error.image_id) from error
+    if not records or (len(records) < len(ids) and request.on_missing == "error"):
+        raise GalleryIdsMissingError([i for i in ids if i not in records])
+    for image_id, record in records.items():
+        _check_dimensions(image_id, record.descriptors, state.model.config)
+    return records
+
+
+def _check_dimensions(image_id: str, image: ImageDescriptors, config: ModelConfig) -> None:
+    """An image may have been registered when another checkpoint was served."""
+    found = (image.locals.shape[1], None if image.global_ is None else len(image.global_))
+    if found[0] != config.descriptor_dim or found[1] not in (None, config.global_dim):
+        raise UnprocessableError(
+            f"image {image_id!r} was registered with descriptors of another size",
+            code="descriptor_dim_mismatch",
+            field="gallery_ids",
+            id=image_id,
+            expected=config.descriptor_dim,
+            found=found[0],
+        )
+
+
+def _results(
+    request: RerankRequest,
+    kept: list[int],
+    records: Mapping[str, GalleryRecord],
+    outcome: Outcome,
+) -> list[Result]:
+    results = []
+    for place, score in zip(outcome.order[: request.top_n], outcome.relevance, strict=False):
+        index = kept[place]
+        image_id = request.gallery_ids[index]
+        metadata = records[image_id].metadata if request.return_metadata else None
+        results.append(
+            Result(id=image_id, index=index, relevance_score=float(score), metadata=metadata)
+        )
+    return results

@@ -1,0 +1,131 @@
+"""Bodies of requests and answers, field by field as in docs/api.md."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from model.windows import Direction
+from service.arrays import Matrix, Vector
+
+MAX_SHORTLIST = 1600
+MAX_METADATA_BYTES = 4096
+
+ImageId = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9._:/@=+\-]+$")]
+Collection = ImageId
+Scales = list[Annotated[int, Field(ge=0, le=255)]]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+
+class GalleryImage(_Request):
+    id: ImageId
+    descriptors: Matrix
+    scales: Scales | None = None
+    global_: Vector | None = Field(None, alias="global")
+    metadata: dict[str, Any] | None = None
+
+
+class RegisterRequest(_Request):
+    collection: Collection = "default"
+    images: list[GalleryImage] = Field(min_length=1)
+    ttl_seconds: int | None = Field(None, ge=1, le=10 * 365 * 86_400)
+
+
+class RegisterResponse(BaseModel):
+    registered: int
+    replaced: int
+    truncated: int
+
+
+class Query(_Request):
+    descriptors: Matrix
+    scales: Scales | None = None
+    global_: Vector | None = Field(None, alias="global")
+
+
+class RerankRequest(_Request):
+    collection: Collection = "default"
+    query: Query
+    gallery_ids: list[ImageId] = Field(min_length=1, max_length=MAX_SHORTLIST)
+    global_scores: list[Annotated[float, Field(allow_inf_nan=False)]] | None = None
+    top_n: int | None = Field(None, ge=1)
+    alpha: float | None = Field(None, ge=0, le=1)
+    temperature: float | None = Field(None, gt=0, allow_inf_nan=False)
+    window: int | None = Field(None, ge=1, le=MAX_SHORTLIST)
+    stride: int | None = Field(None, ge=1, le=MAX_SHORTLIST)
+    direction: Direction | None = None
+    on_missing: Literal["error", "skip"] = "error"
+    return_metadata: bool = False
+    timeout_ms: int = Field(10_000, ge=1, le=600_000)
+
+
+class Result(BaseModel):
+    id: str
+    index: int
+    relevance_score: float
+    metadata: dict[str, Any] | None = None
+
+
+class Usage(BaseModel):
+    images: int
+    windows: int
+    tokens: int
+
+
+class Timings(BaseModel):
+    decode: float
+    fetch: float
+    queue: float
+    inference: float
+    total: float
+
+
+class RerankResponse(BaseModel):
+    id: str
+    model: str
+    results: list[Result]
+    missing: list[str]
+    truncated: bool
+    usage: Usage
+    timings_ms: Timings
+
+
+class GalleryPage(BaseModel):
+    count: int
+    ids: list[str]
+    next_cursor: str | None
+
+
+class StoredArrays(BaseModel):
+    descriptors: dict[str, Any]
+    global_: dict[str, Any] | None = Field(serialization_alias="global")
+
+
+class StoredImage(BaseModel):
+    id: str
+    collection: str
+    count: int
+    dimension: int
+    dtype: str
+    scales: list[int]
+    global_dimension: int | None
+    metadata: dict[str, Any] | None
+    arrays: StoredArrays | None = None
+
+
+class Health(BaseModel):
+    status: str
+
+
+class ErrorBody(BaseModel):
+    code: str
+    message: str
+    details: dict[str, Any]
+
+
+class ErrorResponse(BaseModel):
+    error: ErrorBody

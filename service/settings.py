@@ -1,0 +1,59 @@
+"""Settings: environment variables with the prefix LOCORE_, each also a flag of `locore serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from model.config import DEFAULT_CHECKPOINT
+
+EMBEDDED = "embedded"
+
+
+class Settings(BaseSettings):
+    """Field descriptions are the help texts of the flags."""
+
+    model_config = SettingsConfigDict(env_prefix="LOCORE_", extra="ignore", frozen=True)
+
+    redis_url: str = Field(
+        EMBEDDED,
+        pattern=rf"^({EMBEDDED}|(redis|rediss|unix)://.+)$",
+        description="Where the gallery is: redis://, rediss:// or unix://; `embedded` starts a "
+        "private Valkey whose data lies under the data directory.",
+    )
+    data_dir: Path = Field(Path(".locore"), description="Data of the embedded store.")
+    checkpoint: Path = Field(DEFAULT_CHECKPOINT, description="The model, a .safetensors file.")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="auto, cpu, cuda or cuda:N; auto takes a GPU where there is one.",
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="Numbers that the model computes with."
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    api_key: SecretStr | None = Field(
+        None, description="Key that /gallery and /rerank then ask for."
+    )
+    max_batch_tokens: int = Field(
+        20_480, ge=1, description="Tokens of one forward pass, padding included."
+    )
+    max_queue_tokens: int = Field(
+        1_000_000, ge=1, description="Admitted tokens above which requests are refused (429)."
+    )
+    max_payload_bytes: int = Field(32 << 20, ge=1, description="Largest request body.")
+    max_images_per_request: int = Field(256, ge=1, description="Images of one registration.")
+    cache_bytes: int = Field(
+        256 << 20, ge=0, description="Memory for decoded gallery images; 0 turns the cache off."
+    )
+    store_dtype: Literal["float16", "float32"] = Field(
+        "float16", description="Numbers that descriptors are stored as."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="How the log is written.")
+    drain_seconds: float = Field(
+        30, ge=0, description="How long requests may still run after SIGTERM."
+    )

@@ -1,0 +1,93 @@
+"""What the routes share: made at start-up, reached through the request."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Annotated
+
+import structlog
+from fastapi import Depends, Request
+from starlette.requests import ClientDisconnect
+
+from model.checkpoint import LoadedModel
+from service.batching.batcher import Batcher
+from service.batching.worker import Worker
+from service.errors import (
+    ClientDisconnectedError,
+    TooLargeError,
+    UnauthorizedError,
+    UnavailableError,
+)
+from service.gallery.gallery import Gallery
+from service.gallery.store import GalleryStore
+from service.metrics import REJECTED
+from service.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(eq=False)
+class ServiceState:
+    settings: Settings
+    model: LoadedModel
+    store: GalleryStore
+    gallery: Gallery
+    worker: Worker
+    batcher: Batcher
+    draining: bool = False
+
+
+def service_state(request: Request) -> ServiceState:
+    state: ServiceState = request.app.state.service
+    return state
+
+
+State = Annotated[ServiceState, Depends(service_state)]
+
+
+def authorised(request: Request, state: State) -> None:
+    """Raises UnauthorizedError unless the request carries the key, where one is set."""
+    key = state.settings.api_key
+    if key is None:
+        return
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    same = secrets.compare_digest(given.strip().encode(), key.get_secret_value().encode())
+    if scheme.lower() != "bearer" or not same:
+        REJECTED.labels("unauthorized").inc()
+        raise UnauthorizedError("this service asks for `Authorization: Bearer KEY`")
+
+
+def accepting(state: State) -> None:
+    """Raises UnavailableError while the service drains or cannot score."""
+    if state.draining:
+        REJECTED.labels("shutting_down").inc()
+        raise UnavailableError("the service is shutting down", code="shutting_down", retry_after=5)
+    problem = state.batcher.problem
+    if not state.worker.warm or problem:
+        REJECTED.labels("not_ready").inc()
+        raise UnavailableError(problem or "the model is not warm yet", retry_after=5)
+
+
+async def read_body(request: Request, state: State) -> bytes:
+    """The body, given up as soon as it is too large. Raises TooLargeError, and
+    ClientDisconnectedError where it never came whole."""
+    limit = state.settings.max_payload_bytes
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        _too_large(limit)
+    chunks, size = [], 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit:
+                _too_large(limit)
+            chunks.append(chunk)
+    except ClientDisconnect:
+        raise ClientDisconnectedError("the client has gone") from None
+    return b"".join(chunks)
+
+
+def _too_large(limit: int) -> None:
+    REJECTED.labels("too_large").inc()
+    raise TooLargeError(f"the body is larger than {limit} bytes", max_payload_bytes=limit)
