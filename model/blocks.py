@@ -115,7 +115,7 @@ class BidirectionalMamba(nn.Module):
         y = scan(v, forward, decay, b, c, reverse=False)
         y = y + scan(v, backward, decay, b, c, reverse=True)
         y = y + self.skip.unsqueeze(-1) * v
-        y = y.to(x.dtype).view(windows, images, slots, self.inner)
+        y = y.to(x.dtype).reshape(windows, images, slots, self.inner)
         out: Tensor = self.out(self.norm(y * F.silu(gate)))
         return out
 

@@ -33,10 +33,10 @@ class ListOptions:
     """How lists vary. Shorter lists, fewer descriptors and fewer classes than in use make a list
     cheaper and no two alike; without its global an image must be known by its locals."""
 
-    longest: int = 100
-    shortest: int = 40
-    most_descriptors: int = 48
-    fewest_descriptors: int = 16
+    longest: int = 64
+    shortest: int = 32
+    most_descriptors: int = 32
+    fewest_descriptors: int = 12
     fewest_classes: float = 0.3
     without_global: float = 0.1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ class TrainingStateError(ValueError):
 class TrainOptions:
     """`batch` lists a step; the rate warms up, then falls along a cosine to a hundredth."""
 
-    steps: int = 1500
+    steps: int = 2000
     batch: int = 4
     learning_rate: float = 1e-3
     warmup: int = 100
@@ -163,7 +163,3 @@ def listwise_loss(scores: Tensor, relevant: Tensor, present: Tensor) -> Tensor:
     log_shares = scores.masked_fill(~present, float("-inf")).log_softmax(-1)
     log_shares = log_shares.masked_fill(~present, 0.0)
     return -((log_shares * relevant).sum(-1) / relevant.sum(-1).clamp(min=1)).mean()
-
-
-LogLine = dict[str, float | int | str]
-Log = Callable[[LogLine], None]

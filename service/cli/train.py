@@ -116,7 +116,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     if resume:
         trainer.resume(state)
-    source = LabelledLists(training, [images[i] for i in training.ids], LIST_OPTIONS)
+    source = LabelledLists(training, [images[i] for i in training.ids], ListOptions())
     _run(trainer, source, state, folder / "log.jsonl", append=resume)
 
     task = labelled_task(validation, images)
@@ -134,9 +134,6 @@ def train(
         f"{output}: R@1 {100 * found.recall_at_1:.1f}, mAP@R {100 * found.map_at_r:.1f} on the "
         f"validation classes, alpha {alpha}, T {temperature}"
     )
-
-
-LIST_OPTIONS = ListOptions()
 
 
 def _run(

@@ -1,0 +1,79 @@
+"""Small models and made-up images for tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.batch import Window
+from model.checkpoint import LoadedModel, load_checkpoint, save_checkpoint
+from model.config import ExtractorId, ModelConfig
+from model.descriptors import ImageDescriptors, normalised
+from model.reranker import MambaReranker
+
+
+def tiny_config(**changes: object) -> ModelConfig:
+    """A re-ranker of a few thousand weights."""
+    sizes: dict[str, object] = {
+        "name": "tiny",
+        "extractor": ExtractorId(name="made-up", version="1"),
+        "descriptor_dim": 8,
+        "global_dim": 12,
+        "descriptors_per_image": 6,
+        "dim": 16,
+        "depth": 2,
+        "attention_heads": 2,
+        "scan_head_dim": 8,
+        "scan_state": 4,
+    }
+    return ModelConfig.model_validate(sizes | changes)
+
+
+def tiny_model(config: ModelConfig | None = None, seed: int = 0) -> MambaReranker:
+    torch.manual_seed(seed)
+    model = MambaReranker(config or tiny_config()).eval()
+    # A fresh head hardly tells images apart; scores that differ make tests that can fail.
+    with torch.no_grad():
+        model.head.weight.mul_(20)
+    return model
+
+
+def save_tiny(folder: Path, config: ModelConfig | None = None) -> Path:
+    path = folder / "tiny.safetensors"
+    save_checkpoint(tiny_model(config), path)
+    return path
+
+
+def load_tiny(folder: Path) -> LoadedModel:
+    return load_checkpoint(save_tiny(folder), torch.device("cpu"))
+
+
+def image(
+    rng: np.random.Generator,
+    config: ModelConfig,
+    rows: int | None = None,
+    with_global: bool = True,
+) -> ImageDescriptors:
+    count = config.descriptors_per_image if rows is None else rows
+    return ImageDescriptors(
+        unit(rng, count, config.descriptor_dim),
+        rng.integers(0, 3, count).astype(np.uint8),
+        unit(rng, 1, config.global_dim)[0] if with_global else None,
+    )
+
+
+def unit(rng: np.random.Generator, rows: int, dim: int) -> NDArray[np.float32]:
+    return normalised(rng.standard_normal((rows, dim)).astype(np.float32), "made up")
+
+
+def window(rng: np.random.Generator, config: ModelConfig, images: int) -> Window:
+    """Images of random numbers of descriptors, some without a global."""
+
+    def one() -> ImageDescriptors:
+        rows = int(rng.integers(1, config.descriptors_per_image + 1))
+        return image(rng, config, rows, with_global=bool(rng.random() < 0.8))
+
+    return Window(one(), [one() for _ in range(images)])

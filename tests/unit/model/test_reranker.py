@@ -1,0 +1,96 @@
+"""Scores depend on a window's images and on nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.batch import Window
+from model.descriptors import ImageDescriptors
+from model.reranker import aggregate, score_windows
+from model.tokens import correlate, correlation_features
+from tests.factories import image, tiny_config, tiny_model, window
+
+CPU = torch.device("cpu")
+CONFIG = tiny_config()
+MODEL = tiny_model()
+
+
+@settings(max_examples=40, deadline=None)
+@given(sizes=st.lists(st.integers(1, 9), min_size=2, max_size=5), seed=st.integers(0, 2**31))
+def test_padding_and_company_do_not_change_a_score(sizes: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    windows = [window(rng, CONFIG, images) for images in sizes]
+    together = score_windows(MODEL, windows, CPU)
+    for one, scores in zip(windows, together, strict=True):
+        (alone,) = score_windows(MODEL, [one], CPU)
+        np.testing.assert_allclose(scores, alone, atol=1e-4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**31))
+def test_images_of_a_list_inform_each_other(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    whole = window(rng, CONFIG, 6)
+    (scores,) = score_windows(MODEL, [whole], CPU)
+    (fewer,) = score_windows(MODEL, [Window(whole.query, whole.gallery[:-1])], CPU)
+    assert np.abs(scores[:-1] - fewer).max() > 1e-4
+
+
+def test_rows_beyond_the_checkpoints_number_do_not_count() -> None:
+    rng = np.random.default_rng(0)
+    query = image(rng, CONFIG)
+    long = image(rng, CONFIG, rows=CONFIG.descriptors_per_image + 5)
+    short = long.strongest(CONFIG.descriptors_per_image)
+    first, second = score_windows(MODEL, [Window(query, [long]), Window(query, [short])], CPU)
+    np.testing.assert_allclose(first, second, atol=1e-6)
+
+
+def test_an_image_that_is_the_query_correlates_perfectly() -> None:
+    rng = np.random.default_rng(1)
+    query = image(rng, CONFIG)
+    batch = MODEL.collate([Window(query, [query, image(rng, CONFIG)])])
+    local, per_image = correlation_features(batch, correlate(batch))
+    best, gap = local[0, 1, :, 0], local[0, 1, :, 2]
+    torch.testing.assert_close(best, torch.ones_like(best))
+    torch.testing.assert_close(gap, torch.zeros_like(gap), atol=1e-6, rtol=0)
+    torch.testing.assert_close(per_image[0, 1, :4], torch.ones(4))
+    assert (per_image[0, 2, :4] < 0.99).all()
+
+
+def test_two_images_compare_alike_whoever_else_lacks_a_global() -> None:
+    rng = np.random.default_rng(2)
+    query, first = image(rng, CONFIG), image(rng, CONFIG)
+    bare = image(rng, CONFIG, with_global=False)
+    batch = MODEL.collate([Window(query, [first, bare])])
+    cosines = correlate(batch).global_[0]
+    assert query.global_ is not None
+    assert first.global_ is not None
+    assert float(cosines[0, 1]) == pytest.approx(float(query.global_ @ first.global_), abs=1e-5)
+    means = query.locals.sum(0), bare.locals.sum(0)
+    expected = means[0] @ means[1] / np.linalg.norm(means[0]) / np.linalg.norm(means[1])
+    assert float(cosines[0, 2]) == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_the_scale_of_a_descriptor_does_not_matter() -> None:
+    rng = np.random.default_rng(3)
+    one = window(rng, CONFIG, 3)
+    assert one.gallery[0].locals is not None
+    longer = ImageDescriptors(
+        one.gallery[0].locals * 3, one.gallery[0].scales, one.gallery[0].global_
+    )
+    changed = Window(one.query, [longer, *one.gallery[1:]])
+    first, second = score_windows(MODEL, [one, changed], CPU)
+    np.testing.assert_allclose(first, second, atol=1e-4)
+
+
+def test_aggregations() -> None:
+    logits = torch.tensor([[5.0, 1.0, 2.0, 3.0], [7.0, 4.0, 6.0, 99.0]])
+    mask = torch.tensor([[True] * 4, [True, True, True, False]])
+    assert aggregate(logits, mask, "sep").tolist() == [5, 7]
+    assert aggregate(logits, mask, "first").tolist() == [1, 4]
+    assert aggregate(logits, mask, "last").tolist() == [3, 6]
+    assert aggregate(logits, mask, "mean").tolist() == pytest.approx([11 / 4, 17 / 3])

@@ -1,0 +1,88 @@
+"""The scan does what the recurrence says, however it is cut into chunks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from model.scan import chunked_scan, select_kernel
+
+
+def recurrence(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, reverse: bool) -> Tensor:
+    """Step by step in float64: S_t = exp(dt_t a) S_{t-1} + dt_t x_t b_t^T, y_t = S_t c_t."""
+    x, dt, a, b, c = (t.double() for t in (x, dt, a, b, c))
+    state = torch.zeros(*x.shape[:1], *x.shape[2:], b.shape[-1], dtype=torch.float64)
+    y = torch.empty_like(x)
+    places = range(x.shape[1])
+    for t in reversed(places) if reverse else places:
+        kept = torch.exp(dt[:, t] * a)[..., None, None] * state
+        written = (dt[:, t, :, None] * x[:, t]).unsqueeze(-1) * b[:, t, None, None, :]
+        state = kept + written
+        y[:, t] = (state * c[:, t, None, None, :]).sum(-1)
+    return y
+
+
+def inputs(length: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Two sequences of three heads: slow, middling and fast to forget."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(2, length, 3, 4, generator=generator)
+    dt = torch.rand(2, length, 3, generator=generator) * torch.tensor([0.01, 0.5, 3.0])
+    a = torch.tensor([-1.0, -4.0, -16.0])
+    b = torch.randn(2, length, 5, generator=generator)
+    c = torch.randn(2, length, 5, generator=generator)
+    return x, dt, a, b, c
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    length=st.integers(1, 300),
+    chunk=st.integers(1, 128),
+    reverse=st.booleans(),
+    seed=st.integers(0, 2**31),
+)
+def test_equals_the_recurrence_in_float64(
+    length: int, chunk: int, reverse: bool, seed: int
+) -> None:
+    x, dt, a, b, c = inputs(length, seed)
+    expected = recurrence(x, dt, a, b, c, reverse)
+    y = chunked_scan(x, dt, a, b, c, reverse=reverse, chunk=chunk)
+    assert (y - expected).norm() <= 1e-5 * expected.norm()
+
+
+def test_stays_exact_over_a_whole_window() -> None:
+    x, dt, a, b, c = inputs(5050, seed=1)
+    for reverse in (False, True):
+        expected = recurrence(x, dt, a, b, c, reverse)
+        y = chunked_scan(x, dt, a, b, c, reverse=reverse)
+        assert (y - expected).norm() <= 1e-5 * expected.norm()
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_step_of_zero_passes_the_state_through(reverse: bool) -> None:
+    x, dt, a, b, c = inputs(40, seed=2)
+    kept = torch.arange(40) % 3 != 1
+    with_gaps = chunked_scan(x, dt * kept[:, None], a, b, c, reverse=reverse, chunk=7)
+    without = chunked_scan(
+        x[:, kept], dt[:, kept], a, b[:, kept], c[:, kept], reverse=reverse, chunk=7
+    )
+    torch.testing.assert_close(with_gaps[:, kept], without)
+
+
+def test_has_the_gradient_of_the_recurrence() -> None:
+    tensors = [t.double().requires_grad_() for t in inputs(9, seed=3)]
+    x, dt, a, b, c = tensors
+    weight = torch.randn(x.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    expected = torch.autograd.grad((recurrence(x, dt, a, b, c, False) * weight).sum(), tensors)
+    found = torch.autograd.grad(
+        (chunked_scan(x, dt, a, b, c, reverse=False, chunk=4) * weight).sum(), tensors
+    )
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_cpu_gets_the_plain_kernel() -> None:
+    kernel, note = select_kernel(torch.device("cpu"))
+    assert (kernel.name, kernel.scan, note) == ("plain", chunked_scan, None)
