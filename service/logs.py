@@ -19,6 +19,7 @@ def configure_logging(log_format: Literal["text", "json"]) -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.stdlib.ExtraAdder(),
+        _without_uvicorns_colours,
     ]
     ending: list[Processor] = (
         [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
@@ -49,4 +50,9 @@ def _request_id(_: object, __: str, event: EventDict) -> EventDict:
     request_id = correlation_id.get()
     if request_id:
         event["request_id"] = request_id
+    return event
+
+
+def _without_uvicorns_colours(_: object, __: str, event: EventDict) -> EventDict:
+    event.pop("color_message", None)
     return event

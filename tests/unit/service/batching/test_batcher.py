@@ -1,0 +1,211 @@
+"""The batcher with a real worker and model: every request that enters leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from model.batch import Window
+from model.checkpoint import LoadedModel
+from model.windows import RerankOptions
+from service.batching.batcher import Batcher, Outcome
+from service.batching.job import Job
+from service.batching.queue import WindowQueue
+from service.batching.worker import Worker
+from service.errors import ApiError, OverloadedError
+from tests.factories import image, load_tiny
+
+OPTIONS = RerankOptions(0.0, 1.0, 4, 2, "end-to-start")
+
+
+class FaultyWorker(Worker):
+    """The real worker, but passes fail whose numbers are in `failing`, and batches that hold a
+    gallery of `poison` images always do."""
+
+    def __init__(
+        self, model: LoadedModel, failing: frozenset[int] = frozenset(), poison: int = -1
+    ) -> None:
+        super().__init__(model)
+        self.passes: list[int] = []
+        self._failing = failing
+        self._poison = poison
+
+    async def score(self, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
+        self.passes.append(len(windows))
+        if len(self.passes) in self._failing:
+            raise RuntimeError("a made-up fault of the device")
+        if any(len(window.gallery) == self._poison for window in windows):
+            raise RuntimeError("a window that cannot be scored")
+        return await super().score(windows)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    return load_tiny(tmp_path_factory.mktemp("model"))
+
+
+def make_batcher(worker: Worker, model: LoadedModel, max_queue_tokens: int = 10_000) -> Batcher:
+    config = model.config
+    queue = WindowQueue(
+        max_batch_tokens=600,
+        max_queue_tokens=max_queue_tokens,
+        descriptors_per_image=config.descriptors_per_image,
+        extra_tokens=config.extra_tokens,
+    )
+    return Batcher(queue, worker)
+
+
+def job(model: LoadedModel, images: int, seed: int = 0) -> Job:
+    rng = np.random.default_rng(seed)
+    gallery = [image(rng, model.config) for _ in range(images)]
+    return Job(image(rng, model.config), gallery, None, OPTIONS)
+
+
+async def ask(batcher: Batcher, one: Job) -> Outcome:
+    with batcher.admit(50) as ticket:
+        return await batcher.score(ticket, one)
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(20):
+            await work
+
+    asyncio.run(bounded())
+
+
+def test_concurrent_jobs_share_passes_and_get_their_own_scores(model: LoadedModel) -> None:
+    async def work() -> None:
+        worker = FaultyWorker(model)
+        batcher = make_batcher(worker, model)
+        batcher.start()
+        alone = [await ask(batcher, job(model, 3 + n, n)) for n in range(8)]
+        worker.passes.clear()
+        together = await asyncio.gather(*(ask(batcher, job(model, 3 + n, n)) for n in range(8)))
+        for one, other in zip(alone, together, strict=True):
+            assert one.order.tolist() == other.order.tolist()
+            np.testing.assert_allclose(one.relevance, other.relevance, atol=1e-4)
+        assert max(worker.passes) > 1
+        await batcher.close()
+        worker.close()
+
+    run(work())
+
+
+def test_a_window_that_cannot_be_scored_takes_nobody_along(model: LoadedModel) -> None:
+    async def work() -> None:
+        worker = FaultyWorker(model, poison=3)
+        batcher = make_batcher(worker, model)
+        batcher.start()
+        answers = await asyncio.gather(
+            *(ask(batcher, job(model, images)) for images in (4, 3, 4)), return_exceptions=True
+        )
+        assert [type(answer) for answer in answers] == [Outcome, ApiError, Outcome]
+        assert batcher.problem is None
+        await batcher.close()
+        worker.close()
+
+    run(work())
+
+
+def test_a_device_that_stays_broken_is_a_problem_until_it_recovers(model: LoadedModel) -> None:
+    async def work() -> None:
+        worker = FaultyWorker(model, failing=frozenset({1, 2}))
+        batcher = make_batcher(worker, model)
+        batcher.start()
+        with pytest.raises(ApiError, match="could not be scored"):
+            await ask(batcher, job(model, 2))
+        assert batcher.problem == "the model fails: RuntimeError"
+        await worker.check()
+        assert batcher.problem is None
+        await batcher.close()
+        worker.close()
+
+    run(work())
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_back(model: LoadedModel) -> None:
+    async def work() -> None:
+        worker = Worker(model)
+        batcher = make_batcher(worker, model, max_queue_tokens=60)
+        batcher.start()
+        with batcher.admit(60):
+            with pytest.raises(OverloadedError) as caught:
+                batcher.refuse_when_full()
+            assert caught.value.retry_after is not None
+            assert caught.value.retry_after >= 1
+            with pytest.raises(OverloadedError):
+                await ask(batcher, job(model, 2))
+        await ask(batcher, job(model, 2))
+        await batcher.close()
+        worker.close()
+
+    run(work())
+
+
+def test_closing_answers_who_still_waits(model: LoadedModel) -> None:
+    async def work() -> None:
+        worker = Worker(model)
+        batcher = make_batcher(worker, model)
+        batcher.start()
+        waiting = [asyncio.ensure_future(ask(batcher, job(model, 40))) for _ in range(4)]
+        await asyncio.sleep(0)
+        await batcher.close()
+        for answer in await asyncio.gather(*waiting, return_exceptions=True):
+            assert isinstance(answer, ApiError)
+            assert answer.code == "shutting_down"
+        with pytest.raises(ApiError, match="shutting down"):
+            await ask(batcher, job(model, 2))
+        worker.close()
+
+    run(work())
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    sizes=st.lists(st.integers(1, 12), min_size=1, max_size=8),
+    cancelled=st.sets(st.integers(0, 7)),
+    failing=st.frozensets(st.integers(1, 12), max_size=6),
+    pauses=st.lists(st.integers(0, 3), min_size=8, max_size=8),
+    close_early=st.booleans(),
+)
+def test_every_request_ends_under_any_order_of_events(
+    model: LoadedModel,
+    sizes: list[int],
+    cancelled: set[int],
+    failing: frozenset[int],
+    pauses: list[int],
+    close_early: bool,
+) -> None:
+    async def work() -> None:
+        worker = FaultyWorker(model, failing)
+        batcher = make_batcher(worker, model, max_queue_tokens=300)
+        batcher.start()
+        asked = []
+        for n, size in enumerate(sizes):
+            asked.append(asyncio.ensure_future(ask(batcher, job(model, size, n))))
+            for _ in range(pauses[n]):
+                await asyncio.sleep(0)
+            if n in cancelled:
+                asked[n // 2].cancel()
+        if close_early:
+            await batcher.close()
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        for size, answer in zip(sizes, answers, strict=True):
+            if isinstance(answer, Outcome):
+                assert sorted(answer.order.tolist()) == list(range(size))
+            else:
+                assert isinstance(answer, ApiError | asyncio.CancelledError)
+        assert not batcher._waiting
+        assert batcher._queue.tokens == 0
+        await batcher.close()
+        worker.close()
+
+    run(work())

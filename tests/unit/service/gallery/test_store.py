@@ -1,0 +1,255 @@
+"""The gallery against a real Valkey: the embedded one, started and killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import redis.asyncio as redis
+
+from service.errors import StoreFullError, StoreUnavailableError
+from service.gallery.embedded import EmbeddedStoreError, EmbeddedValkey
+from service.gallery.gallery import CACHE_TRUST_SECONDS, Gallery
+from service.gallery.record import DamagedRecordError, GalleryRecord
+from service.gallery.store import GalleryStore
+from tests.factories import image, tiny_config
+
+CONFIG = tiny_config()
+
+
+class Clock:
+    """A clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Rig:
+    """A running Valkey, a raw client to it, and two replicas' galleries."""
+
+    def __init__(self, valkey: EmbeddedValkey) -> None:
+        self.valkey = valkey
+        self.raw = redis.Redis.from_url(valkey.url)
+        self.clock = Clock()
+        self.stores = [GalleryStore.connect(valkey.url) for _ in range(2)]
+        self.gallery, self.replica = (
+            Gallery(store, cache_bytes=1 << 20, dtype="float32", clock=self.clock)
+            for store in self.stores
+        )
+
+    async def close(self) -> None:
+        await self.raw.aclose()
+        for store in self.stores:
+            await store.close()
+
+
+@asynccontextmanager
+async def rig(folder: Path) -> AsyncIterator[Rig]:
+    valkey = EmbeddedValkey(folder)
+    await valkey.start()
+    made = Rig(valkey)
+    try:
+        yield made
+    finally:
+        await made.close()
+        await valkey.stop()
+
+
+def with_rig(folder: Path, work: Callable[[Rig], Awaitable[None]]) -> None:
+    async def run() -> None:
+        async with asyncio.timeout(60), rig(folder) as made:
+            await work(made)
+
+    asyncio.run(run())
+
+
+def records(*ids: str, seed: int = 0) -> dict[str, GalleryRecord]:
+    rng = np.random.default_rng(seed)
+    return {i: GalleryRecord(image(rng, CONFIG), {"id": i}) for i in ids}
+
+
+def same(one: GalleryRecord, other: GalleryRecord) -> bool:
+    return bool((one.descriptors.locals == other.descriptors.locals).all())
+
+
+def test_images_are_registered_replaced_listed_and_deleted(tmp_path: Path) -> None:
+    async def work(r: Rig) -> None:
+        first, second = records("b", "a"), records("a", "c", seed=1)
+        done = await r.gallery.register("x", first, None)
+        assert (done.registered, done.replaced) == (2, 0)
+        done = await r.gallery.register("x", second, None)
+        assert (done.registered, done.replaced) == (2, 1)
+        found = await r.gallery.fetch("x", ["c", "none", "a", "b"])
+        assert set(found) == {"a", "b", "c"}
+        assert same(found["a"], second["a"])
+        assert found["b"].metadata == {"id": "b"}
+        page = await r.gallery.page("x", 2, None)
+        assert (page.count, page.ids, page.next_cursor) == (3, ["a", "b"], "b")
+        page = await r.gallery.page("x", 2, page.next_cursor)
+        assert (page.ids, page.next_cursor) == (["c"], None)
+        assert await r.gallery.delete("x", "a")
+        assert not await r.gallery.delete("x", "a")
+        assert set(await r.gallery.fetch("x", ["a", "b"])) == {"b"}
+        assert (await r.gallery.page("x", 9, None)).count == 2
+
+    with_rig(tmp_path, work)
+
+
+def test_collections_are_apart(tmp_path: Path) -> None:
+    async def work(r: Rig) -> None:
+        await r.gallery.register("x", records("a"), None)
+        assert await r.gallery.fetch("y", ["a"]) == {}
+        assert (await r.gallery.page("y", 9, None)).count == 0
+
+    with_rig(tmp_path, work)
+
+
+def test_more_ids_than_one_command_takes(tmp_path: Path) -> None:
+    async def work(r: Rig) -> None:
+        ids = [f"{n:04}" for n in range(1000)]
+        await r.gallery.register("x", records(*ids), None)
+        assert list(await r.replica.fetch("x", ids)) == ids
+
+    with_rig(tmp_path, work)
+
+
+def test_an_expired_image_is_gone_everywhere(tmp_path: Path) -> None:
+    async def work(r: Rig) -> None:
+        await r.gallery.register("x", records("short", "replaced"), 1)
+        await r.gallery.register("x", records("replaced", "long"), None)
+        await asyncio.sleep(1.2)
+        r.clock.now += 2
+        assert set(await r.gallery.fetch("x", ["short", "replaced", "long"])) == {
+            "replaced",
+            "long",
+        }
+        page = await r.gallery.page("x", 9, None)
+        assert (page.count, page.ids) == (2, ["long", "replaced"])
+
+    with_rig(tmp_path, work)
+
+
+def test_another_replicas_changes_are_seen_within_the_stated_time(tmp_path: Path) -> None:
+    async def work(r: Rig) -> None:
+        old, new = records("a", "b"), records("a", seed=1)
+        await r.gallery.register("x", old, None)
+        await r.gallery.fetch("x", ["a", "b"])
+        await r.replica.register("x", new, None)
+        await r.replica.delete("x", "b")
+        r.clock.now += CACHE_TRUST_SECONDS
+        found = await r.gallery.fetch("x", ["a", "b"])
+        assert set(found) == {"a"}
+        assert same(found["a"], new["a"])
+
+    with_rig(tmp_path, work)
+
+
+def test_own_changes_are_seen_at_once(tmp_path: Path) -> None:
+    async def work(r: Rig) -> None:
+        await r.gallery.register("x", records("a"), None)
+        await r.gallery.fetch("x", ["a"])
+        new = records("a", seed=1)
+        await r.gallery.register("x", new, None)
+        assert same((await r.gallery.fetch("x", ["a"]))["a"], new["a"])
+
+    with_rig(tmp_path, work)
+
+
+def test_an_unchanged_image_is_not_fetched_again(tmp_path: Path) -> None:
+    async def work(r: Rig) -> None:
+        await r.gallery.register("x", records("a"), None)
+        first = (await r.gallery.fetch("x", ["a"]))["a"]
+        r.clock.now += 100
+        assert (await r.gallery.fetch("x", ["a"]))["a"] is first
+
+    with_rig(tmp_path, work)
+
+
+def test_damaged_and_foreign_bytes_are_an_error_that_names_the_image(tmp_path: Path) -> None:
+    async def work(r: Rig) -> None:
+        await r.gallery.register("x", records("good", "bad"), None)
+        good = await r.raw.get("locore:{x}:image:good")
+        assert good is not None
+        for value in (good, b"foreign", good[:-1]):
+            await r.raw.set("locore:{x}:image:bad", value)
+            r.clock.now += 2
+            with pytest.raises(DamagedRecordError, match="'bad'"):
+                await r.gallery.fetch("x", ["good", "bad"])
+
+    with_rig(tmp_path, work)
+
+
+def test_a_full_store_takes_none_of_a_registration(tmp_path: Path) -> None:
+    async def work(r: Rig) -> None:
+        await r.gallery.register("x", records("a"), None)
+        await r.raw.config_set("maxmemory", 1)
+        with pytest.raises(StoreFullError):
+            await r.gallery.register("x", records("b", "c"), None)
+        await r.raw.config_set("maxmemory", 0)
+        page = await r.gallery.page("x", 9, None)
+        assert (page.count, page.ids) == (1, ["a"])
+
+    with_rig(tmp_path, work)
+
+
+def test_an_embedded_store_that_dies_is_started_again_with_its_data(tmp_path: Path) -> None:
+    async def work(r: Rig) -> None:
+        await r.gallery.register("x", records("a"), None)
+        pid = int((await r.raw.info("server"))["process_id"])
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(StoreUnavailableError):
+            await r.stores[0].ping()
+        while True:
+            try:
+                await r.stores[0].ping()
+                break
+            except StoreUnavailableError:
+                await asyncio.sleep(0.05)
+        assert (await r.gallery.page("x", 9, None)).ids == ["a"]
+
+    with_rig(tmp_path, work)
+
+
+def test_data_outlives_the_embedded_store(tmp_path: Path) -> None:
+    async def fill(r: Rig) -> None:
+        await r.gallery.register("x", records("a", "b"), None)
+
+    async def look(r: Rig) -> None:
+        assert set(await r.gallery.fetch("x", ["a", "b"])) == {"a", "b"}
+
+    with_rig(tmp_path, fill)
+    with_rig(tmp_path, look)
+
+
+def test_a_data_directory_serves_one_service(tmp_path: Path) -> None:
+    async def work(_: Rig) -> None:
+        with pytest.raises(EmbeddedStoreError, match="in use by another service"):
+            await EmbeddedValkey(tmp_path).start()
+
+    with_rig(tmp_path, work)
+
+
+def test_a_data_directory_may_have_a_long_path_and_spaces(tmp_path: Path) -> None:
+    async def work(r: Rig) -> None:
+        await r.stores[0].ping()
+
+    with_rig(tmp_path / ("a long name " * 8) / "x", work)
+
+
+def test_a_store_that_is_not_there_is_unavailable() -> None:
+    async def work() -> None:
+        store = GalleryStore.connect("redis://127.0.0.1:1")
+        with pytest.raises(StoreUnavailableError):
+            await store.ping()
+        await store.close()
+
+    asyncio.run(work())
