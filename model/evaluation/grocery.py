@@ -24,15 +24,21 @@ class DatasetError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
-    """Ids (paths below the image folder), classes (n,) and whether each may be a query (n,)."""
+    """Ids (paths below the image folder), classes (n,) and whether each may be a query (n,).
+
+    `groups` (n,), where given: images of one group and two classes may well show the same thing,
+    so they are neither relevant to each other nor irrelevant.
+    """
 
     ids: list[str]
     classes: NDArray[np.int64]
     is_query: NDArray[np.bool_]
+    groups: NDArray[np.int64] | None = None
 
     def only(self, keep: NDArray[np.bool_]) -> LabelledImages:
         ids = [image_id for image_id, kept in zip(self.ids, keep, strict=True) if kept]
-        return LabelledImages(ids, self.classes[keep], self.is_query[keep])
+        groups = None if self.groups is None else self.groups[keep]
+        return LabelledImages(ids, self.classes[keep], self.is_query[keep], groups)
 
 
 def read_labels(folder: Path) -> LabelledImages:

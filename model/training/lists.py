@@ -39,6 +39,33 @@ class ListOptions:
     fewest_descriptors: int = 12
     fewest_classes: float = 0.3
     without_global: float = 0.1
+    rotated: float = 0.0
+
+
+def views_as_images(ids: Sequence[str], known: LabelledImages) -> LabelledImages:
+    """Views (`IMAGE@NUMBER`) of labelled images: each image is a class of its own, and images of
+    one class a group. Views of other images are left out; odd numbers are queries."""
+    places = {image_id: place for place, image_id in enumerate(known.ids)}
+    split = [view.rpartition("@") for view in ids]
+    kept = [(f"{i}@{n}", places[i], int(n)) for i, _, n in split if i in places]
+    images = np.array([place for _, place, _ in kept])
+    return LabelledImages(
+        [view for view, _, _ in kept],
+        images,
+        np.array([number % 2 == 1 for _, _, number in kept]),
+        known.classes[images],
+    )
+
+
+class MixedLists:
+    """Draws from the first source, or by a share of the draws from the second."""
+
+    def __init__(self, first: ListSource, second: ListSource, share: float) -> None:
+        self._sources = first, second
+        self._share = share
+
+    def draw(self, rng: np.random.Generator) -> TrainingList:
+        return self._sources[rng.random() < self._share].draw(rng)
 
 
 class LabelledLists:
@@ -67,10 +94,11 @@ class LabelledLists:
             query = int(rng.integers(len(self._descriptors)))
             share = rng.uniform(options.fewest_classes, 1.0)
             kept = self._classes[rng.random(len(self._classes)) < share]
-            gallery = np.flatnonzero(
-                (images.is_query != images.is_query[query])
-                & (np.isin(images.classes, kept) | (images.classes == images.classes[query]))
-            )
+            own = images.classes == images.classes[query]
+            eligible = own | np.isin(images.classes, kept)
+            if images.groups is not None:
+                eligible &= own | (images.groups != images.groups[query])
+            gallery = np.flatnonzero(eligible & (images.is_query != images.is_query[query]))
             length = int(rng.integers(options.shortest, options.longest + 1))
             nearest = gallery[np.argsort(-self._cosines[query, gallery])[:length]]
             relevant = images.classes[nearest] == images.classes[query]
@@ -80,9 +108,15 @@ class LabelledLists:
         count = int(rng.integers(options.fewest_descriptors, options.most_descriptors + 1))
         bare = rng.random() < options.without_global
 
+        rotation = None
+        if rng.random() < options.rotated:
+            dim = self._descriptors[query].locals.shape[1]
+            rotation = np.linalg.qr(rng.standard_normal((dim, dim)))[0].astype(np.float32)
+
         def seen(place: int) -> ImageDescriptors:
             image = self._descriptors[place].strongest(count)
-            return ImageDescriptors(image.locals, image.scales) if bare else image
+            locals_ = image.locals if rotation is None else image.locals @ rotation
+            return ImageDescriptors(locals_, image.scales, None if bare else image.global_)
 
         window = Window(seen(query), [seen(int(place)) for place in nearest[order]])
         return TrainingList(window, relevant[order])

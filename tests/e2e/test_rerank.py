@@ -1,0 +1,237 @@
+"""POST /rerank against the offline model."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from model.batch import Window
+from model.checkpoint import LoadedModel
+from model.descriptors import ImageDescriptors, first_stage_scores
+from model.reranker import score_windows
+from model.scoring import ensemble
+from model.windows import Reranking, RerankOptions
+from service.client import rerank_body
+from tests.e2e.service import RunningService, ids_of, scores_of, stored
+from tests.factories import image, tiny_config
+
+CONFIG = tiny_config()
+Images = dict[str, ImageDescriptors]
+
+
+def offline(
+    model: LoadedModel,
+    query: ImageDescriptors,
+    images: Images,
+    options: RerankOptions,
+    first_stage: list[float] | None = None,
+) -> tuple[list[str], dict[str, float]]:
+    """(order, scores) as the offline evaluation makes them."""
+    ids, gallery = list(images), [stored(image) for image in images.values()]
+    similarities = (
+        first_stage_scores(query, gallery)
+        if first_stage is None
+        else np.array(first_stage, np.float32)
+    )
+    reranking = Reranking(len(ids), similarities, options)
+    while (places := reranking.next_window()) is not None:
+        window = Window(query, [gallery[place] for place in places])
+        reranking.accept(score_windows(model.reranker, [window], model.device)[0])
+    order, relevance = reranking.result()
+    return [ids[i] for i in order], {ids[i]: s for i, s in zip(order, relevance, strict=True)}
+
+
+def options(model: LoadedModel, **changes: Any) -> RerankOptions:
+    return RerankOptions(**(model.config.rerank.model_dump() | changes))
+
+
+def test_the_round_trip(
+    service: RunningService, model: LoadedModel, gallery: Images, query: ImageDescriptors
+) -> None:
+    images = dict(list(gallery.items())[:30])
+    response = service.rerank(query, list(images))
+    order, scores = offline(model, query, images, options(model))
+    assert ids_of(response) == order
+    assert scores_of(response) == pytest.approx(scores, abs=1e-4)
+    body = response.json()
+    assert body["model"] == "tiny"
+    assert body["id"] == response.headers["X-Request-ID"]
+    assert (body["missing"], body["truncated"]) == ([], False)
+    tokens = sum(2 + i.count for i in (query, *images.values()))
+    assert body["usage"] == {"images": 30, "windows": 1, "tokens": tokens}
+    assert [r["index"] for r in body["results"]] == [list(images).index(i) for i in order]
+    falling = [r["relevance_score"] for r in body["results"]]
+    assert falling == sorted(falling, reverse=True)
+    assert set(body["timings_ms"]) == {"decode", "fetch", "queue", "inference", "total"}
+    assert 0 < body["timings_ms"]["inference"] <= body["timings_ms"]["total"]
+
+
+@pytest.mark.parametrize(
+    "direction",
+    ["end-to-start", "start-to-end", "end-to-start-to-end", "start-to-end-to-start"],
+)
+def test_a_long_shortlist_comes_out_in_the_offline_models_order(
+    service: RunningService,
+    model: LoadedModel,
+    gallery: Images,
+    query: ImageDescriptors,
+    direction: str,
+) -> None:
+    images = dict(list(gallery.items())[:400])
+    response = service.rerank(query, list(images), direction=direction)
+    order, scores = offline(model, query, images, options(model, direction=direction))
+    assert ids_of(response) == order
+    assert scores_of(response) == pytest.approx(scores, abs=1e-4)
+    assert response.json()["usage"]["windows"] == (13 if direction.count("-to-") == 2 else 7)
+
+
+def test_given_scores_and_options_count(
+    service: RunningService, model: LoadedModel, gallery: Images, query: ImageDescriptors
+) -> None:
+    images = dict(list(gallery.items())[:12])
+    first_stage = [1 - n / 12 for n in range(12)]
+    changes = {"alpha": 0.3, "temperature": 0.7, "window": 5, "stride": 2}
+    response = service.rerank(query, list(images), global_scores=first_stage, **changes)
+    order, scores = offline(model, query, images, options(model, **changes), first_stage)
+    assert ids_of(response) == order
+    assert scores_of(response) == pytest.approx(scores, abs=1e-4)
+    only_first = service.rerank(query, list(images), global_scores=first_stage, alpha=1)
+    assert ids_of(only_first) == list(images)
+    assert scores_of(only_first) == pytest.approx(dict(zip(images, first_stage, strict=True)))
+
+
+def test_without_globals_alpha_counts_as_zero(
+    service: RunningService, model: LoadedModel, gallery: Images
+) -> None:
+    query = image(np.random.default_rng(5), CONFIG, with_global=False)
+    images = dict(list(gallery.items())[:9])
+    response = service.rerank(query, list(images), alpha=0.9, temperature=1)
+    window = Window(query, [stored(i) for i in images.values()])
+    (logits,) = score_windows(model.reranker, [window], model.device)
+    expected = dict(zip(images, ensemble(logits, None, 0.9, 1).tolist(), strict=True))
+    assert scores_of(response) == pytest.approx(expected, abs=1e-4)
+
+
+def test_nested_lists_and_packed_arrays_score_alike(
+    service: RunningService, gallery: Images, query: ImageDescriptors
+) -> None:
+    ids = list(gallery)[:20]
+    assert query.global_ is not None
+    nested = {
+        "descriptors": query.locals.tolist(),
+        "scales": query.scales.tolist(),
+        "global": query.global_.tolist(),
+    }
+    by_lists = service.http.post("/rerank", json={"query": nested, "gallery_ids": ids})
+    assert scores_of(by_lists) == pytest.approx(scores_of(service.rerank(query, ids)), abs=1e-5)
+
+
+def test_top_n_metadata_and_truncation(service: RunningService, gallery: Images) -> None:
+    rng = np.random.default_rng(2)
+    long = image(rng, CONFIG, rows=CONFIG.descriptors_per_image + 3)
+    ids = list(gallery)[:10]
+    whole = service.rerank(long, ids)
+    assert whole.json()["truncated"] is True
+    assert scores_of(whole) == pytest.approx(
+        scores_of(service.rerank(long.strongest(CONFIG.descriptors_per_image), ids)), abs=1e-5
+    )
+    few = service.rerank(long, ids, top_n=3)
+    assert ids_of(few) == ids_of(whole)[:3]
+    assert all(r["metadata"] is None for r in few.json()["results"])
+    meta = {"url": "https://example.org/ä", "n": [1, 2]}
+    body = {"id": "m", "descriptors": long.locals.tolist(), "metadata": meta}
+    registered = service.http.post("/gallery", json={"collection": "meta", "images": [body]})
+    assert registered.json() == {"registered": 1, "replaced": 0, "truncated": 1}
+    shown = service.rerank(long, ["m"], collection="meta", return_metadata=True)
+    assert shown.json()["results"][0]["metadata"] == meta
+
+
+def test_missing_ids_can_be_skipped(
+    service: RunningService, gallery: Images, query: ImageDescriptors
+) -> None:
+    ids = list(gallery)[:6]
+    scores = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]
+    with_holes = [ids[0], "none-1", *ids[1:], "none-2"]
+    with_scores = [scores[0], 0.1, *scores[1:], 0.2]
+    response = service.rerank(query, with_holes, global_scores=with_scores, on_missing="skip")
+    plain = service.rerank(query, ids, global_scores=scores)
+    assert response.json()["missing"] == ["none-1", "none-2"]
+    assert scores_of(response) == pytest.approx(scores_of(plain), abs=1e-5)
+    assert all(with_holes[r["index"]] == r["id"] for r in response.json()["results"])
+    assert response.json()["usage"]["images"] == 6
+
+
+def test_64_concurrent_requests_score_as_each_does_alone(
+    service: RunningService, gallery: Images
+) -> None:
+    rng = np.random.default_rng(3)
+    names = list(gallery)
+    bodies = []
+    for _ in range(64):
+        size = int(rng.choice([1, 3, 20, 60, 100, 250]))
+        ids = [names[i] for i in rng.permutation(len(names))[:size]]
+        bodies.append(rerank_body(image(rng, CONFIG), ids, "default", timeout_ms=60_000))
+    alone = [service.http.post("/rerank", json=body) for body in bodies]
+    passes = service.metric("locore_batch_windows_count")
+    windows = service.metric("locore_batch_windows_sum")
+
+    async def at_once() -> list[httpx.Response]:
+        limits = httpx.Limits(max_connections=64)
+        async with httpx.AsyncClient(base_url=service.url, timeout=60, limits=limits) as http:
+            return await asyncio.gather(*(http.post("/rerank", json=body) for body in bodies))
+
+    for one, other in zip(alone, asyncio.run(at_once()), strict=True):
+        assert ids_of(other) == ids_of(one)
+        assert scores_of(other) == pytest.approx(scores_of(one), abs=1e-4)
+    passes = service.metric("locore_batch_windows_count") - passes
+    windows = service.metric("locore_batch_windows_sum") - windows
+    assert windows / passes > 1
+
+
+def test_gallery_endpoints(service: RunningService, gallery: Images) -> None:
+    http = service.http
+    images = dict(list(gallery.items())[:5])
+    answer = service.register(images, collection="own")
+    assert answer.json() == {"registered": 5, "replaced": 0, "truncated": 0}
+    one = {"id/with:odd@chars=+-": gallery["image-001"]}
+    again = service.register({"image-000": gallery["image-001"], **one}, collection="own")
+    assert again.json() == {"registered": 2, "replaced": 1, "truncated": 0}
+
+    listed: list[str] = []
+    cursor: str | None = None
+    while True:
+        following = {} if cursor is None else {"cursor": cursor}
+        page = http.get("/gallery", params={"collection": "own", "limit": "4"} | following).json()
+        assert page["count"] == 6
+        listed += page["ids"]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert listed == sorted([*images, *one])
+
+    shown = http.get("/gallery/image-000", params={"collection": "own"}).json()
+    expected = gallery["image-001"]
+    assert (shown["count"], shown["dimension"], shown["dtype"]) == (expected.count, 8, "float16")
+    assert shown["scales"] == expected.scales.tolist()
+    assert shown["arrays"] is None
+    whole = http.get(
+        "/gallery/id/with:odd@chars=+-", params={"collection": "own", "include": "descriptors"}
+    ).json()
+    assert whole["arrays"]["descriptors"]["shape"] == [expected.count, 8]
+    assert whole["arrays"]["global"]["shape"] == [12]
+
+    assert http.delete("/gallery/image-000", params={"collection": "own"}).status_code == 204
+    assert http.delete("/gallery/image-000", params={"collection": "own"}).status_code == 404
+    assert http.get("/gallery", params={"collection": "own"}).json()["count"] == 5
+
+
+def test_a_ttl_ends(service: RunningService, gallery: Images) -> None:
+    service.register({"brief": gallery["image-001"]}, collection="ttl", ttl_seconds=1)
+    assert service.http.get("/gallery/brief", params={"collection": "ttl"}).status_code == 200
+    asyncio.run(asyncio.sleep(1.2))
+    assert service.http.get("/gallery/brief", params={"collection": "ttl"}).status_code == 404
+    assert service.http.get("/gallery", params={"collection": "ttl"}).json()["ids"] == []
