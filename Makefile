@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run test lint types install lock clean
+.PHONY: run test lint types install lock openapi clean
 
 run: $(INSTALLED)  ## The service on port 8000 with the embedded store and the sample gallery
 	$(BIN)/locore serve --sample
@@ -30,6 +30,9 @@ lock:  ## Write the versions of a fresh environment to constraints.txt
 	$(BIN)/pip install --quiet --editable '.[extract,dev]'
 	$(BIN)/pip freeze --exclude-editable | sed 's/^\(torch==[0-9.]*\)+.*/\1/' > constraints.txt
 	touch $(INSTALLED)
+
+openapi: $(INSTALLED)  ## Write docs/openapi.json anew
+	$(BIN)/locore openapi > docs/openapi.json
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 
 from model.checkpoint import LoadedModel
 from service import __version__
@@ -20,8 +19,8 @@ from service.gallery.gallery import Gallery
 from service.gallery.store import GalleryStore
 from service.metrics import MODEL_INFO
 from service.middleware import install_middleware
+from service.openapi import openapi_document
 from service.routes import gallery, health, rerank
-from service.schemas import RegisterRequest, RerankRequest
 from service.settings import EMBEDDED, Settings
 from service.state import ServiceState
 
@@ -84,21 +83,3 @@ async def _start(settings: Settings, model: LoadedModel, stack: AsyncExitStack) 
     )
     cached = Gallery(store, cache_bytes=settings.cache_bytes, dtype=settings.store_dtype)
     return ServiceState(settings, model, store, cached, worker, batcher)
-
-
-def openapi_document(app: FastAPI) -> dict[str, object]:
-    """FastAPI's own, with the bodies that the routes parse by themselves, and without the
-    validation error's default shape, which this service never answers with."""
-    if app.openapi_schema is None:
-        document = get_openapi(
-            title=app.title, version=app.version, summary=app.summary, routes=app.routes
-        )
-        schemas = document["components"]["schemas"]
-        for model in (RerankRequest, RegisterRequest):
-            own = model.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas |= own.pop("$defs", {})
-            schemas[model.__name__] = own
-        for name in ("HTTPValidationError", "ValidationError"):
-            schemas.pop(name, None)
-        app.openapi_schema = document
-    return app.openapi_schema

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from types import FrameType
 
@@ -28,6 +29,7 @@ class DrainingServer(uvicorn.Server):
                 port=settings.port,
                 log_config=None,
                 access_log=False,
+                lifespan="off",
                 timeout_graceful_shutdown=5,
             )
         )
@@ -40,7 +42,7 @@ class DrainingServer(uvicorn.Server):
         if service is None or self._drain_until is not None:
             super().handle_exit(sig, frame)
             return
-        self._captured_signals.append(sig)
+        # Not kept for uvicorn to raise again: a drained service ends with exit code 0.
         service.draining = True
         self._drain_until = time.monotonic() + self._drain_seconds
 
@@ -50,5 +52,17 @@ class DrainingServer(uvicorn.Server):
             running = len(self.server_state.tasks)
             if not running or time.monotonic() > self._drain_until:
                 log.info("drained", requests_left=running)
+                # Whoever still waits is told so now, not cut off a moment later.
+                await self._app.state.service.batcher.close()
                 self.should_exit = True
         return await super().on_tick(counter)
+
+    async def run_app(self) -> None:
+        """The app's parts, then the server. Raises what a part raises that cannot start, which
+        uvicorn's own handling of the lifespan would log as a trace and swallow."""
+        async with self._app.router.lifespan_context(self._app):
+            await self.serve()
+
+    def run_to_end(self) -> None:
+        with asyncio.Runner(loop_factory=self.config.get_loop_factory()) as runner:
+            runner.run(self.run_app())

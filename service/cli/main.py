@@ -17,7 +17,7 @@ from service.cli.evaluate import evaluate
 from service.cli.extract import extract
 from service.cli.load import load
 from service.cli.rerank import rerank
-from service.cli.serve import serve
+from service.cli.serve import openapi, serve
 from service.cli.train import train
 from service.client import ClientError
 from service.errors import ApiError
@@ -47,7 +47,7 @@ def locore() -> None:
     """
 
 
-for command in (serve, extract, load, rerank, train, evaluate, bench):
+for command in (serve, extract, load, rerank, train, evaluate, bench, openapi):
     locore.add_command(command)
 
 

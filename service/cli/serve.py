@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from collections.abc import Callable
@@ -63,9 +64,17 @@ def serve(sample: bool, **flags: str | None) -> None:
 
         folders = make_sample(settings.data_dir / "sample", model.config)
         threading.Thread(target=offer_sample, args=(folders, settings, server), daemon=True).start()
-    server.run()
+    server.run_to_end()
     if not server.started:
         sys.exit(2)
+
+
+@click.command(hidden=True)
+def openapi() -> None:
+    """Print the OpenAPI document (`make openapi`)."""
+    settings = Settings()
+    app = create_app(settings, load_checkpoint(settings.checkpoint, torch.device("cpu")))
+    click.echo(json.dumps(app.openapi(), indent=2))
 
 
 def read_settings(flags: dict[str, Any]) -> Settings:

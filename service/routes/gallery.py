@@ -117,6 +117,6 @@ def _decode_cursor(cursor: str | None) -> str | None:
     if cursor is None:
         return None
     try:
-        return base64.urlsafe_b64decode(cursor.encode()).decode()
+        return base64.b64decode(cursor, altchars=b"-_", validate=True).decode()
     except ValueError:
         raise UnprocessableError("cursor: not one of ours", field="cursor") from None

@@ -1,0 +1,28 @@
+"""The OpenAPI document of the service."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from service.schemas import RegisterRequest, RerankRequest
+
+
+def openapi_document(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's own, with the bodies that the routes parse by themselves, and without the
+    validation error's default shape, which this service never answers with."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title, version=app.version, summary=app.summary, routes=app.routes
+        )
+        schemas = document["components"]["schemas"]
+        for model in (RerankRequest, RegisterRequest):
+            own = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas |= own.pop("$defs", {})
+            schemas[model.__name__] = own
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        app.openapi_schema = document
+    return app.openapi_schema
