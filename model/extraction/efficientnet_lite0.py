@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +40,14 @@ class EfficientNetLite0:
     """See the module. `load()` reads the whitening that comes with the package."""
 
     name = "efficientnet-lite0"
-    descriptor_dim = DESCRIPTOR_DIM
-    global_dim = GLOBAL_DIM
 
     def __init__(self, local: Whitening, global_: Whitening, version: str) -> None:
         self.version = version
         self._network = _load_network()
         self._local = local
         self._global = global_
+        self.descriptor_dim = local.projection.shape[1]
+        self.global_dim = global_.projection.shape[1]
 
     @classmethod
     def load(cls, path: Path = WHITENING_FILE) -> EfficientNetLite0:
@@ -77,8 +77,19 @@ class EfficientNetLite0:
 
 
 @torch.inference_mode()
-def fit(images: Iterator[Image.Image], path: Path, version: str, per_image: int = 24) -> None:
-    """Learn both whitenings from `images` (over a thousand, say) and write them to `path`."""
+def fit(
+    images: Iterable[Image.Image],
+    path: Path,
+    version: str,
+    *,
+    descriptor_dim: int = DESCRIPTOR_DIM,
+    global_dim: int = GLOBAL_DIM,
+    per_image: int = 24,
+) -> None:
+    """Learn both whitenings from `images` and write them to `path`.
+
+    Raises ValueError where there are no more images than `global_dim`.
+    """
     network = _load_network()
     locals_, globals_ = [], []
     for image in images:
@@ -87,8 +98,8 @@ def fit(images: Iterator[Image.Image], path: Path, version: str, per_image: int 
         chosen = strength.topk(min(2 * per_image, len(strength))).indices[::2]
         locals_.append(torch.cat([raw.locals for raw in maps])[chosen].numpy())
         globals_.append(_pooled(maps).numpy())
-    local = fit_whitening(np.concatenate(locals_), DESCRIPTOR_DIM, LOCAL_POWER)
-    global_ = fit_whitening(np.stack(globals_), GLOBAL_DIM, GLOBAL_POWER)
+    local = fit_whitening(np.concatenate(locals_), descriptor_dim, LOCAL_POWER)
+    global_ = fit_whitening(np.stack(globals_), global_dim, GLOBAL_POWER)
     tensors = {
         "local.mean": local.mean,
         "local.projection": local.projection,

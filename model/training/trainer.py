@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -123,8 +124,9 @@ class Trainer:
             same = state["config"] == self.model.config.model_dump_json() and json.loads(
                 state["options"]
             ) == asdict(self.options)
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
-            raise TrainingStateError(f"{path}: not a training state ({error})") from None
+        except (OSError, RuntimeError, KeyError, ValueError, UnpicklingError) as error:
+            why = str(error).partition("\n")[0]
+            raise TrainingStateError(f"{path}: not a training state ({why})") from None
         if not same:
             raise TrainingStateError(f"{path}: was trained with other sizes or options")
         self.model.load_state_dict(state["model"])

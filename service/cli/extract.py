@@ -136,4 +136,7 @@ def _fit(paths: list[Path], output: Path) -> None:
         for path in tracked(found.values(), "Learning the whitening", len(found)):
             yield read_image(path)
 
-    fit(pictures(), output, version="1")
+    try:
+        fit(pictures(), output, version="1")
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None

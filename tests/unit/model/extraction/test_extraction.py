@@ -1,0 +1,129 @@
+"""The extractor on real photographs, and the files around it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+
+from model.extraction.efficientnet_lite0 import EfficientNetLite0, fit
+from model.extraction.extractor import Extractor, load_extractor
+from model.extraction.images import (
+    UnreadableImageError,
+    extract_images,
+    find_images,
+    image_id,
+    read_image,
+)
+from model.extraction.whitening import fit_whitening
+
+
+@pytest.fixture(scope="module")
+def extractor() -> Extractor:
+    return load_extractor("efficientnet-lite0")
+
+
+def photograph(name: str) -> Image.Image:
+    return Image.fromarray(getattr(skimage.data, name)()).convert("RGB")
+
+
+def test_features_have_the_promised_shapes(extractor: Extractor) -> None:
+    found = extractor.extract(photograph("chelsea"), 48)
+    assert found.descriptors.shape == (48, extractor.descriptor_dim)
+    assert found.global_.shape == (extractor.global_dim,)
+    assert found.keypoints.shape == (48, 2)
+    np.testing.assert_allclose(np.linalg.norm(found.descriptors, axis=1), 1, atol=1e-5)
+    assert np.linalg.norm(found.global_) == pytest.approx(1, abs=1e-5)
+    assert (np.diff(found.weights) <= 0).all()
+    assert ((found.keypoints > 0) & (found.keypoints < 1)).all()
+    assert set(found.scales.tolist()) <= {0, 1}
+
+
+@pytest.mark.parametrize("size", [(10, 10), (33, 700), (700, 33), (500, 400)])
+def test_images_of_any_size(extractor: Extractor, size: tuple[int, int]) -> None:
+    found = extractor.extract(photograph("coffee").resize(size), 20)
+    assert 1 <= len(found.descriptors) <= 20
+    assert np.isfinite(found.descriptors).all()
+
+
+def test_the_same_subject_is_nearer_than_another(extractor: Extractor) -> None:
+    cat = photograph("chelsea")
+    same, other = cat.crop((40, 30, 420, 290)), photograph("coffee")
+    query, near, far = (extractor.extract(i, 48) for i in (cat, same, other))
+    assert query.global_ @ near.global_ > query.global_ @ far.global_
+    best = [(query.descriptors @ i.descriptors.T).max(axis=1).mean() for i in (near, far)]
+    assert best[0] > best[1]
+
+
+def test_an_unknown_extractor_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="no extractor 'x'; there are: efficientnet-lite0"):
+        load_extractor("x")
+
+
+def test_a_whitening_can_be_learnt_and_loaded(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    parts = (
+        photograph("coffee").crop((x, y, x + 64, y + 64))
+        for x, y in rng.integers(0, 300, (20, 2)).tolist()
+    )
+    fit(parts, tmp_path / "w.safetensors", "test", descriptor_dim=8, global_dim=16)
+    found = EfficientNetLite0.load(tmp_path / "w.safetensors")
+    assert found.version == "test"
+    assert (found.descriptor_dim, found.global_dim) == (8, 16)
+    assert found.extract(photograph("chelsea"), 5).descriptors.shape == (5, 8)
+
+
+def test_full_whitening_leaves_no_correlation() -> None:
+    rng = np.random.default_rng(0)
+    vectors = (rng.standard_normal((5000, 6)) @ rng.standard_normal((6, 6))).astype(np.float32)
+    whitening = fit_whitening(vectors, 6, power=0.5)
+    projected = (vectors - whitening.mean.numpy()) @ whitening.projection.numpy()
+    np.testing.assert_allclose(np.cov(projected.T), np.eye(6), atol=0.01)
+    with pytest.raises(ValueError, match="6 axes cannot be learnt from 6 vectors"):
+        fit_whitening(vectors[:6], 6, power=0.5)
+
+
+def test_images_are_found_and_named(tmp_path: Path) -> None:
+    for name in ("a/x.jpg", "a/ä b.PNG", "a/deep/y.webp", "a/notes.txt", "z.gif"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    found = find_images([tmp_path / "a", tmp_path / "z.gif"])
+    assert list(found) == ["deep/y.webp", "x.jpg", "=C3=A4=20b.PNG", "z.gif"]
+    with pytest.raises(UnreadableImageError, match="no such file or folder"):
+        find_images([tmp_path / "none"])
+    with pytest.raises(UnreadableImageError, match=r"two images would have the id 'x\.jpg'"):
+        find_images([tmp_path / "a", tmp_path / "a" / "x.jpg"])
+
+
+def test_ids_keep_what_the_service_takes() -> None:
+    assert image_id(Path("a/b-c_d@1+2=3.jpg")) == "a/b-c_d@1+2=3.jpg"
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\xff\xd8\xff\xe0 cut off"])
+def test_a_file_that_is_no_image_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.jpg"
+    path.write_bytes(content)
+    with pytest.raises(UnreadableImageError, match=r"x\.jpg: not a readable image"):
+        read_image(path)
+
+
+def test_an_image_is_turned_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (20, 10)).save(tmp_path / "x.jpg", exif=exif)
+    assert read_image(tmp_path / "x.jpg").size == (10, 20)
+
+
+def test_several_at_a_time_come_in_order_and_errors_among_them(extractor: Extractor) -> None:
+    def broken() -> Image.Image:
+        raise UnreadableImageError("x: damaged")
+
+    cat = photograph("chelsea").resize((64, 64))
+    openers = {f"{n}": (broken if n == 3 else cat.copy) for n in range(12)}
+    results = list(extract_images(extractor, openers, 5, workers=2))
+    assert [name for name, _ in results] == list(openers)
+    assert [name for name, r in results if isinstance(r, UnreadableImageError)] == ["3"]

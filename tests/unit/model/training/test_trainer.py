@@ -1,0 +1,128 @@
+"""Training is deterministic, can be broken off at any step, and learns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model.batch import Window
+from model.reranker import score_windows
+from model.scan import chunked_scan
+from model.training.lists import TrainingList
+from model.training.trainer import (
+    Trainer,
+    TrainingStateError,
+    TrainOptions,
+    learning_rate,
+    listwise_loss,
+    token_loss,
+)
+from tests.factories import image, tiny_config, unit
+
+CPU = torch.device("cpu")
+CONFIG = tiny_config()
+OPTIONS = TrainOptions(steps=8, batch=2, warmup=2)
+
+
+class SameObject:
+    """An image is relevant when it shares descriptors with the query."""
+
+    def draw(self, rng: np.random.Generator) -> TrainingList:
+        query = image(rng, CONFIG)
+        relevant = rng.random(8) < 0.5
+        relevant[:2] = True, False
+        gallery = []
+        for shared in relevant:
+            other = image(rng, CONFIG)
+            if shared:
+                noise = 0.1 * unit(rng, other.count, CONFIG.descriptor_dim)
+                other = replace(other, locals=query.locals[rng.permutation(query.count)] + noise)
+            gallery.append(other)
+        return TrainingList(Window(query, gallery), relevant)
+
+
+def trainer(options: TrainOptions = OPTIONS) -> Trainer:
+    return Trainer(CONFIG, options, chunked_scan, CPU)
+
+
+def weights(of: Trainer) -> dict[str, torch.Tensor]:
+    return of.average.state_dict()
+
+
+def same(one: Trainer, other: Trainer) -> bool:
+    return all(
+        torch.equal(a, b)
+        for a, b in zip(weights(one).values(), weights(other).values(), strict=True)
+    )
+
+
+def test_a_seed_decides_everything() -> None:
+    first, second, other = trainer(), trainer(), trainer(replace(OPTIONS, seed=1))
+    losses = [[step.loss for step in one.run(SameObject())] for one in (first, second, other)]
+    assert losses[0] == losses[1] != losses[2]
+    assert same(first, second)
+
+
+def test_a_run_that_was_broken_off_comes_out_as_if_it_had_not(tmp_path: Path) -> None:
+    whole, first = trainer(), trainer()
+    list(whole.run(SameObject()))
+    for step in first.run(SameObject()):
+        if step.number == 3:
+            break
+    first.save(tmp_path / "state.pt")
+    second = trainer(replace(OPTIONS))
+    second.resume(tmp_path / "state.pt")
+    assert [step.number for step in second.run(SameObject())] == [4, 5, 6, 7, 8]
+    assert same(whole, second)
+
+
+@pytest.mark.parametrize("problem", ["options", "sizes", "text", "missing"])
+def test_a_state_of_another_run_is_refused(tmp_path: Path, problem: str) -> None:
+    path = tmp_path / "state.pt"
+    trainer().save(path)
+    options, config = OPTIONS, CONFIG
+    if problem == "options":
+        options = replace(OPTIONS, steps=9)
+    elif problem == "sizes":
+        config = tiny_config(depth=1)
+    elif problem == "text":
+        path.write_text("not a state")
+    else:
+        path.unlink()
+    with pytest.raises(TrainingStateError, match=r"state\.pt"):
+        Trainer(config, options, chunked_scan, CPU).resume(path)
+
+
+def test_it_learns_to_find_the_same_object() -> None:
+    trained = trainer(replace(OPTIONS, steps=150, batch=4, warmup=10, learning_rate=3e-3))
+    list(trained.run(SameObject()))
+    won = []
+    for seed in range(1000, 1020):
+        asked = SameObject().draw(np.random.default_rng(seed))
+        (logits,) = score_windows(trained.model.eval(), [asked.window], CPU)
+        won.append(logits[asked.relevant].min() > logits[~asked.relevant].max())
+    assert np.mean(won) > 0.8
+
+
+def test_the_rate_warms_up_and_falls_to_a_hundredth() -> None:
+    options = TrainOptions(steps=100, warmup=10, learning_rate=1.0)
+    rates = [learning_rate(step, options) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] == pytest.approx(1.0)
+    assert rates[9:] == sorted(rates[9:], reverse=True)
+    assert learning_rate(100, options) == pytest.approx(0.01)
+
+
+def test_padding_does_not_count_in_the_losses() -> None:
+    logits, relevant = torch.randn(1, 3, 4), torch.tensor([[1.0, 0.0, 0.0]])
+    mask = torch.tensor([[[True] * 4, [True] * 3 + [False], [False] * 4]])
+    changed = torch.where(mask, logits, torch.tensor(99.0))
+    assert token_loss(logits, mask, relevant) == token_loss(changed, mask, relevant)
+    present = torch.tensor([[True, True, False]])
+    scores = torch.tensor([[1.0, 2.0, 3.0]])
+    expected = -(torch.tensor(1.0) - torch.logsumexp(scores[0, :2], 0))
+    torch.testing.assert_close(listwise_loss(scores, relevant, present), expected)
