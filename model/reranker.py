@@ -16,7 +16,15 @@ from model.blocks import Block
 from model.config import Aggregation, ModelConfig
 from model.descriptors import ImageDescriptors, normalised
 from model.scan import Scan, chunked_scan
-from model.tokens import FIRST_LOCAL, GLOBAL, SEP, Tokens, correlate
+from model.tokens import (
+    FIRST_LOCAL,
+    GLOBAL,
+    IMAGE_FEATURES,
+    SEP,
+    Tokens,
+    correlate,
+    correlation_features,
+)
 
 
 class Reranker(Protocol):
@@ -45,6 +53,11 @@ class MambaReranker(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.RMSNorm(config.dim, eps=1e-5)
         self.head = nn.Linear(config.dim, 1)
+        self.evidence = nn.Linear(IMAGE_FEATURES, 1, bias=False)
+        # Untrained, an image's logit is how it compares with the list by its global and Chamfer
+        # similarity: what is learnt starts from the best of what needs no learning.
+        with torch.no_grad():
+            self.evidence.weight.copy_((torch.arange(IMAGE_FEATURES) >= IMAGE_FEATURES // 2) * 0.5)
 
     def collate(self, windows: Sequence[Window]) -> WindowBatch:
         return collate(
@@ -57,13 +70,15 @@ class MambaReranker(nn.Module):
     def forward(self, batch: WindowBatch) -> tuple[Tensor, Tensor]:
         """A logit for every token of the gallery and which are real: both (w, i - 1, 2 + n)."""
         found = correlate(batch)
-        x, mask = self.tokens(batch, found)
+        local_features, image_features = correlation_features(batch, found)
+        x, mask = self.tokens(batch, local_features, image_features)
         dtype = self.head.weight.dtype
         query_cosines = F.pad(found.local_to_query, (FIRST_LOCAL, 0, FIRST_LOCAL, 0))
         for block in self.blocks:
             x = block(x.to(dtype), mask, query_cosines, found.global_, self.scan)
-        logits = self.head(self.norm(x[:, 1:])).squeeze(-1).float()
-        return logits, mask[:, 1:]
+        logits = self.head(self.norm(x[:, 1:])).squeeze(-1)
+        logits = logits + self.evidence(image_features[:, 1:].to(dtype))
+        return logits.float(), mask[:, 1:]
 
     def image_logits(self, batch: WindowBatch) -> Tensor:
         logits, mask = self(batch)

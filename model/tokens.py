@@ -104,9 +104,10 @@ class Tokens(nn.Module):
         self.local_features = _feature_embedding(LOCAL_FEATURES, dim)
         self.image_features = _feature_embedding(IMAGE_FEATURES, 2 * dim)
 
-    def forward(self, batch: WindowBatch, found: Correlation) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, batch: WindowBatch, local_features: Tensor, image_features: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """tokens (w, i, 2 + n, dim) and their mask (w, i, 2 + n); padded tokens are zero."""
-        local_features, image_features = correlation_features(batch, found)
         locals_ = F.normalize(batch.locals, dim=-1)
         means = F.normalize(locals_.sum(2), dim=-1)
         # Descriptors are unit vectors: scaled so that a coordinate is of order 1.

@@ -40,26 +40,29 @@ def image_id(path: Path) -> str:
     )
 
 
-def find_images(paths: Iterable[Path]) -> dict[str, Path]:
-    """Ids and files: a file is known by its name, one in a folder by its path below that folder.
+def find_images(paths: Iterable[Path], relative_to: Path | None = None) -> dict[str, Path]:
+    """Ids and files: a file is known by its name, one in a folder by its path below that folder;
+    with `relative_to` all of them by their path below that one.
 
-    Raises UnreadableImageError where a path does not exist or two files have one id.
+    Raises UnreadableImageError where a path does not exist, is not below `relative_to`, or two
+    files have one id.
     """
     found: dict[str, Path] = {}
     for path in paths:
         if path.is_dir():
             files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
-            named = {image_id(file.relative_to(path)): file for file in files}
-            if len(named) < len(files):
-                raise UnreadableImageError(f"{path}: two images would have the same id")
+            base = relative_to or path
         elif path.is_file():
-            named = {image_id(Path(path.name)): path}
+            files, base = [path], relative_to or path.parent
         else:
             raise UnreadableImageError(f"{path}: no such file or folder")
-        twice = found.keys() & named.keys()
-        if twice:
-            raise UnreadableImageError(f"two images would have the id {min(twice)!r}")
-        found |= named
+        for file in files:
+            if not file.is_relative_to(base):
+                raise UnreadableImageError(f"{file}: not below {base}")
+            name = image_id(file.relative_to(base))
+            if name in found:
+                raise UnreadableImageError(f"two images would have the id {name!r}")
+            found[name] = file
     return found
 
 

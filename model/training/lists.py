@@ -31,7 +31,8 @@ class ListSource(Protocol):
 @dataclass(frozen=True)
 class ListOptions:
     """How lists vary. Shorter lists, fewer descriptors and fewer classes than in use make a list
-    cheaper and no two alike; without its global an image must be known by its locals."""
+    cheaper and no two alike; without its global an image must be known by its locals; in a rotated
+    space of descriptors only their relations count, not what they looked like in training."""
 
     longest: int = 64
     shortest: int = 32
@@ -39,7 +40,7 @@ class ListOptions:
     fewest_descriptors: int = 12
     fewest_classes: float = 0.3
     without_global: float = 0.1
-    rotated: float = 0.0
+    rotated: float = 0.3
 
 
 def views_as_images(ids: Sequence[str], known: LabelledImages) -> LabelledImages:

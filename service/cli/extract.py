@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from model.extraction.images import (
     find_images,
     read_image,
 )
-from service.cli.common import any_path, errors, tracked
+from service.cli.common import any_path, errors, existing_folder, tracked
 
 
 @click.command()
@@ -46,6 +46,11 @@ from service.cli.common import any_path, errors, tracked
     help="Images at a time.",
 )
 @click.option(
+    "--relative-to",
+    type=existing_folder,
+    help="Make ids of the paths below this folder.",
+)
+@click.option(
     "--views",
     type=click.IntRange(0, 100),
     default=0,
@@ -63,6 +68,7 @@ def extract(
     name: str,
     descriptors: int,
     workers: int,
+    relative_to: Path | None,
     views: int,
     fit_whitening: bool,
 ) -> None:
@@ -72,11 +78,12 @@ def extract(
     that exists is continued: what it has is not made again. Images that cannot be read are
     named and left out.
     """
+    found = find_images(images, relative_to)
     if fit_whitening:
-        _fit(list(images), output)
+        _fit(found, output)
         return
     written, skipped = extract_to_file(
-        load_extractor(name), list(images), output, descriptors, workers=workers, views=views
+        load_extractor(name), found, output, descriptors, workers=workers, views=views
     )
     click.echo(f"{written} images written to {output}, {skipped} could not be read", err=True)
     if skipped and not written:
@@ -85,7 +92,7 @@ def extract(
 
 def extract_to_file(
     extractor: Extractor,
-    paths: Sequence[Path],
+    images: dict[str, Path],
     output: Path,
     descriptors: int,
     *,
@@ -93,7 +100,7 @@ def extract_to_file(
     views: int = 0,
 ) -> tuple[int, int]:
     """(images written, images that could not be read). Those that `output` has stay as they are."""
-    found = _openers(find_images(paths), views)
+    found = _openers(images, views)
     written = skipped = 0
     with DescriptorWriter(
         output,
@@ -127,10 +134,8 @@ def _openers(images: dict[str, Path], views: int) -> dict[str, Callable[[], Imag
     }
 
 
-def _fit(paths: list[Path], output: Path) -> None:
+def _fit(found: dict[str, Path], output: Path) -> None:
     from model.extraction.efficientnet_lite0 import fit
-
-    found = find_images(paths)
 
     def pictures() -> Iterator[Image.Image]:
         for path in tracked(found.values(), "Learning the whitening", len(found)):

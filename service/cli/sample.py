@@ -11,6 +11,7 @@ from model.config import ModelConfig
 from model.descriptor_file import DescriptorReader
 from model.evaluation.retrieval import first_stage_order
 from model.extraction.extractor import load_extractor
+from model.extraction.images import find_images
 from service.cli.common import console, errors, tracked
 from service.cli.extract import extract_to_file
 from service.cli.load import load_to_service
@@ -41,7 +42,8 @@ def make_sample(root: Path, config: ModelConfig) -> SampleFolders:
         (folders.gallery, folders.gallery_file),
         (folders.queries, folders.queries_file),
     ):
-        extract_to_file(extractor, [images], file, config.descriptors_per_image)
+        found = find_images([images])
+        extract_to_file(extractor, found, file, config.descriptors_per_image)
     gallery, queries = (
         DescriptorReader(folders.gallery_file),
         DescriptorReader(folders.queries_file),

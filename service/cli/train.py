@@ -12,7 +12,8 @@ import click
 from model.checkpoint import save_checkpoint
 from model.config import ExtractorId, ModelConfig
 from model.descriptor_file import DescriptorReader
-from model.evaluation.grocery import FOLDS, read_labels, split
+from model.descriptors import ImageDescriptors
+from model.evaluation.grocery import FOLDS, LabelledImages, read_labels, split
 from model.evaluation.retrieval import (
     best_ensemble,
     first_stage,
@@ -21,7 +22,13 @@ from model.evaluation.retrieval import (
     score_shortlists,
 )
 from model.scan import select_kernel
-from model.training.lists import LabelledLists, ListOptions
+from model.training.lists import (
+    LabelledLists,
+    ListOptions,
+    ListSource,
+    MixedLists,
+    views_as_images,
+)
 from model.training.trainer import Trainer, TrainOptions
 from service.cli.common import (
     any_path,
@@ -36,6 +43,7 @@ _SAVE_SECONDS = 120.0
 _LOG_STEPS = 25
 _DEFAULTS = {field.name: field.default for field in fields(TrainOptions)}
 _TOP = 100
+_VIEWS_SHARE = 0.4
 
 
 @click.command()
@@ -51,6 +59,12 @@ _TOP = 100
     type=any_path,
     help="Their descriptors, made by `locore extract DATA/images -o FILE.h5`.",
 )
+@click.option(
+    "--views",
+    type=any_path,
+    help="Descriptors of views of the photographs (`locore extract --views`): lists in which an "
+    "image is to be found by its own views are then drawn too.",
+)
 @click.option("-o", "--output", required=True, type=any_path, help="CHECKPOINT.safetensors")
 @click.option("--run", type=any_path, help="Folder of log and state; default: beside OUTPUT.")
 @click.option("--resume", is_flag=True, help="Go on from the run's last state.")
@@ -65,6 +79,7 @@ _TOP = 100
 def train(
     data: Path,
     descriptors: Path,
+    views: Path | None,
     output: Path,
     run: Path | None,
     resume: bool,
@@ -116,7 +131,12 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     if resume:
         trainer.resume(state)
-    source = LabelledLists(training, [images[i] for i in training.ids], ListOptions())
+    source: ListSource = _lists(training, images)
+    if views is not None:
+        of_views = DescriptorReader(views)
+        read = dict(tracked(of_views, "Reading views", len(of_views)))
+        instances = _lists(views_as_images(of_views.ids, training), read)
+        source = MixedLists(source, instances, _VIEWS_SHARE)
     _run(trainer, source, state, folder / "log.jsonl", append=resume)
 
     task = labelled_task(validation, images)
@@ -136,8 +156,12 @@ def train(
     )
 
 
+def _lists(images: LabelledImages, descriptors: dict[str, ImageDescriptors]) -> LabelledLists:
+    return LabelledLists(images, [descriptors[i] for i in images.ids], ListOptions())
+
+
 def _run(
-    trainer: Trainer, source: LabelledLists, state: Path, log_path: Path, *, append: bool
+    trainer: Trainer, source: ListSource, state: Path, log_path: Path, *, append: bool
 ) -> None:
     saved = started = time.monotonic()
     losses: list[float] = []

@@ -70,6 +70,8 @@ def running(
         "LOCORE_DEVICE": "cpu",
         "LOCORE_PORT": str(port),
         "LOCORE_LOG_FORMAT": "json",
+        # The tests' models are tiny: more threads would only wait for each other.
+        "OMP_NUM_THREADS": "1",
         **{f"LOCORE_{name.upper()}": str(value) for name, value in settings.items()},
     }
     data_dir.mkdir(parents=True, exist_ok=True)

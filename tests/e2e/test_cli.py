@@ -1,0 +1,249 @@
+"""The command line, run as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+
+from model.descriptor_file import DescriptorReader, DescriptorWriter
+from model.descriptors import ImageDescriptors
+from model.extraction.extractor import ExtractedImage
+from tests.e2e.service import LOCORE, RunningService, free_port
+from tests.e2e.valkey import plain_valkey
+from tests.factories import save_tiny, tiny_config, unit
+
+CONFIG = tiny_config()
+
+
+def locore(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {n: v for n, v in os.environ.items() if not n.startswith("LOCORE_")}
+    return subprocess.run(
+        [LOCORE, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        cwd=cwd,
+        env=environment | {"OMP_NUM_THREADS": "1", "COLUMNS": "120"},
+    )
+
+
+def succeeded(*arguments: object, cwd: Path | None = None) -> str:
+    done = locore(*arguments, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def failed(*arguments: object, cwd: Path | None = None) -> str:
+    """The one line that a user's error leaves, with exit code 2."""
+    done = locore(*arguments, cwd=cwd)
+    assert done.returncode == 2, (done.returncode, done.stderr)
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("locore: ")
+    return line
+
+
+def write_descriptors(path: Path, ids: list[str], seed: int = 0) -> None:
+    """Made-up descriptors of the tiny model's sizes; images of one class are alike."""
+    rng = np.random.default_rng(seed)
+    classes: dict[str, ImageDescriptors] = {}
+    with DescriptorWriter(
+        path,
+        extractor="made-up",
+        extractor_version="1",
+        descriptors_per_image=6,
+        descriptor_dim=8,
+        global_dim=12,
+    ) as writer:
+        for image_id in ids:
+            name = image_id.split("/")[-1].split("-")[0]
+            if name not in classes:
+                classes[name] = ImageDescriptors(
+                    unit(rng, 6, 8), np.zeros(6, np.uint8), unit(rng, 1, 12)[0]
+                )
+            like = classes[name]
+            assert like.global_ is not None
+            writer.append(
+                image_id,
+                ExtractedImage(
+                    rng.random((6, 2), np.float32),
+                    like.scales,
+                    np.ones(6, np.float32),
+                    like.locals + 0.5 * unit(rng, 6, 8),
+                    like.global_ + 0.9 * unit(rng, 1, 12)[0],
+                ),
+            )
+
+
+@pytest.fixture
+def descriptor_file(tmp_path: Path) -> Path:
+    path = tmp_path / "gallery.h5"
+    write_descriptors(path, [f"shop/{name}-{n}" for name in "abcde" for n in range(60)])
+    return path
+
+
+def test_every_command_has_help() -> None:
+    listed = succeeded("--help")
+    for command in ("serve", "extract", "load", "rerank", "train", "eval", "bench"):
+        assert f"  {command} " in listed
+        assert "Usage: locore" in succeeded(command, "--help")
+
+
+def test_images_to_descriptors_and_on(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("chelsea", "coffee"):
+        Image.fromarray(getattr(skimage.data, name)()).save(folder / f"{name}.jpg")
+    (folder / "broken.jpg").write_bytes(b"no image")
+    output = tmp_path / "out.h5"
+    said = succeeded("extract", folder, "-o", output, "--descriptors", 10)
+    assert "broken.jpg: not a readable image" in said
+    assert "2 images written" in said
+    assert "1 could not be read" in said
+    reader = DescriptorReader(output)
+    assert reader.ids == ["chelsea.jpg", "coffee.jpg"]
+    assert (reader.extractor, reader[0].count) == ("efficientnet-lite0", 10)
+    Image.fromarray(skimage.data.rocket()).save(folder / "rocket.jpg")
+    assert "1 images written" in succeeded("extract", folder, "-o", output, "--descriptors", 10)
+    assert "another extractor or size" in failed("extract", folder, "-o", output)
+    views = tmp_path / "views.h5"
+    succeeded("extract", folder, "-o", views, "--descriptors", 5, "--views", 2)
+    assert DescriptorReader(views).ids[:3] == ["chelsea.jpg@0", "chelsea.jpg@1", "coffee.jpg@0"]
+
+
+def test_a_load_is_taken_up_where_it_broke_off(
+    service: RunningService, descriptor_file: Path
+) -> None:
+    arguments = ["load", descriptor_file, "--url", service.url, "--collection", "cli"]
+    some = DescriptorReader(descriptor_file)
+    service.register({i: some[some.ids.index(i)] for i in some.ids[:130]}, collection="cli")
+    assert "170 images loaded, 130 were there already" in succeeded(*arguments)
+    assert "0 images loaded, 300 were there already" in succeeded(*arguments)
+    assert "300 images loaded" in succeeded(*arguments, "--replace")
+    page = service.http.get("/gallery", params={"collection": "cli", "limit": 1}).json()
+    assert page["count"] == 300
+
+
+def test_a_reranking_as_a_table(
+    service: RunningService, descriptor_file: Path, tmp_path: Path
+) -> None:
+    succeeded("load", descriptor_file, "--url", service.url, "--collection", "table")
+    query = tmp_path / "query.h5"
+    write_descriptors(query, ["a-query"])
+    common = [query, "--url", service.url, "--collection", "table"]
+    shown = succeeded("rerank", *common, "--gallery", descriptor_file, "--top", 40, "--show", 3)
+    assert "tiny: 40 images, 1 windows" in shown
+    assert shown.count("shop/") == 3
+    ids = tmp_path / "ids.txt"
+    ids.write_text("shop/b-1\nshop/a-3\n\n")
+    answer = json.loads(succeeded("rerank", *common, "--ids", ids, "--json"))
+    assert {result["id"] for result in answer["results"]} == {"shop/b-1", "shop/a-3"}
+    ids.write_text("nothing\n")
+    assert "1 gallery ids are not registered" in failed("rerank", *common, "--ids", ids)
+    assert "either --gallery or --ids" in failed("rerank", *common)
+
+
+def test_a_load_straight_to_redis_serves(descriptor_file: Path, tmp_path: Path) -> None:
+    port = free_port()
+    with plain_valkey(port, tmp_path):
+        url = f"redis://127.0.0.1:{port}"
+        assert "300 images loaded" in succeeded("load", descriptor_file, "--redis", url)
+        assert "300 were there already" in succeeded("load", descriptor_file, "--redis", url)
+    assert "store does not answer" in failed("load", descriptor_file, "--redis", url)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """A data set of twelve classes in the grocery layout, with its descriptors."""
+    ids = [
+        f"{split}/c{c}-{n}.jpg" for c in range(12) for split in ("train", "test") for n in range(9)
+    ]
+    lines = ["path,class_id,coarse_class_id,class_name,source_split"]
+    lines += [f"{i},{i.split('/c')[1].split('-')[0]},0,x,{i.split('/')[0]}" for i in ids]
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    write_descriptors(folder / "descriptors.h5", ids)
+    return folder
+
+
+def test_training_evaluating_and_measuring(dataset: Path, tmp_path: Path) -> None:
+    descriptors = dataset / "descriptors.h5"
+    trained = tmp_path / "new.safetensors"
+    common = ["--data", dataset, "--descriptors", descriptors]
+    sizes = ["--steps", 30, "--dim", 32, "--depth", 1, "--device", "cpu"]
+    said = succeeded("train", *common, *sizes, "-o", trained)
+    assert "on the validation classes, alpha" in said
+    log = [json.loads(line) for line in (tmp_path / "new.run" / "log.jsonl").open()]
+    assert [line["step"] for line in log] == [25, 30]
+    said = succeeded("train", *common, *sizes, "-o", trained, "--resume")
+    assert "on the validation classes" in said
+    other = [*common, *sizes[2:], "--steps", 31, "-o", trained, "--resume"]
+    assert "other sizes or options" in failed("train", *other)
+
+    figures = tmp_path / "figures.json"
+    shown = succeeded("eval", "grocery", *common, "--checkpoint", trained, "--json", figures)
+    assert "27 queries, 27 gallery images" in shown
+    rows = {row["method"]: row for row in json.loads(figures.read_text())}
+    assert list(rows) == ["first stage", "Chamfer", "new"]
+    assert rows["Chamfer"]["map_at_r"] >= rows["first stage"]["map_at_r"]
+    assert all(0 <= row["recall_at_1"] <= 1 for row in rows.values())
+
+    measured = succeeded("bench", "model", "--checkpoint", trained, "--images", 5, "--repeats", 1)
+    assert "new, 5 images a window, cpu, scan by plain" in measured
+
+
+def test_the_service_under_load(
+    service: RunningService, checkpoint: Path, descriptor_file: Path
+) -> None:
+    succeeded("load", descriptor_file, "--url", service.url, "--collection", "bench")
+    arguments = ["--url", service.url, "--collection", "bench", "--checkpoint", checkpoint]
+    shown = succeeded("bench", "service", *arguments, "--requests", 10, "--images", 50)
+    assert "10 answers of 10 requests, 0 refused" in shown
+
+
+def test_user_errors_are_one_line_and_exit_code_2(tmp_path: Path, dataset: Path) -> None:
+    text = tmp_path / "x.h5"
+    text.write_text("not HDF5")
+    pickle = tmp_path / "weights.pt"
+    pickle.write_bytes(b"\x80\x04.")
+    checkpoint = save_tiny(tmp_path)
+    out = tmp_path / "out.safetensors"
+    common = ["train", "--data", dataset, "-o", out]
+    assert "no such command" in failed("nothing").lower()
+    assert "no such option" in failed("serve", "--nothing").lower()
+    assert "--port / LOCORE_PORT" in failed("serve", "--port", "many")
+    assert "--device / LOCORE_DEVICE" in failed("serve", "--device", "abacus")
+    assert "no device cuda:63" in failed("serve", "--device", "cuda:63")
+    assert "--redis-url / LOCORE_REDIS_URL" in failed("serve", "--redis-url", "http://x")
+    assert "pickled weights are not loaded" in failed("serve", "--checkpoint", pickle)
+    assert "none.json: no such file" in failed("serve", "--checkpoint", "none.safetensors")
+    assert "not a readable HDF5 file" in failed("load", text)
+    assert "no.h5: no such file" in failed("load", tmp_path / "no.h5")
+    assert "no such file or folder" in failed("extract", tmp_path / "no", "-o", tmp_path / "o.h5")
+    assert "none of the 1 images" in failed_last("extract", text, "-o", tmp_path / "o.h5")
+    assert "needs --data" in failed("eval", "grocery", "--checkpoint", checkpoint)
+    assert "not a readable HDF5 file" in failed(*common, "--descriptors", text)
+    assert "must end in .safetensors" in failed(
+        "train", "--data", dataset, "--descriptors", text, "-o", tmp_path / "x.pt"
+    )
+    closed = f"http://127.0.0.1:{free_port()}"
+    write_descriptors(tmp_path / "one.h5", ["a-1"])
+    assert closed in failed("load", tmp_path / "one.h5", "--url", closed)
+    write_descriptors(tmp_path / "odd.h5", ["a 1"])
+    assert "id 'a 1'" in failed("load", tmp_path / "odd.h5", "--url", closed)
+
+
+def failed_last(*arguments: object) -> str:
+    """As `failed`, where the work said something before."""
+    done = locore(*arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    return done.stderr.splitlines()[-1]
