@@ -75,7 +75,7 @@ class MambaReranker(nn.Module):
         dtype = self.head.weight.dtype
         query_cosines = F.pad(found.local_to_query, (FIRST_LOCAL, 0, FIRST_LOCAL, 0))
         for block in self.blocks:
-            x = block(x.to(dtype), mask, query_cosines, found.global_, self.scan)
+            x = block(x, mask, query_cosines, found.global_, self.scan)
         logits = self.head(self.norm(x[:, 1:])).squeeze(-1)
         logits = logits + self.evidence(image_features[:, 1:].to(dtype))
         return logits.float(), mask[:, 1:]

@@ -50,7 +50,9 @@ def chunked_scan(
     reverse: bool,
     chunk: int = PLAIN_CHUNK,
 ) -> Tensor:
-    """The scan as matrix products within chunks and a short recurrence between them."""
+    """The scan as matrix products within chunks and a short recurrence between them. Computes
+    and returns float32 at least, whatever the inputs are."""
+    x, b, c = (t if t.dtype == torch.float64 else t.float() for t in (x, b, c))
     if reverse:
         x, dt, b, c = (t.flip(1) for t in (x, dt, b, c))
     length = x.shape[1]

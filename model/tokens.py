@@ -108,18 +108,19 @@ class Tokens(nn.Module):
         self, batch: WindowBatch, local_features: Tensor, image_features: Tensor
     ) -> tuple[Tensor, Tensor]:
         """tokens (w, i, 2 + n, dim) and their mask (w, i, 2 + n); padded tokens are zero."""
+        dtype = self.separator.dtype
         locals_ = F.normalize(batch.locals, dim=-1)
         means = F.normalize(locals_.sum(2), dim=-1)
         # Descriptors are unit vectors: scaled so that a coordinate is of order 1.
-        local = self.local_projection(locals_ * locals_.shape[-1] ** 0.5)
-        local = local + self.scale(batch.scales) + self.local_features(local_features)
+        local = self.local_projection((locals_ * locals_.shape[-1] ** 0.5).to(dtype))
+        local = local + self.scale(batch.scales) + self.local_features(local_features.to(dtype))
         globals_ = F.normalize(batch.globals, dim=-1) * batch.globals.shape[-1] ** 0.5
         global_ = torch.where(
             batch.has_global.unsqueeze(-1),
-            self.global_projection(globals_),
-            self.mean_projection(means * means.shape[-1] ** 0.5),
+            self.global_projection(globals_.to(dtype)),
+            self.mean_projection((means * means.shape[-1] ** 0.5).to(dtype)),
         )
-        for_global, for_separator = self.image_features(image_features).chunk(2, dim=-1)
+        for_global, for_separator = self.image_features(image_features.to(dtype)).chunk(2, dim=-1)
         separator = self.separator + for_separator
         tokens = torch.cat(
             (separator.unsqueeze(2), (global_ + for_global).unsqueeze(2), local), dim=2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Response
+from fastapi.responses import RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from service.errors import UnavailableError
@@ -30,6 +31,12 @@ async def ready(state: State) -> Health:
         raise UnavailableError(state.batcher.problem)
     await state.store.ping()
     return Health(status="ok")
+
+
+@router.get("/", include_in_schema=False)
+async def front() -> RedirectResponse:
+    """Until there is a page for looking at a re-ranking: the documentation."""
+    return RedirectResponse("/docs")
 
 
 @router.get("/metrics", response_class=Response)

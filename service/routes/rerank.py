@@ -76,7 +76,7 @@ async def _rerank(
         kept = [place for place, i in enumerate(request.gallery_ids) if i in records]
         gallery = [records[request.gallery_ids[place]].descriptors for place in kept]
         if request.global_scores is None:
-            first_stage = first_stage_scores(query.image, gallery)
+            first_stage = await asyncio.to_thread(first_stage_scores, query.image, gallery)
         else:
             first_stage = np.array(request.global_scores, np.float32)[kept]
         fetched = time.perf_counter()

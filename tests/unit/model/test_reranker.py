@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from model.batch import Window
 from model.descriptors import ImageDescriptors
-from model.reranker import aggregate, score_windows
+from model.reranker import MambaReranker, aggregate, score_windows
 from model.tokens import correlate, correlation_features
 from tests.factories import image, tiny_config, tiny_model, window
 
@@ -85,6 +85,22 @@ def test_the_scale_of_a_descriptor_does_not_matter() -> None:
     changed = Window(one.query, [longer, *one.gallery[1:]])
     first, second = score_windows(MODEL, [one, changed], CPU)
     np.testing.assert_allclose(first, second, atol=1e-4)
+
+
+def test_bfloat16_scores_are_about_the_same() -> None:
+    one = window(np.random.default_rng(4), CONFIG, 9)
+    (exact,) = score_windows(MODEL, [one], CPU)
+    (rough,) = score_windows(tiny_model().to(torch.bfloat16), [one], CPU)
+    assert np.abs(rough - exact).max() < 0.1 * np.abs(exact).max() + 0.1
+
+
+def test_an_untrained_model_orders_by_similarity() -> None:
+    rng = np.random.default_rng(6)
+    query = image(rng, CONFIG)
+    alike = ImageDescriptors(query.locals[::-1], query.scales, query.global_)
+    gallery = [image(rng, CONFIG), alike, image(rng, CONFIG)]
+    (scores,) = score_windows(MambaReranker(CONFIG).eval(), [Window(query, gallery)], CPU)
+    assert scores.argmax() == 1
 
 
 def test_aggregations() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -81,6 +83,24 @@ def test_has_the_gradient_of_the_recurrence() -> None:
     )
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_half_precision_inputs_are_scanned_in_single() -> None:
+    x, dt, a, b, c = inputs(50, seed=5)
+    halves = [t.bfloat16() for t in (x, b, c)]
+    y = chunked_scan(halves[0], dt, a, halves[1], halves[2], reverse=False)
+    assert y.dtype == torch.float32
+    expected = recurrence(halves[0], dt, a, halves[1], halves[2], reverse=False)
+    assert (y - expected).norm() <= 1e-5 * expected.norm()
+
+
+def test_without_mamba_ssm_cuda_gets_the_plain_kernel_and_a_reason() -> None:
+    if importlib.util.find_spec("mamba_ssm") is not None:
+        pytest.skip("mamba_ssm is installed here")
+    kernel, note = select_kernel(torch.device("cuda"))
+    assert kernel.name == "plain"
+    assert note is not None
+    assert "mamba_ssm cannot be imported" in note
 
 
 def test_a_cpu_gets_the_plain_kernel() -> None:
