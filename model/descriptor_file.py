@@ -95,7 +95,8 @@ class DescriptorWriter:
 
 
 class DescriptorReader:
-    """Images of a descriptor file by place: `len(reader)`, `reader.ids`, `reader[i]`."""
+    """Images of a descriptor file by place: `len(reader)`, `reader.ids`, `reader[i]`. The file
+    is open, and cannot be written by others, until `close()` or the end of a `with` block."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -117,6 +118,20 @@ class DescriptorReader:
             )
         self.extractor: str | None = self._file.attrs.get("extractor")
         self.extractor_version: str | None = self._file.attrs.get("extractor_version")
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
     @property
     def descriptors_per_image(self) -> int:

@@ -37,7 +37,11 @@ def create_app(settings: Settings, model: LoadedModel) -> FastAPI:
             yield
 
     app = FastAPI(
-        title="LOCORE", version=__version__, summary="Image re-ranking", lifespan=lifespan
+        title="LOCORE",
+        version=__version__,
+        summary="Image re-ranking",
+        lifespan=lifespan,
+        redirect_slashes=False,
     )
     install_middleware(app)
     install_error_handlers(app)

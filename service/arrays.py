@@ -24,7 +24,7 @@ class PackedArray(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     dtype: Literal["float32", "float16"]
-    shape: list[Annotated[int, Field(ge=0)]] = Field(min_length=1, max_length=2)
+    shape: list[Annotated[int, Field(ge=1)]] = Field(min_length=1, max_length=2)
     data: str
 
 
@@ -32,13 +32,15 @@ def _form(value: object) -> str:
     return "packed" if isinstance(value, dict | PackedArray) else "nested"
 
 
+# fail_fast: a list of a million wrong elements must not cost a million error messages.
+_Row = Annotated[list[float], Field(fail_fast=True)]
+_Rows = Annotated[list[_Row], Field(fail_fast=True)]
+
 Matrix = Annotated[
-    Annotated[list[list[float]], Tag("nested")] | Annotated[PackedArray, Tag("packed")],
-    Discriminator(_form),
+    Annotated[_Rows, Tag("nested")] | Annotated[PackedArray, Tag("packed")], Discriminator(_form)
 ]
 Vector = Annotated[
-    Annotated[list[float], Tag("nested")] | Annotated[PackedArray, Tag("packed")],
-    Discriminator(_form),
+    Annotated[_Row, Tag("nested")] | Annotated[PackedArray, Tag("packed")], Discriminator(_form)
 ]
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import httpx
 import numpy as np
+from pydantic import BaseModel
 
 from model.descriptors import ImageDescriptors
 from service.arrays import pack
 from service.schemas import GalleryPage, RegisterResponse, RerankResponse
+
+_Answer = TypeVar("_Answer", bound=BaseModel)
 
 
 class ClientError(Exception):
@@ -28,7 +31,10 @@ class Client:
 
     def __init__(self, url: str, api_key: str | None = None, timeout: float = 60.0) -> None:
         headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout)
+        try:
+            self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout)
+        except httpx.InvalidURL as error:
+            raise ClientError("invalid_request", f"{url}: {error}") from None
         self.url = url
 
     def register(
@@ -42,14 +48,14 @@ class Client:
             "images": [{"id": i, **packed_image(image)} for i, image in images.items()],
             "ttl_seconds": ttl_seconds,
         }
-        return RegisterResponse.model_validate(self._json("POST", "/gallery", json=body))
+        return self._call(RegisterResponse, "POST", "/gallery", json=body)
 
     def page(
         self, collection: str = "default", limit: int = 10_000, cursor: str | None = None
     ) -> GalleryPage:
         parameters = {"collection": collection, "limit": limit, "cursor": cursor}
         found = {name: value for name, value in parameters.items() if value is not None}
-        return GalleryPage.model_validate(self._json("GET", "/gallery", params=found))
+        return self._call(GalleryPage, "GET", "/gallery", params=found)
 
     def rerank(
         self,
@@ -60,14 +66,7 @@ class Client:
     ) -> RerankResponse:
         """`options` are the further fields of the request, as in docs/api.md."""
         body = rerank_body(query, gallery_ids, collection, **options)
-        return RerankResponse.model_validate(self._json("POST", "/rerank", json=body))
-
-    def ready(self) -> bool:
-        try:
-            self._json("GET", "/health/ready")
-        except ClientError:
-            return False
-        return True
+        return self._call(RerankResponse, "POST", "/rerank", json=body)
 
     def close(self) -> None:
         self._http.close()
@@ -83,16 +82,17 @@ class Client:
     ) -> None:
         self.close()
 
-    def _json(self, method: str, path: str, **arguments: Any) -> Any:
+    def _call(self, schema: type[_Answer], method: str, path: str, **arguments: Any) -> _Answer:
         try:
             response = self._http.request(method, path, **arguments)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except httpx.HTTPError as error:
             raise ClientError("unreachable", f"{self.url}: {error}") from None
+        except ValueError as error:
+            raise ClientError("invalid_request", str(error)) from None
         try:
-            body = response.json()
             if response.is_success:
-                return body
-            said = body["error"]
+                return schema.model_validate_json(response.content)
+            said = response.json()["error"]
             raise ClientError(said["code"], said["message"], response.status_code)
         except (ValueError, KeyError, TypeError):
             message = f"{self.url}: HTTP {response.status_code}, and not from this service"

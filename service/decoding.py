@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,17 +50,20 @@ def decode_registration(
                 f"{where}.id: {image.id!r} comes twice", field=f"{where}.id", id=image.id
             )
         if image.metadata is not None:
-            size = len(encode_metadata(image.metadata))
-            if size > MAX_METADATA_BYTES:
-                raise UnprocessableError(
-                    f"{where}.metadata: {size} bytes, over {MAX_METADATA_BYTES}",
-                    field=f"{where}.metadata",
-                    id=image.id,
-                )
+            _check_metadata(image.metadata, f"{where}.metadata")
         decoded = decode_image(image, config, where)
         truncated += decoded.truncated
         records[image.id] = GalleryRecord(decoded.image, image.metadata)
     return records, truncated
+
+
+def _check_metadata(metadata: dict[str, Any], field: str) -> None:
+    try:
+        size = len(encode_metadata(metadata))
+    except ValueError as error:
+        raise UnprocessableError(f"{field}: {error}", field=field) from None
+    if size > MAX_METADATA_BYTES:
+        raise UnprocessableError(f"{field}: {size} bytes, over {MAX_METADATA_BYTES}", field=field)
 
 
 def decode_query(request: RerankRequest, config: ModelConfig) -> Decoded:

@@ -14,7 +14,9 @@ MAX_METADATA_BYTES = 4096
 
 ImageId = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9._:/@=+\-]+$")]
 Collection = ImageId
-Scales = list[Annotated[int, Field(ge=0, le=255)]]
+Scales = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(fail_fast=True)]
+# Similarities: far above any, far below what float32 holds.
+Score = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 
 
 class _Request(BaseModel):
@@ -31,7 +33,7 @@ class GalleryImage(_Request):
 
 class RegisterRequest(_Request):
     collection: Collection = "default"
-    images: list[GalleryImage] = Field(min_length=1)
+    images: Annotated[list[GalleryImage], Field(fail_fast=True)] = Field(min_length=1)
     ttl_seconds: int | None = Field(None, ge=1, le=10 * 365 * 86_400)
 
 
@@ -50,8 +52,10 @@ class Query(_Request):
 class RerankRequest(_Request):
     collection: Collection = "default"
     query: Query
-    gallery_ids: list[ImageId] = Field(min_length=1, max_length=MAX_SHORTLIST)
-    global_scores: list[Annotated[float, Field(allow_inf_nan=False)]] | None = None
+    gallery_ids: Annotated[list[ImageId], Field(fail_fast=True)] = Field(
+        min_length=1, max_length=MAX_SHORTLIST
+    )
+    global_scores: Annotated[list[Score], Field(fail_fast=True)] | None = None
     top_n: int | None = Field(None, ge=1)
     alpha: float | None = Field(None, ge=0, le=1)
     temperature: float | None = Field(None, gt=0, allow_inf_nan=False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import socket
 import time
 from types import FrameType
 
@@ -39,12 +41,13 @@ class DrainingServer(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         service: ServiceState | None = getattr(self._app.state, "service", None)
-        if service is None or self._drain_until is not None:
+        if service is None:
             super().handle_exit(sig, frame)
             return
         # Not kept for uvicorn to raise again: a drained service ends with exit code 0.
+        patience = self._drain_seconds if self._drain_until is None else 0.0
         service.draining = True
-        self._drain_until = time.monotonic() + self._drain_seconds
+        self._drain_until = time.monotonic() + patience
 
     async def on_tick(self, counter: int) -> bool:
         """uvicorn asks this ten times a second."""
@@ -57,12 +60,27 @@ class DrainingServer(uvicorn.Server):
                 self.should_exit = True
         return await super().on_tick(counter)
 
-    async def run_app(self) -> None:
-        """The app's parts, then the server. Raises what a part raises that cannot start, which
-        uvicorn's own handling of the lifespan would log as a trace and swallow."""
-        async with self._app.router.lifespan_context(self._app):
-            await self.serve()
-
-    def run_to_end(self) -> None:
+    def run_to_end(self, listening: socket.socket) -> None:
+        """Raises what a part of the app raises that cannot start, which uvicorn's own handling of
+        the lifespan would log as a trace and swallow."""
         with asyncio.Runner(loop_factory=self.config.get_loop_factory()) as runner:
-            runner.run(self.run_app())
+            try:
+                runner.run(self._start_and_serve(listening))
+            except asyncio.CancelledError:
+                log.info("stopped_while_starting")
+
+    async def _start_and_serve(self, listening: socket.socket) -> None:
+        # uvicorn takes the signals over when it serves. Until then one must still take down
+        # what has been started, the embedded store above all.
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None  # noqa: S101
+        loop.add_signal_handler(signal.SIGTERM, task.cancel)
+        async with self._app.router.lifespan_context(self._app):
+            loop.remove_signal_handler(signal.SIGTERM)
+            await self.serve(sockets=[listening])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises OSError: a port in use is known before anything is started."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=2048)

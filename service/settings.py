@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from redis.asyncio.connection import parse_url
 
 from model.config import DEFAULT_CHECKPOINT
 
@@ -16,7 +17,9 @@ EMBEDDED = "embedded"
 class Settings(BaseSettings):
     """Field descriptions are the help texts of the flags."""
 
-    model_config = SettingsConfigDict(env_prefix="LOCORE_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="LOCORE_", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     redis_url: str = Field(
         EMBEDDED,
@@ -57,3 +60,10 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(
         30, ge=0, description="How long requests may still run after SIGTERM."
     )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_a_redis_url(cls, value: str) -> str:
+        if value != EMBEDDED:
+            parse_url(value)
+        return value

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from dataclasses import dataclass
 from typing import Annotated
 
-import structlog
 from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect
 
@@ -15,6 +15,7 @@ from service.batching.batcher import Batcher
 from service.batching.worker import Worker
 from service.errors import (
     ClientDisconnectedError,
+    DeadlineExceededError,
     TooLargeError,
     UnauthorizedError,
     UnavailableError,
@@ -24,7 +25,7 @@ from service.gallery.store import GalleryStore
 from service.metrics import REJECTED
 from service.settings import Settings
 
-log = structlog.get_logger(__name__)
+_BODY_SECONDS = 60
 
 
 @dataclass(eq=False)
@@ -38,7 +39,7 @@ class ServiceState:
     draining: bool = False
 
 
-def service_state(request: Request) -> ServiceState:
+async def service_state(request: Request) -> ServiceState:
     state: ServiceState = request.app.state.service
     return state
 
@@ -46,7 +47,7 @@ def service_state(request: Request) -> ServiceState:
 State = Annotated[ServiceState, Depends(service_state)]
 
 
-def authorised(request: Request, state: State) -> None:
+async def authorised(request: Request, state: State) -> None:
     """Raises UnauthorizedError unless the request carries the key, where one is set."""
     key = state.settings.api_key
     if key is None:
@@ -58,7 +59,7 @@ def authorised(request: Request, state: State) -> None:
         raise UnauthorizedError("this service asks for `Authorization: Bearer KEY`")
 
 
-def accepting(state: State) -> None:
+async def accepting(state: State) -> None:
     """Raises UnavailableError while the service drains or cannot score."""
     if state.draining:
         REJECTED.labels("shutting_down").inc()
@@ -71,18 +72,21 @@ def accepting(state: State) -> None:
 
 async def read_body(request: Request, state: State) -> bytes:
     """The body, given up as soon as it is too large. Raises TooLargeError, and
-    ClientDisconnectedError where it never came whole."""
+    DeadlineExceededError or ClientDisconnectedError where it does not come whole."""
     limit = state.settings.max_payload_bytes
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
         _too_large(limit)
     chunks, size = [], 0
     try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > limit:
-                _too_large(limit)
-            chunks.append(chunk)
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > limit:
+                    _too_large(limit)
+                chunks.append(chunk)
+    except TimeoutError:
+        raise DeadlineExceededError(f"the body took over {_BODY_SECONDS} seconds") from None
     except ClientDisconnect:
         raise ClientDisconnectedError("the client has gone") from None
     return b"".join(chunks)

@@ -60,11 +60,20 @@ EXTRACTORS: dict[str, Callable[[], Extractor]] = {"efficientnet-lite0": _efficie
 """By name; a loader imports its own dependencies, so that one extractor does not need another's."""
 
 
+class ExtractorError(ValueError):
+    """An extractor that is not registered, or whose packages are not installed."""
+
+
 def load_extractor(name: str) -> Extractor:
-    """Raises ValueError for a name that is not registered."""
+    """Raises ExtractorError."""
     try:
         loader = EXTRACTORS[name]
     except KeyError:
         known = ", ".join(sorted(EXTRACTORS))
-        raise ValueError(f"no extractor {name!r}; there are: {known}") from None
-    return loader()
+        raise ExtractorError(f"no extractor {name!r}; there are: {known}") from None
+    try:
+        return loader()
+    except ModuleNotFoundError as error:
+        raise ExtractorError(
+            f"{name} needs the extra [extract], pip install 'locore[extract]': {error}"
+        ) from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import time
 from collections.abc import Iterator
@@ -59,9 +58,11 @@ class Batcher:
     next one gathers. Every request that enters `score` leaves it: by its result, by an error, or
     because its caller was cancelled (a deadline, a disconnect)."""
 
-    def __init__(self, queue: WindowQueue, worker: Worker) -> None:
+    def __init__(self, queue: WindowQueue, worker: Worker, recheck_seconds: float = 2.0) -> None:
+        """`recheck_seconds`: how often a device that failed is tried again."""
         self._queue = queue
         self._worker = worker
+        self._recheck_seconds = recheck_seconds
         self._waiting: dict[Ticket, _Waiting] = {}
         self._work = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -69,14 +70,13 @@ class Batcher:
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run())
-        self._task.add_done_callback(lambda _: self._fail_all())
+        self._task.add_done_callback(self._ended)
 
     async def close(self) -> None:
         """Whoever still waits is told that the service is shutting down."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait((self._task,))
 
     @property
     def problem(self) -> str | None:
@@ -132,6 +132,10 @@ class Batcher:
             batch = self._queue.take()
             if batch:
                 await self._compute(batch)
+            elif self._worker.problem is not None:
+                # Nothing is admitted now, so no request will show that the device is back.
+                await asyncio.sleep(self._recheck_seconds)
+                await self._worker.check()
             else:
                 self._work.clear()
                 await self._work.wait()
@@ -155,7 +159,8 @@ class Batcher:
         """The windows again, each alone: one that cannot be scored must not take others along."""
         if len(batch) > 1 and self._worker.problem is None:
             for ready in batch:
-                await self._compute([ready])
+                if ready.ticket in self._waiting:
+                    await self._compute([ready])
             return
         for ready in batch:
             waiting = self._waiting.get(ready.ticket)
@@ -190,7 +195,9 @@ class Batcher:
             "the queue is full", retry_after=max(1, min(wait, _LONGEST_RETRY_AFTER))
         )
 
-    def _fail_all(self) -> None:
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            log.error("batcher_died", exc_info=task.exception())
         for waiting in self._waiting.values():
             if not waiting.answer.done():
                 waiting.answer.set_exception(

@@ -37,7 +37,9 @@ class Worker:
     async def score(self, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
         """The logits of each window's gallery images. Raises what the model raises."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._score, windows)
+        scores = await loop.run_in_executor(self._thread, self._score, windows)
+        self.problem = None
+        return scores
 
     async def check(self) -> None:
         """After a failure: can the device still compute? `problem` says so if it cannot."""
@@ -46,8 +48,6 @@ class Worker:
         # Whatever a broken device raises, it is the health check's to report.
         except Exception as error:  # noqa: BLE001
             self.problem = f"the model fails: {type(error).__name__}"
-        else:
-            self.problem = None
 
     @property
     def stuck(self) -> bool:
@@ -60,6 +60,9 @@ class Worker:
     def _score(self, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
         self._busy_since = time.monotonic()
         try:
-            return score_windows(self._model.reranker, windows, self._model.device)
+            scores = score_windows(self._model.reranker, windows, self._model.device)
         finally:
             self._busy_since = None
+        if not all(np.isfinite(logits).all() for logits in scores):
+            raise FloatingPointError("a logit is not finite")
+        return scores

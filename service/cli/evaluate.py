@@ -98,6 +98,12 @@ def evaluate(
     else:
         task = _sample_task(data or Path(".locore/sample"))
     model = load_checkpoint(checkpoint, device_of(device))
+    found = task.gallery[0].locals.shape[1]
+    if found != model.config.descriptor_dim:
+        raise click.UsageError(
+            f"descriptors of {found} dimensions, where {checkpoint} takes "
+            f"{model.config.descriptor_dim}"
+        )
     rows = compare(task, model_scorer(model.reranker, model.device), model.config)
     console.print(_table(rows, task, str(model.device)))
     if json_path is not None:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import click
 from pydantic import TypeAdapter, ValidationError
 
 from model.descriptor_file import DescriptorFileError, DescriptorReader
+from model.descriptors import ImageDescriptors
 from service.cli.common import any_path, progress_bar, service_options
 from service.client import Client
 from service.gallery.gallery import Gallery
 from service.gallery.record import GalleryRecord
 from service.gallery.store import GalleryStore
-from service.schemas import ImageId
+from service.schemas import Collection, ImageId
 
 BATCH = 128
 """Images of one registration: a few MiB."""
 
+_PAGE = 10_000
 _Item = TypeVar("_Item")
 
 
@@ -53,65 +55,95 @@ def load(
     was by the same command.
     """
     reader = DescriptorReader(file)
-    try:
-        TypeAdapter(list[ImageId]).validate_python(reader.ids)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise DescriptorFileError(f"{file}: id {first['input']!r}: {first['msg']}") from None
+    _check_names(reader, collection)
     if redis_url is None:
         with Client(url, api_key) as client:
-            count = load_to_service(reader, client, collection, replace=replace)
+            count = load_images(reader, ThroughService(client, collection), replace=replace)
     else:
-        try:
-            store = GalleryStore.connect(redis_url)
-        except ValueError as error:
-            raise click.UsageError(f"--redis: {error}") from None
-        count = asyncio.run(_load_to_redis(reader, store, collection, store_dtype, replace))
+        with asyncio.Runner() as runner:
+            target = StraightToRedis(runner, redis_url, collection, store_dtype)
+            try:
+                count = load_images(reader, target, replace=replace)
+            finally:
+                target.close()
     click.echo(f"{count} images loaded, {len(reader) - count} were there already", err=True)
 
 
-def load_to_service(
-    reader: DescriptorReader, client: Client, collection: str, *, replace: bool = False
-) -> int:
-    """How many images were registered. Raises ClientError."""
+class Target(Protocol):
+    """Where images are loaded to: one collection."""
+
+    def page(self, cursor: str | None) -> tuple[list[str], str | None]:
+        """Some of the ids that are there, and the cursor of the next ones."""
+        ...
+
+    def register(self, images: Mapping[str, ImageDescriptors]) -> None: ...
+
+
+class ThroughService:
+    def __init__(self, client: Client, collection: str) -> None:
+        self._client = client
+        self._collection = collection
+
+    def page(self, cursor: str | None) -> tuple[list[str], str | None]:
+        page = self._client.page(self._collection, _PAGE, cursor)
+        return page.ids, page.next_cursor
+
+    def register(self, images: Mapping[str, ImageDescriptors]) -> None:
+        self._client.register(images, self._collection)
+
+
+class StraightToRedis:
+    """Raises click.UsageError for what is no URL."""
+
+    def __init__(self, runner: asyncio.Runner, url: str, collection: str, store_dtype: str) -> None:
+        try:
+            self._store = GalleryStore.connect(url)
+        except ValueError as error:
+            raise click.UsageError(f"--redis: {error}") from None
+        self._runner = runner
+        self._collection = collection
+        self._gallery = Gallery(self._store, cache_bytes=0, dtype=store_dtype)
+
+    def page(self, cursor: str | None) -> tuple[list[str], str | None]:
+        page = self._runner.run(self._gallery.page(self._collection, _PAGE, cursor))
+        return page.ids, page.next_cursor
+
+    def register(self, images: Mapping[str, ImageDescriptors]) -> None:
+        records = {image_id: GalleryRecord(image) for image_id, image in images.items()}
+        self._runner.run(self._gallery.register(self._collection, records, None))
+
+    def close(self) -> None:
+        self._runner.run(self._store.close())
+
+
+def load_images(reader: DescriptorReader, target: Target, *, replace: bool = False) -> int:
+    """How many images were registered."""
     there: set[str] = set()
-    cursor = None
+    cursor: str | None = None
     while not replace:
-        page = client.page(collection, cursor=cursor)
-        there.update(page.ids)
-        cursor = page.next_cursor
+        ids, cursor = target.page(cursor)
+        there.update(ids)
         if cursor is None:
             break
     left = [place for place, image_id in enumerate(reader.ids) if image_id not in there]
     with progress_bar("Loading", len(left)) as advance:
         for places in _batches(left):
-            client.register({reader.ids[place]: reader[place] for place in places}, collection)
+            target.register({reader.ids[place]: reader[place] for place in places})
             advance(len(places))
     return len(left)
 
 
-async def _load_to_redis(
-    reader: DescriptorReader, store: GalleryStore, collection: str, dtype: str, replace: bool
-) -> int:
-    gallery = Gallery(store, cache_bytes=0, dtype=dtype)
-    there: set[str] = set()
-    after = None
+def _check_names(reader: DescriptorReader, collection: str) -> None:
+    """What the service would refuse must not get past it either."""
     try:
-        while not replace:
-            page = await gallery.page(collection, 10_000, after)
-            there.update(page.ids)
-            after = page.next_cursor
-            if after is None:
-                break
-        left = [place for place, image_id in enumerate(reader.ids) if image_id not in there]
-        with progress_bar("Loading", len(left)) as advance:
-            for places in _batches(left):
-                records = {reader.ids[p]: GalleryRecord(reader[p]) for p in places}
-                await gallery.register(collection, records, None)
-                advance(len(places))
-    finally:
-        await store.close()
-    return len(left)
+        TypeAdapter(Collection).validate_python(collection)
+    except ValidationError as error:
+        raise click.UsageError(f"--collection: {error.errors()[0]['msg']}") from None
+    try:
+        TypeAdapter(list[ImageId]).validate_python(reader.ids)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DescriptorFileError(f"{reader.path}: id {first['input']!r}: {first['msg']}") from None
 
 
 def _batches(items: Iterable[_Item]) -> Iterator[list[_Item]]:

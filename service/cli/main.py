@@ -9,6 +9,7 @@ import click
 from model.checkpoint import CheckpointError
 from model.descriptor_file import DescriptorFileError
 from model.evaluation.grocery import DatasetError
+from model.extraction.extractor import ExtractorError
 from model.extraction.images import UnreadableImageError
 from model.training.trainer import TrainingStateError
 from service import __version__
@@ -30,6 +31,8 @@ EXPECTED = (
     DatasetError,
     DescriptorFileError,
     EmbeddedStoreError,
+    ExtractorError,
+    OSError,
     TrainingStateError,
     UnreadableImageError,
 )
@@ -57,6 +60,9 @@ def run() -> None:
         code = locore.main(standalone_mode=False)
     except click.exceptions.Exit as error:
         code = error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
     except click.ClickException as error:
         _fail(error.format_message())
     except EXPECTED as error:

@@ -64,7 +64,10 @@ def rerank(
     reader = None if gallery is None else DescriptorReader(gallery)
     image = _query(query, query_id, reader)
     if reader is not None:
-        order = first_stage_order(image, reader.globals())[:top]
+        try:
+            order = first_stage_order(image, reader.globals())[:top]
+        except ValueError as error:
+            raise click.UsageError(f"{query} with {gallery}: {error}") from None
         shortlist = [reader.ids[place] for place in order]
     else:
         assert ids is not None  # noqa: S101
@@ -88,12 +91,8 @@ def _query(path: Path, query_id: str | None, gallery: DescriptorReader | None) -
         return reader[reader.ids.index(query_id)]
     image = read_image(path)
     name = (gallery.extractor if gallery else None) or "efficientnet-lite0"
-    try:
-        extractor = load_extractor(name)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
     count = gallery.descriptors_per_image if gallery else 48
-    return extractor.extract(image, count).for_reranking()
+    return load_extractor(name).extract(image, count).for_reranking()
 
 
 def _read_ids(path: Path) -> list[str]:

@@ -8,13 +8,13 @@ import time
 from pathlib import Path
 
 from model.config import ModelConfig
-from model.descriptor_file import DescriptorReader
+from model.descriptor_file import DescriptorFileError, DescriptorReader
 from model.evaluation.retrieval import first_stage_order
 from model.extraction.extractor import load_extractor
 from model.extraction.images import find_images
 from service.cli.common import console, errors, tracked
 from service.cli.extract import extract_to_file
-from service.cli.load import load_to_service
+from service.cli.load import ThroughService, load_images
 from service.client import Client, ClientError, rerank_body
 from service.sample import COLLECTION, PHOTOGRAPHS, SampleFolders, write_views
 from service.server import DrainingServer
@@ -33,43 +33,51 @@ def make_sample(root: Path, config: ModelConfig) -> SampleFolders:
     """
     folders = SampleFolders(root)
     if folders.request.exists():
+        with DescriptorReader(folders.gallery_file) as reader:
+            made_by = reader.extractor
+        if made_by != config.extractor.name:
+            raise DescriptorFileError(
+                f"{root} was made by the extractor {made_by}; remove it to have it made anew"
+            )
         return folders
+    extractor = load_extractor(config.extractor.name)
     total = sum(columns * rows for columns, rows in PHOTOGRAPHS.values())
     for _ in tracked(write_views(folders), "Making the sample gallery", total):
         pass
-    extractor = load_extractor(config.extractor.name)
     for images, file in (
         (folders.gallery, folders.gallery_file),
         (folders.queries, folders.queries_file),
     ):
         found = find_images([images])
         extract_to_file(extractor, found, file, config.descriptors_per_image)
-    gallery, queries = (
-        DescriptorReader(folders.gallery_file),
-        DescriptorReader(folders.queries_file),
-    )
-    query = queries[queries.ids.index(f"{QUERY}.jpg")]
-    order = first_stage_order(query, gallery.globals())[:TOP]
-    body = rerank_body(query, [gallery.ids[i] for i in order], COLLECTION, top_n=10)
+    with DescriptorReader(folders.queries_file) as queries:
+        query = queries[queries.ids.index(f"{QUERY}.jpg")]
+    with DescriptorReader(folders.gallery_file) as gallery:
+        order = first_stage_order(query, gallery.globals())[:TOP]
+        shortlist = [gallery.ids[place] for place in order]
+    body = rerank_body(query, shortlist, COLLECTION, top_n=10)
     partial = folders.request.with_suffix(".partial")
     partial.write_text(json.dumps(body))
     partial.replace(folders.request)
     return folders
 
 
-def offer_sample(folders: SampleFolders, settings: Settings, server: DrainingServer) -> None:
+def offer_sample(
+    folders: SampleFolders, settings: Settings, port: int, server: DrainingServer
+) -> None:
     """Runs beside the server: once it is up, registers the sample, and prints what to try."""
     while not server.started:
         if server.should_exit:
             return
         time.sleep(0.05)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104
+    everywhere = settings.host in ("0.0.0.0", "::")  # noqa: S104
+    host = "127.0.0.1" if everywhere else settings.host
+    host = f"[{host}]" if ":" in host else host
     url = f"http://{host}:{port}"
     key = settings.api_key.get_secret_value() if settings.api_key else None
     try:
-        with Client(url, key) as client:
-            registered = load_to_service(DescriptorReader(folders.gallery_file), client, COLLECTION)
+        with Client(url, key) as client, DescriptorReader(folders.gallery_file) as gallery:
+            registered = load_images(gallery, ThroughService(client, COLLECTION))
             count = client.page(COLLECTION, limit=1).count
     except ClientError as error:
         errors.print(f"The sample gallery could not be registered: {error}", highlight=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +16,7 @@ from model.checkpoint import load_checkpoint
 from service.app import create_app
 from service.cli.common import device_of
 from service.logs import configure_logging
-from service.server import DrainingServer
+from service.server import DrainingServer, listen
 from service.settings import Settings
 
 _Command = Callable[..., None]
@@ -53,20 +52,26 @@ def serve(sample: bool, **flags: str | None) -> None:
 
     Every setting is an environment variable too; a flag goes before it.
     """
-    settings = read_settings({name: value for name, value in flags.items() if value is not None})
+    settings = read_settings({name: value for name, value in flags.items() if value})
     configure_logging(settings.log_format)
     dtype: torch.dtype = getattr(torch, settings.dtype)
     model = load_checkpoint(settings.checkpoint, device_of(settings.device), dtype)
+    try:
+        listening = listen(settings.host, settings.port)
+    except OSError as error:
+        raise click.UsageError(
+            f"cannot listen on {settings.host} port {settings.port}: {error.strerror}"
+        ) from None
     server = DrainingServer(create_app(settings, model), settings)
     if sample:
         # Here and not above: only this needs the extractor's packages.
         from service.cli.sample import make_sample, offer_sample
 
         folders = make_sample(settings.data_dir / "sample", model.config)
-        threading.Thread(target=offer_sample, args=(folders, settings, server), daemon=True).start()
-    server.run_to_end()
-    if not server.started:
-        sys.exit(2)
+        port = listening.getsockname()[1]
+        arguments = (folders, settings, port, server)
+        threading.Thread(target=offer_sample, args=arguments, daemon=True).start()
+    server.run_to_end(listening)
 
 
 @click.command(hidden=True)

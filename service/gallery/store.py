@@ -8,11 +8,10 @@ a registration is one transaction there too.
 
 from __future__ import annotations
 
-import time
+import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
 import redis.asyncio as redis
 from redis import exceptions
@@ -26,7 +25,6 @@ from service.metrics import STORE_SECONDS, STORE_UP
 CHUNK = 200
 """Keys of one command: a long one would hold up every other client of the store."""
 
-_Key = TypeVar("_Key", str, bytes)
 _AWAY = (
     exceptions.ConnectionError,
     exceptions.TimeoutError,
@@ -34,6 +32,22 @@ _AWAY = (
     exceptions.ReadOnlyError,
     OSError,
 )
+
+
+_EXPIRED_AT_ONCE = 1000
+# By the store's own clock: those of replicas differ.
+_EXPIRE = f"""
+local now = redis.call('TIME')[1]
+local gone = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, {_EXPIRED_AT_ONCE})
+if #gone > 0 then
+    redis.call('ZREM', KEYS[1], unpack(gone))
+    redis.call('ZREM', KEYS[2], unpack(gone))
+end
+return #gone
+"""
+
+_REFUSALS = re.compile(r"(^|caused error: )\W*(MISCONF|CLUSTERDOWN|MASTERDOWN|NOREPLICAS)\b")
+"""Answers of a store that is there and cannot do its work, as redis-py words them."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,7 @@ class GalleryStore:
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
+        self._expire = client.register_script(_EXPIRE)
 
     @classmethod
     def connect(cls, url: str) -> GalleryStore:
@@ -76,9 +91,9 @@ class GalleryStore:
         Raises StoreFullError where the store refuses writes for want of memory.
         """
         ids, expiry = _ids_key(collection), _expiry_key(collection)
-        now = time.time()
         async with _timed("put"):
-            await self._drop_expired(collection, now)
+            await self._drop_expired(collection)
+            now, _ = await self._client.time()
             transaction = self._client.pipeline(transaction=True)
             transaction.zadd(ids, dict.fromkeys(records, 0))
             if ttl_seconds is None:
@@ -120,7 +135,7 @@ class GalleryStore:
         """Ids in order, those behind `after` first; `next_cursor` is what to pass as `after`."""
         key = _ids_key(collection)
         async with _timed("list"):
-            await self._drop_expired(collection, time.time())
+            await self._drop_expired(collection)
             pipeline = self._client.pipeline(transaction=False)
             pipeline.zcard(key)
             start = "-" if after is None else f"({after}"
@@ -130,15 +145,12 @@ class GalleryStore:
         more = len(ids) > limit
         return Page(int(count), ids[:limit], ids[limit - 1] if more else None)
 
-    async def _drop_expired(self, collection: str, now: float) -> None:
-        """The records go by themselves; their ids are removed from the lists here."""
-        expiry = _expiry_key(collection)
-        gone: list[bytes] = list(await self._client.zrangebyscore(expiry, "-inf", now))  # type: ignore[arg-type]
-        for chunk in _chunks(gone):
-            transaction = self._client.pipeline(transaction=True)
-            transaction.zrem(_ids_key(collection), *chunk)
-            transaction.zrem(expiry, *chunk)
-            await transaction.execute()
+    async def _drop_expired(self, collection: str) -> None:
+        """The records go by themselves; their ids are removed from the lists here, in one step:
+        an image that is registered again meanwhile must keep its place."""
+        keys = (_expiry_key(collection), _ids_key(collection))
+        while await self._expire(keys=keys) == _EXPIRED_AT_ONCE:
+            pass
 
 
 def _image_key(collection: str, image_id: str) -> str:
@@ -153,7 +165,7 @@ def _expiry_key(collection: str) -> str:
     return f"locore:{{{collection}}}:expiry"
 
 
-def _chunks(items: Sequence[_Key]) -> Iterable[Sequence[_Key]]:
+def _chunks(items: Sequence[str]) -> Iterable[Sequence[str]]:
     return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))
 
 
@@ -167,11 +179,9 @@ async def _timed(operation: str) -> AsyncIterator[None]:
         STORE_UP.set(0)
         raise StoreUnavailableError("the gallery store does not answer") from error
     except exceptions.RedisError as error:
-        if isinstance(error, exceptions.OutOfMemoryError) or "OOM" in str(error):
+        if isinstance(error, exceptions.OutOfMemoryError):
             raise StoreFullError("the gallery store has no memory left") from error
-        if isinstance(error, exceptions.ResponseError) and str(error).startswith(
-            ("MISCONF", "NOAUTH")
-        ):
+        if _REFUSALS.search(str(error)):
             raise StoreUnavailableError("the gallery store refuses commands") from error
         raise
     STORE_UP.set(1)

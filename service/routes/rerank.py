@@ -15,7 +15,7 @@ from model.descriptors import ImageDescriptors, first_stage_scores
 from model.windows import RerankOptions
 from service.batching.batcher import Outcome
 from service.batching.job import Job, most_tokens
-from service.decoding import decode_query
+from service.decoding import Decoded, decode_query
 from service.errors import (
     ApiError,
     DeadlineExceededError,
@@ -37,8 +37,6 @@ from service.state import ServiceState, State, accepting, authorised, read_body
 
 router = APIRouter(tags=["re-rank"])
 
-_DEFAULT_TIMEOUT = RerankRequest.model_fields["timeout_ms"].default / 1000
-
 
 @router.post(
     "/rerank",
@@ -51,25 +49,23 @@ async def rerank(request: Request, state: State) -> RerankResponse:
     """A better order of a shortlist, by the query's local descriptors."""
     started = time.perf_counter()
     state.batcher.refuse_when_full()
+    body = await read_body(request, state)
+    config = state.model.config
+    asked, query = await parse(body, RerankRequest, lambda r: decode_query(r, config))
+    decoded = time.perf_counter()
     try:
-        # The request's own deadline is known once its body is read.
-        async with asyncio.timeout(_DEFAULT_TIMEOUT) as deadline:
-            body = await read_body(request, state)
-            return await unless_disconnected(request, _rerank(body, state, started, deadline))
+        async with asyncio.timeout(asked.timeout_ms / 1000 - (decoded - started)):
+            work = _rerank(asked, query, state, started, decoded)
+            return await unless_disconnected(request, work)
     except TimeoutError:
         raise DeadlineExceededError("timeout_ms ran out") from None
 
 
 async def _rerank(
-    body: bytes, state: ServiceState, started: float, deadline: asyncio.Timeout
+    request: RerankRequest, query: Decoded, state: ServiceState, started: float, decoded: float
 ) -> RerankResponse:
     config = state.model.config
-    request, query = await parse(body, RerankRequest, lambda r: decode_query(r, config))
-    begun = asyncio.get_running_loop().time() - (time.perf_counter() - started)
-    deadline.reschedule(begun + request.timeout_ms / 1000)
     options = rerank_options(request, config.rerank)
-    decoded = time.perf_counter()
-
     per_image = config.descriptors_per_image + config.extra_tokens
     with state.batcher.admit(most_tokens(len(request.gallery_ids), options, per_image)) as ticket:
         records = await _fetch(request, state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 from pathlib import Path
 
@@ -107,9 +108,9 @@ def test_images_to_descriptors_and_on(tmp_path: Path) -> None:
     assert "broken.jpg: not a readable image" in said
     assert "2 images written" in said
     assert "1 could not be read" in said
-    reader = DescriptorReader(output)
-    assert reader.ids == ["chelsea.jpg", "coffee.jpg"]
-    assert (reader.extractor, reader[0].count) == ("efficientnet-lite0", 10)
+    with DescriptorReader(output) as reader:
+        assert reader.ids == ["chelsea.jpg", "coffee.jpg"]
+        assert (reader.extractor, reader[0].count) == ("efficientnet-lite0", 10)
     Image.fromarray(skimage.data.rocket()).save(folder / "rocket.jpg")
     assert "1 images written" in succeeded("extract", folder, "-o", output, "--descriptors", 10)
     assert "another extractor or size" in failed("extract", folder, "-o", output)
@@ -234,6 +235,17 @@ def test_user_errors_are_one_line_and_exit_code_2(tmp_path: Path, dataset: Path)
     assert "must end in .safetensors" in failed(
         "train", "--data", dataset, "--descriptors", text, "-o", tmp_path / "x.pt"
     )
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = failed("serve", "--port", port, "--checkpoint", checkpoint)
+        assert f"cannot listen on 127.0.0.1 port {port}" in said
+    assert "LOCORE_REDIS_URL" in failed("serve", "--redis-url", "redis://a:1,redis://b:2")
+    assert "multiple" in failed(*common, "--descriptors", dataset / "descriptors.h5", "--dim", 33)
+    assert "localhost:abc" in failed(
+        "load", dataset / "descriptors.h5", "--url", "http://localhost:abc"
+    )
+    assert "--collection" in failed("load", dataset / "descriptors.h5", "--collection", "a b")
+    assert "Usage: locore" in locore().stderr
     closed = f"http://127.0.0.1:{free_port()}"
     write_descriptors(tmp_path / "one.h5", ["a-1"])
     assert closed in failed("load", tmp_path / "one.h5", "--url", closed)

@@ -97,6 +97,17 @@ RERANK_ERRORS: dict[str, tuple[dict[str, Any], str, str]] = {
         "descriptor_dim_mismatch",
         "query.global",
     ),
+    "a million wrong elements": (
+        {"query": {"descriptors": ["x"] * 100_000}},
+        "validation_error",
+        "query.descriptors.0",
+    ),
+    "score": ({"global_scores": [1e39, 0]}, "validation_error", "global_scores.0"),
+    "packed shape": (
+        {"query": {"descriptors": {"dtype": "float32", "shape": [0, 2**62], "data": ""}}},
+        "validation_error",
+        "query.descriptors.shape.0",
+    ),
     "zeros": (
         {"query": {"descriptors": descriptors(0)}},
         "invalid_descriptors",
@@ -162,6 +173,15 @@ def test_422_of_registration_stores_nothing(service: RunningService, name: str) 
     assert page == {"count": 0, "ids": [], "next_cursor": None}
 
 
+@pytest.mark.parametrize("value", ["NaN", "Infinity", '"\\ud800"'])
+def test_422_metadata_that_is_no_json(service: RunningService, value: str) -> None:
+    rows = ", ".join(["1"] * CONFIG.descriptor_dim)
+    image = f'{{"id": "x", "descriptors": [[{rows}]], "metadata": {{"x": {value}}}}}'
+    response = service.http.post("/gallery", content=f'{{"images": [{image}]}}')
+    assert code_of(response)[0] in (400, 422)
+    assert service.http.get("/gallery/x").status_code == 404
+
+
 def test_404_unknown_ids(service: RunningService, query: ImageDescriptors) -> None:
     unknown = [f"none-{n}" for n in range(30)]
     response = service.rerank(query, ["image-000", *unknown])
@@ -178,6 +198,7 @@ def test_404_and_405_of_paths(service: RunningService) -> None:
     assert code_of(http.delete("/gallery/none")) == (404, "not_found")
     assert code_of(http.get("/rerank")) == (405, "method_not_allowed")
     assert code_of(http.put("/gallery", json={})) == (405, "method_not_allowed")
+    assert code_of(http.post("/rerank/", json={})) == (404, "not_found")
 
 
 def test_request_ids_are_taken_over_or_made(service: RunningService) -> None:
@@ -243,8 +264,9 @@ def test_401_without_the_key(strict: RunningService, header: str | None) -> None
             response = http.request(method, path)
             assert code_of(response) == (401, "unauthorized")
             assert response.headers["WWW-Authenticate"] == "Bearer"
-        for path in ("/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json"):
-            assert http.get(path).status_code == 200
+        open_to_all = ("/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json", "/")
+        for path in open_to_all:
+            assert http.get(path, follow_redirects=True).status_code == 200
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -334,6 +356,20 @@ def test_503_store_unavailable(checkpoint: Path, tmp_path: Path, query: ImageDes
             with plain_valkey(port, tmp_path):
                 assert service.http.get("/health/ready").status_code == 200
                 assert service.metric("locore_store_up") == 1
+
+
+def test_503_when_the_store_refuses_writes(
+    checkpoint: Path, tmp_path: Path, gallery: Images
+) -> None:
+    port = free_port()
+    with plain_valkey(port, tmp_path), redis.Redis(port=port) as raw:
+        url = f"redis://127.0.0.1:{port}"
+        with running(checkpoint, tmp_path / "data", redis_url=url) as service:
+            # As after a failed snapshot: reads are answered, writes are not.
+            raw.config_set("min-replicas-to-write", 1)
+            response = service.register({"ROOM-1": gallery["image-001"]})
+            assert code_of(response) == (503, "store_unavailable")
+            assert service.http.get("/gallery").json()["count"] == 0
 
 
 def test_507_store_full(checkpoint: Path, tmp_path: Path, gallery: Images) -> None:

@@ -89,6 +89,34 @@ def test_what_outlives_the_drain_is_told(
         assert service.process.wait(20) == 0
 
 
+def test_a_second_sigterm_ends_the_drain_and_leaves_nothing_behind(
+    checkpoint: Path, tmp_path: Path, gallery: Images, query: ImageDescriptors
+) -> None:
+    with running(checkpoint, tmp_path) as service, ThreadPoolExecutor(1) as pool:
+        assert service.register(dict(list(gallery.items())[:210])).is_success
+        body = slow_body(query, gallery) | {"direction": "end-to-start-to-end"}
+        slow = pool.submit(httpx.post, f"{service.url}/rerank", json=body, timeout=60)
+        while not service.metric("locore_queue_tokens"):
+            assert not slow.done()
+        service.process.terminate()
+        while service.http.get("/health/ready").status_code != 503:
+            assert not slow.done()
+        service.process.terminate()
+        assert code_of(slow.result()) == (503, "shutting_down")
+        assert service.process.wait(20) == 0
+        assert not list(tmp_path.rglob("valkey.sock"))
+
+
+def test_sigterm_while_starting_leaves_nothing_behind(checkpoint: Path, tmp_path: Path) -> None:
+    arguments = ["--checkpoint", checkpoint, "--data-dir", tmp_path, "--port", free_port()]
+    process = subprocess.Popen([LOCORE, "serve", *map(str, arguments)], stderr=subprocess.PIPE)
+    while not list(tmp_path.rglob("valkey.log")):
+        assert process.poll() is None
+    process.terminate()
+    assert process.wait(20) == 0
+    assert not list(tmp_path.rglob("valkey.sock"))
+
+
 def test_the_log_is_json_with_the_request_id(
     checkpoint: Path, tmp_path: Path, gallery: Images
 ) -> None:

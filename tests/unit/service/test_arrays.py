@@ -40,7 +40,6 @@ def packed(**changes: Any) -> dict[str, Any]:
         ({"shape": [2, 2]}, "8 bytes of data, where the shape takes 16"),
         ({"data": "not base64!"}, "not base64"),
         ({"shape": [2]}, "2 dimensions are asked for"),
-        ({"shape": [0, 2], "data": ""}, r"shape \(0, 2\)"),
     ],
 )
 def test_what_does_not_fit_is_said(changes: dict[str, Any], message: str) -> None:
@@ -53,7 +52,9 @@ def test_ragged_rows_are_refused() -> None:
         unpack([[1.0, 2.0], [3.0]], 2)
 
 
-@pytest.mark.parametrize("bad", [packed(dtype="int8"), packed(extra=1), "text", 3, [1.0]])
+@pytest.mark.parametrize(
+    "bad", [packed(dtype="int8"), packed(extra=1), packed(shape=[0, 2]), "text", 3, [1.0]]
+)
 def test_what_is_no_array_is_refused_by_the_schema(bad: object) -> None:
     with pytest.raises(ValidationError):
         Body.model_validate({"matrix": bad})

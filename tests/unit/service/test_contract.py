@@ -48,6 +48,22 @@ def test_the_page_has_every_path(app: FastAPI) -> None:
             assert re.search(rf"`({method.upper()} )?{re.escape(shown)}[?`]", PAGE), (method, path)
 
 
+def test_the_code_has_every_path_of_the_page(app: FastAPI) -> None:
+    served = {
+        (m.upper(), path) for path, methods in app.openapi()["paths"].items() for m in methods
+    }
+    named = set(re.findall(r"`(GET|POST|DELETE) (/[\w/.{}]*)", PAGE))
+    # These three are pages for people; tests/e2e/test_errors.py asks for them.
+    documents = {("GET", "/"), ("GET", "/docs"), ("GET", "/openapi.json")}
+    assert documents <= named
+    assert {(m, path.replace("{id}", "{image_id}")) for m, path in named - documents} == served
+
+
+def test_an_empty_key_is_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCORE_API_KEY", "")
+    assert Settings().api_key is None
+
+
 def all_subclasses(kind: type[errors.ApiError]) -> set[type[errors.ApiError]]:
     return {kind}.union(*(all_subclasses(sub) for sub in kind.__subclasses__()))
 
