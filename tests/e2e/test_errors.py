@@ -1,15 +1,13 @@
-"""Every row of the contract's error table, each in the one shape that errors have."""
+"""Every row of the error table that a request alone can bring about, each in the one shape that
+errors have; `test_faults.py` has the rest."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 import redis
@@ -17,8 +15,7 @@ import redis
 from model.descriptors import ImageDescriptors
 from service.client import packed_image
 from service.gallery.record import GalleryRecord, pack_record
-from tests.e2e.service import RunningService, code_of, free_port, ids_of, running
-from tests.e2e.valkey import plain_valkey
+from tests.e2e.service import RunningService, code_of
 from tests.factories import tiny_config
 
 CONFIG = tiny_config()
@@ -229,159 +226,6 @@ def test_500_names_a_damaged_record_and_shows_no_trace(
     assert "Traceback" not in response.text
     shown = service.http.get("/gallery/broken", params={"collection": "damaged"})
     assert code_of(shown) == (500, "internal")
-
-
-@pytest.fixture(scope="module")
-def strict(
-    checkpoint: Path, gallery: Images, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RunningService]:
-    """A service with a key and small limits."""
-    with running(
-        checkpoint,
-        tmp_path_factory.mktemp("strict"),
-        api_key="secret",
-        max_payload_bytes=20_000,
-        max_images_per_request=2,
-        max_queue_tokens=100,
-        max_batch_tokens=1_000,
-    ) as started:
-        started.http.headers["Authorization"] = "Bearer secret"
-        assert started.register({i: gallery[i] for i in ("image-000", "image-001")}).is_success
-        yield started
-
-
-@pytest.mark.parametrize("header", [None, "Bearer wrong", "Basic secret", "secret", "Bearer"])
-def test_401_without_the_key(strict: RunningService, header: str | None) -> None:
-    headers = {} if header is None else {"Authorization": header}
-    with httpx.Client(base_url=strict.url, headers=headers) as http:
-        for method, path in (
-            ("POST", "/rerank"),
-            ("POST", "/gallery"),
-            ("GET", "/gallery"),
-            ("GET", "/gallery/image-000"),
-            ("DELETE", "/gallery/image-000"),
-        ):
-            response = http.request(method, path)
-            assert code_of(response) == (401, "unauthorized")
-            assert response.headers["WWW-Authenticate"] == "Bearer"
-        open_to_all = ("/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json", "/")
-        for path in open_to_all:
-            assert http.get(path, follow_redirects=True).status_code == 200
-
-
-@pytest.mark.parametrize("chunked", [False, True])
-@pytest.mark.parametrize("path", ["/rerank", "/gallery"])
-def test_413_payload_too_large(strict: RunningService, path: str, chunked: bool) -> None:
-    body = b" " * 1_000_000
-    content = iter([body[:9_000]] * 10) if chunked else body
-    assert code_of(strict.http.post(path, content=content)) == (413, "payload_too_large")
-
-
-def test_413_too_many_images(strict: RunningService) -> None:
-    images = [{"id": str(n), "descriptors": descriptors(1)} for n in range(3)]
-    response = strict.http.post("/gallery", json={"images": images})
-    assert code_of(response) == (413, "too_many_images")
-    assert strict.http.get("/gallery").json()["count"] == 2
-
-
-def at_once(service: RunningService, bodies: list[dict[str, Any]]) -> list[httpx.Response]:
-    async def work() -> list[httpx.Response]:
-        async with httpx.AsyncClient(
-            base_url=service.url, timeout=60, headers=service.http.headers
-        ) as http:
-            return await asyncio.gather(*(http.post("/rerank", json=body) for body in bodies))
-
-    return asyncio.run(work())
-
-
-def test_429_overloaded_says_when_to_come_back(
-    strict: RunningService, query: ImageDescriptors
-) -> None:
-    # Windows of one image: two forward passes of 16 tokens each, 64 admitted for the two.
-    body = body_of(query, window=1, stride=1)
-    rejected = 'locore_rejected_total{reason="queue_full"}'
-    before = strict.metric(rejected)
-    answers = at_once(strict, [body] * 100)
-    refused = [answer for answer in answers if answer.status_code == 429]
-    assert refused
-    assert strict.metric(rejected) > before
-    for answer in refused:
-        assert code_of(answer) == (429, "overloaded")
-        assert 1 <= int(answer.headers["Retry-After"]) <= 60
-    for answer in answers:
-        if answer not in refused:
-            assert len(ids_of(answer)) == 2
-    assert len(ids_of(strict.http.post("/rerank", json=body))) == 2
-    assert strict.metric("locore_queue_tokens") == 0
-
-
-def test_504_deadline_exceeded_frees_the_queue(
-    service: RunningService, gallery: Images, query: ImageDescriptors
-) -> None:
-    body = body_of(query, gallery_ids=list(gallery), window=2, stride=1, timeout_ms=40)
-    response = service.http.post("/rerank", json=body)
-    assert code_of(response) == (504, "deadline_exceeded")
-    assert service.metric("locore_queue_tokens") == 0
-    assert len(ids_of(service.rerank(query, ["image-000"]))) == 1
-
-
-def test_a_client_that_disconnects_frees_the_queue(
-    service: RunningService, gallery: Images, query: ImageDescriptors
-) -> None:
-    body = body_of(query, gallery_ids=list(gallery), window=2, stride=1, timeout_ms=600_000)
-    with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{service.url}/rerank", json=body, timeout=0.15)
-    gone = 'locore_requests_total{endpoint="rerank",status="499"}'
-    until = time.monotonic() + 5
-    while not service.metric(gone) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert service.metric(gone) == 1
-    assert service.metric("locore_queue_tokens") == 0
-
-
-def test_503_store_unavailable(checkpoint: Path, tmp_path: Path, query: ImageDescriptors) -> None:
-    """A service is live but not ready while its Redis is away, and ready once it is there."""
-    port = free_port()
-    with plain_valkey(port, tmp_path) as valkey:
-        url = f"redis://127.0.0.1:{port}"
-        with running(checkpoint, tmp_path / "data", redis_url=url) as service:
-            assert service.metric("locore_store_up") == 1
-            valkey.kill()
-            valkey.wait()
-            assert code_of(service.rerank(query, ["a"])) == (503, "store_unavailable")
-            assert code_of(service.http.get("/gallery")) == (503, "store_unavailable")
-            assert code_of(service.http.get("/health/ready")) == (503, "store_unavailable")
-            assert service.http.get("/health/live").status_code == 200
-            assert service.metric("locore_store_up") == 0
-            with plain_valkey(port, tmp_path):
-                assert service.http.get("/health/ready").status_code == 200
-                assert service.metric("locore_store_up") == 1
-
-
-def test_503_when_the_store_refuses_writes(
-    checkpoint: Path, tmp_path: Path, gallery: Images
-) -> None:
-    port = free_port()
-    with plain_valkey(port, tmp_path), redis.Redis(port=port) as raw:
-        url = f"redis://127.0.0.1:{port}"
-        with running(checkpoint, tmp_path / "data", redis_url=url) as service:
-            # As after a failed snapshot: reads are answered, writes are not.
-            raw.config_set("min-replicas-to-write", 1)
-            response = service.register({"ROOM-1": gallery["image-001"]})
-            assert code_of(response) == (503, "store_unavailable")
-            assert service.http.get("/gallery").json()["count"] == 0
-
-
-def test_507_store_full(checkpoint: Path, tmp_path: Path, gallery: Images) -> None:
-    port = free_port()
-    with plain_valkey(port, tmp_path), redis.Redis(port=port) as raw:
-        url = f"redis://127.0.0.1:{port}"
-        with running(checkpoint, tmp_path / "data", redis_url=url) as service:
-            raw.config_set("maxmemory", 1)
-            response = service.register({"a": gallery["image-001"], "b": gallery["image-002"]})
-            assert code_of(response) == (507, "store_full")
-            raw.config_set("maxmemory", 0)
-            assert service.http.get("/gallery").json()["count"] == 0
 
 
 def test_descriptors_of_another_checkpoint_are_refused(

@@ -53,7 +53,7 @@ def test_the_code_has_every_path_of_the_page(app: FastAPI) -> None:
         (m.upper(), path) for path, methods in app.openapi()["paths"].items() for m in methods
     }
     named = set(re.findall(r"`(GET|POST|DELETE) (/[\w/.{}]*)", PAGE))
-    # These three are pages for people; tests/e2e/test_errors.py asks for them.
+    # These three are pages for people; tests/e2e/test_faults.py asks for them.
     documents = {("GET", "/"), ("GET", "/docs"), ("GET", "/openapi.json")}
     assert documents <= named
     assert {(m, path.replace("{id}", "{image_id}")) for m, path in named - documents} == served
@@ -102,6 +102,15 @@ def test_the_page_has_the_settings() -> None:
     for name, default in (("PORT", 8000), ("HOST", "127.0.0.1")):
         assert f"`LOCORE_{name}` ({default})" in block
         assert Settings.model_fields[name.lower()].default == default
+
+
+def test_the_readme_has_every_setting() -> None:
+    readme = (DOCS.parent / "README.md").read_text()
+    rows = dict(re.findall(r"^\| `LOCORE_(\w+)` \| ([^|]+) \|", readme, re.MULTILINE))
+    assert set(rows) == {name.upper() for name in Settings.model_fields}
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.default, str | int):
+            assert rows[name.upper()].strip("`") == str(field.default)
 
 
 def test_the_pages_numbers_are_those_of_the_code() -> None:
