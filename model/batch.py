@@ -47,6 +47,10 @@ def collate(
     """Only the first `descriptors_per_image` rows of an image are read. A global whose size is
     not `global_dim` raises ValueError; so do locals of differing sizes."""
     images = [[window.query, *window.gallery] for window in windows]
+    sizes = {image.locals.shape[1] for row in images for image in row}
+    sizes_of_globals = {len(i.global_) for row in images for i in row if i.global_ is not None}
+    if len(sizes) > 1 or not sizes_of_globals <= {global_dim}:
+        raise ValueError(f"locals of sizes {sizes}, globals of sizes {sizes_of_globals}")
     width = max(len(row) for row in images)
     deepest = max(min(i.count, descriptors_per_image) for row in images for i in row)
     dim = images[0][0].locals.shape[1]

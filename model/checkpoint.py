@@ -35,7 +35,7 @@ class LoadedModel:
 
 
 def save_checkpoint(reranker: MambaReranker, path: Path) -> None:
-    """Write weights (float32) and config; `path` ends in `.safetensors`."""
+    """Write weights and config; `path` ends in `.safetensors`."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in reranker.state_dict().items()}
     save_file(tensors, path)
     path.with_suffix(".json").write_text(reranker.config.model_dump_json(indent=2) + "\n")
@@ -67,7 +67,7 @@ def load_checkpoint(
     if path.suffix != ".safetensors":
         raise CheckpointError(f"{path}: not a .safetensors file; pickled weights are not loaded")
     config = read_config(path)
-    kernel, note = select_kernel(device)
+    kernel, note = select_kernel(device, dtype)
     with torch.device("meta"):
         reranker = MambaReranker(config, kernel.scan)
     expected = {name: tensor.shape for name, tensor in reranker.state_dict().items()}

@@ -66,6 +66,8 @@ class ModelConfig(BaseModel):
     aggregation: Aggregation = "sep"
 
     rerank: RerankDefaults = RerankDefaults()
+    held_out_classes: tuple[int, ...] = ()
+    """Classes of its data set that training never saw, and that it may be evaluated on."""
 
     @property
     def extra_tokens(self) -> int:

@@ -59,8 +59,10 @@ class DescriptorWriter:
                 )
                 self._file.create_dataset("ids", (0,), h5py.string_dtype(), maxshape=(None,))
                 self._file.attrs.update(attributes)
+                self._file.flush()
         found = {name: self._file.attrs.get(name) for name in attributes}
-        if found != attributes or self._file["features"].shape[1:] != shape:
+        sizes = self._file["features"].shape[1:], self._file["globals"].shape[1:]
+        if found != attributes or sizes != (shape, (global_dim,)):
             self._file.close()
             raise DescriptorFileError(f"{path}: holds descriptors of another extractor or size")
         self.ids: set[str] = set(self._file["ids"].asstr()[:])
@@ -80,6 +82,8 @@ class DescriptorWriter:
             at = self._file["ids"].shape[0]
             dataset.resize(at + 1, axis=0)
             dataset[at] = value
+        # HDF5 keeps its indexes in memory: without this a killed writer leaves no readable file.
+        self._file.flush()
         self.ids.add(image_id)
 
     def __enter__(self) -> Self:

@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from model.batch import Window
-from model.descriptors import ImageDescriptors
+from model.descriptors import ImageDescriptors, first_stage_scores
 from model.evaluation.grocery import LabelledImages
 from model.evaluation.metrics import map_at_r, recall_at_1
 from model.reranker import Reranker, score_windows
 from model.scoring import ensemble
+from model.windows import Reranking, RerankOptions
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
 
@@ -103,6 +104,38 @@ def model_scorer(reranker: Reranker, device: torch.device) -> Scorer:
         return score_windows(reranker, [Window(query, gallery)], device)[0]
 
     return score
+
+
+def reranking_scorer(reranker: Reranker, device: torch.device, options: RerankOptions) -> Scorer:
+    """The order that the service gives a shortlist, windows and all, as scores that fall from
+    its first image to its last."""
+
+    def score(query: ImageDescriptors, gallery: Sequence[ImageDescriptors]) -> NDArray[np.float32]:
+        order, _ = rerank_list(reranker, device, query, gallery, options)
+        scores = np.empty(len(gallery), np.float32)
+        scores[order] = np.arange(len(gallery), 0, -1)
+        return scores
+
+    return score
+
+
+def rerank_list(
+    reranker: Reranker,
+    device: torch.device,
+    query: ImageDescriptors,
+    gallery: Sequence[ImageDescriptors],
+    options: RerankOptions,
+    first_stage: NDArray[np.float32] | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(order, relevance) of one list, as `model.windows.Reranking.result`. Where no `first_stage`
+    is given it is the cosine of the globals."""
+    if first_stage is None:
+        first_stage = first_stage_scores(query, list(gallery))
+    reranking = Reranking(len(gallery), first_stage, options)
+    while (places := reranking.next_window()) is not None:
+        window = Window(query, [gallery[place] for place in places])
+        reranking.accept(score_windows(reranker, [window], device)[0])
+    return reranking.result()
 
 
 def quality(task: RetrievalTask, lists: Shortlists, scores: NDArray[np.floating]) -> Quality:

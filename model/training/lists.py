@@ -49,11 +49,11 @@ def views_as_images(ids: Sequence[str], known: LabelledImages) -> LabelledImages
     places = {image_id: place for place, image_id in enumerate(known.ids)}
     split = [view.rpartition("@") for view in ids]
     kept = [(f"{i}@{n}", places[i], int(n)) for i, _, n in split if i in places]
-    images = np.array([place for _, place, _ in kept])
+    images = np.array([place for _, place, _ in kept], dtype=np.int64)
     return LabelledImages(
         [view for view, _, _ in kept],
         images,
-        np.array([number % 2 == 1 for _, _, number in kept]),
+        np.array([number % 2 == 1 for _, _, number in kept], dtype=np.bool_),
         known.classes[images],
     )
 
@@ -84,6 +84,11 @@ class LabelledLists:
         self._descriptors = descriptors
         self._options = options
         self._classes = np.unique(images.classes)
+        both = set(images.classes[images.is_query].tolist()) & set(
+            images.classes[~images.is_query].tolist()
+        )
+        if not both or len(self._classes) < 2:
+            raise ValueError("training lists need two classes, and images of one on both occasions")
         vectors = np.stack([d.global_ for d in descriptors if d.global_ is not None])
         if len(vectors) != len(descriptors):
             raise ValueError("training lists need a global descriptor of every image")

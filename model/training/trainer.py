@@ -51,10 +51,17 @@ class Trainer:
     its weights, which is what gets shipped."""
 
     def __init__(
-        self, config: ModelConfig, options: TrainOptions, scan: Scan, device: torch.device
+        self,
+        config: ModelConfig,
+        options: TrainOptions,
+        scan: Scan,
+        device: torch.device,
+        data: str = "",
     ) -> None:
+        """`data` names what is trained on: a run is only ever resumed on the same."""
         torch.manual_seed(options.seed)
         self.options = options
+        self.data = data
         self.device = device
         self.model = MambaReranker(config, scan).to(device)
         self.average = MambaReranker(config, scan).to(device)
@@ -108,6 +115,7 @@ class Trainer:
         state = {
             "config": self.model.config.model_dump_json(),
             "options": json.dumps(asdict(self.options)),
+            "data": self.data,
             "step": self.step,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
@@ -118,17 +126,16 @@ class Trainer:
         partial.replace(path)
 
     def resume(self, path: Path) -> None:
-        """Continue a saved run. Raises TrainingStateError where sizes or options differ."""
+        """Continue a saved run. Raises TrainingStateError where sizes, options or data differ."""
         try:
-            state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
-            same = state["config"] == self.model.config.model_dump_json() and json.loads(
-                state["options"]
-            ) == asdict(self.options)
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            found = (state["config"], json.loads(state["options"]), state["data"])
+            own = (self.model.config.model_dump_json(), asdict(self.options), self.data)
         except (OSError, RuntimeError, KeyError, ValueError, UnpicklingError) as error:
             why = str(error).partition("\n")[0]
             raise TrainingStateError(f"{path}: not a training state ({why})") from None
-        if not same:
-            raise TrainingStateError(f"{path}: was trained with other sizes or options")
+        if found != own:
+            raise TrainingStateError(f"{path}: was trained with other sizes, options or data")
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from model.checkpoint import load_checkpoint
+from model.checkpoint import LoadedModel, load_checkpoint
 from model.config import DEFAULT_CHECKPOINT, ModelConfig
 from model.descriptor_file import DescriptorReader
 from model.evaluation.baselines.chamfer import chamfer
@@ -24,11 +24,11 @@ from model.evaluation.retrieval import (
     best_alpha,
     first_stage,
     labelled_task,
-    model_scorer,
     quality,
+    reranking_scorer,
     score_shortlists,
 )
-from model.scoring import ensemble
+from model.windows import RerankOptions
 from service.cli.common import (
     any_path,
     console,
@@ -38,7 +38,6 @@ from service.cli.common import (
     tracked,
 )
 
-_TOP = 100
 _TIMED_QUERIES = 20
 
 
@@ -75,6 +74,13 @@ class Row:
     show_default=True,
     help="grocery: which classes are held out; the shipped checkpoint was trained on fold 0.",
 )
+@click.option(
+    "--top",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Length of the shortlist; one longer than a window is re-ranked by the sliding window.",
+)
 @click.option("--json", "json_path", type=any_path, help="Write the figures here too.")
 @device_option
 def evaluate(
@@ -83,36 +89,46 @@ def evaluate(
     descriptors: Path | None,
     checkpoint: Path,
     fold: int,
+    top: int,
     json_path: Path | None,
     device: str,
 ) -> None:
     """Measure the first stage, Chamfer re-ranking and a checkpoint on held-out classes.
 
-    Chamfer gets the alpha that is best on these very queries; the checkpoint has its own.
-    Seconds are means over the same queries, the methods taking turns.
+    The checkpoint is used as the service uses it, windows and all, with its own alpha and T.
+    Chamfer gets the alpha that is best on these very queries. (The shipped checkpoint's alpha and
+    T were chosen on the queries of fold 0.) Seconds are means over the same queries, the methods
+    taking turns.
     """
+    model = load_checkpoint(checkpoint, device_of(device))
     if benchmark == "grocery":
         if data is None or descriptors is None:
             raise click.UsageError("grocery needs --data and --descriptors")
-        task = _grocery_task(data, descriptors, fold)
+        task = _grocery_task(data, descriptors, fold, model.config)
     else:
         task = _sample_task(data or Path(".locore/sample"))
-    model = load_checkpoint(checkpoint, device_of(device))
     found = task.gallery[0].locals.shape[1]
     if found != model.config.descriptor_dim:
         raise click.UsageError(
             f"descriptors of {found} dimensions, where {checkpoint} takes "
             f"{model.config.descriptor_dim}"
         )
-    rows = compare(task, model_scorer(model.reranker, model.device), model.config)
-    console.print(_table(rows, task, str(model.device)))
+    rows = compare(task, model, top)
+    caption = (
+        f"{len(task.queries)} queries, {len(task.gallery)} gallery images, "
+        f"top {top} re-ranked, on {model.device}"
+    )
+    console.print(_table(rows, caption))
     if json_path is not None:
         json_path.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
 
 
-def compare(task: RetrievalTask, scorer: Scorer, config: ModelConfig) -> list[Row]:
+def compare(task: RetrievalTask, model: LoadedModel, top: int) -> list[Row]:
     """First stage, Chamfer with its best alpha, and a re-ranker as its checkpoint has it."""
-    lists = first_stage(task, _TOP)
+    config = model.config
+    lists = first_stage(task, top)
+    options = RerankOptions(**config.rerank.model_dump())
+    reranker = reranking_scorer(model.reranker, model.device, options)
 
     def scores_of(scorer: Scorer, name: str) -> NDArray[np.float32]:
         return score_shortlists(
@@ -120,18 +136,16 @@ def compare(task: RetrievalTask, scorer: Scorer, config: ModelConfig) -> list[Ro
         )
 
     by_chamfer = scores_of(chamfer, "Chamfer")
-    logits = scores_of(scorer, config.name)
+    reranked = scores_of(reranker, config.name)
     alpha, chamfer_quality = best_alpha(task, lists, by_chamfer)
     chosen = config.rerank
-    ensembled = ensemble(logits, lists.scores, chosen.alpha, chosen.temperature)
-
-    seconds = _seconds(task, lists.images, {"chamfer": chamfer, "model": scorer})
+    seconds = _seconds(task, lists.images, {"chamfer": chamfer, "model": reranker})
     return [
         _row("first stage", quality(task, lists, lists.scores), None, None, 0.0),
         _row("Chamfer", chamfer_quality, alpha, None, seconds["chamfer"]),
         _row(
             config.name,
-            quality(task, lists, ensembled),
+            quality(task, lists, reranked),
             chosen.alpha,
             chosen.temperature,
             seconds["model"],
@@ -159,15 +173,21 @@ def _seconds(
     return {name: float(np.mean(times[1:] or times)) for name, times in spent.items()}
 
 
-def _grocery_task(data: Path, descriptors: Path, fold: int) -> RetrievalTask:
+def _grocery_task(data: Path, descriptors: Path, fold: int, config: ModelConfig) -> RetrievalTask:
     _, validation = split(read_labels(data), fold)
+    classes = set(validation.classes.tolist())
+    if not classes <= set(config.held_out_classes):
+        raise click.UsageError(
+            f"{config.name} was trained on classes of fold {fold}; --fold says which to evaluate"
+        )
     reader = DescriptorReader(descriptors)
+    made_by = (reader.extractor, reader.extractor_version)
+    if made_by != (config.extractor.name, config.extractor.version):
+        raise click.UsageError(f"{descriptors} was not made by the extractor of {config.name}")
     places = {image_id: place for place, image_id in enumerate(reader.ids)}
     absent = [image_id for image_id in validation.ids if image_id not in places]
     if absent:
-        raise click.UsageError(
-            f"{descriptors}: {len(absent)} images are missing, first {absent[0]}"
-        )
+        raise click.UsageError(f"{descriptors}: images are missing, {absent[0]} for one")
     wanted = tracked(validation.ids, "Reading descriptors", len(validation.ids))
     return labelled_task(validation, {i: reader[places[i]] for i in wanted})
 
@@ -187,12 +207,8 @@ def _sample_task(folder: Path) -> RetrievalTask:
     return labelled_task(images, dict(queries) | dict(gallery))
 
 
-def _table(rows: list[Row], task: RetrievalTask, device: str) -> Table:
-    table = Table(
-        caption=f"{len(task.queries)} queries, {len(task.gallery)} gallery images, "
-        f"top {_TOP} re-ranked, on {device}",
-        caption_justify="left",
-    )
+def _table(rows: list[Row], caption: str) -> Table:
+    table = Table(caption=caption, caption_justify="left")
     table.add_column("method")
     for title in ("R@1", "mAP@R", "alpha", "T", "s per 100 images"):
         table.add_column(title, justify="right")

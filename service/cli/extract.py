@@ -79,6 +79,8 @@ def extract(
     named and left out.
     """
     found = find_images(images, relative_to)
+    if views == 1:
+        raise click.UsageError("--views: a view is found by another one, so at least 2")
     if fit_whitening:
         _fit(found, output)
         return
@@ -139,9 +141,12 @@ def _fit(found: dict[str, Path], output: Path) -> None:
 
     def pictures() -> Iterator[Image.Image]:
         for path in tracked(found.values(), "Learning the whitening", len(found)):
-            yield read_image(path)
+            try:
+                yield read_image(path)
+            except UnreadableImageError as error:
+                errors.print(f"left out: {error}", highlight=False, markup=False)
 
     try:
-        fit(pictures(), output, version="1")
+        fit(pictures(), output)
     except ValueError as error:
         raise click.UsageError(str(error)) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from dataclasses import fields
@@ -9,20 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
+import torch
 from pydantic import ValidationError
 
 from model.checkpoint import save_checkpoint
-from model.config import ExtractorId, ModelConfig
+from model.config import ExtractorId, ModelConfig, RerankDefaults
 from model.descriptor_file import DescriptorReader
 from model.descriptors import ImageDescriptors
 from model.evaluation.grocery import FOLDS, LabelledImages, read_labels, split
-from model.evaluation.retrieval import (
-    best_ensemble,
-    first_stage,
-    labelled_task,
-    model_scorer,
-    score_shortlists,
-)
+from model.evaluation.retrieval import first_stage, labelled_task
 from model.scan import select_kernel
 from model.training.lists import (
     LabelledLists,
@@ -31,11 +28,13 @@ from model.training.lists import (
     MixedLists,
     views_as_images,
 )
+from model.training.selection import select
 from model.training.trainer import Trainer, TrainOptions
 from service.cli.common import (
     any_path,
     device_of,
     device_option,
+    errors,
     existing_folder,
     progress_bar,
     tracked,
@@ -94,68 +93,83 @@ def train(
     depth: int,
     device: str,
 ) -> None:
-    """Train a re-ranker on the classes of a fold, and choose alpha and T on the others.
+    """Train a re-ranker on all classes but those of a fold, and choose alpha, T and the
+    aggregation on those.
 
     The log (`log.jsonl`, a line every few steps) and the state are in the run's folder; a run
     that was stopped goes on with --resume and comes out as if it had not been.
     """
     if output.suffix != ".safetensors":
         raise click.UsageError("OUTPUT must end in .safetensors")
-    reader = DescriptorReader(descriptors)
     training, validation = split(read_labels(data), fold)
-    known = set(reader.ids)
-    absent = [i for i in training.ids + validation.ids if i not in known]
-    if absent:
-        raise click.UsageError(
-            f"{descriptors}: {len(absent)} images are missing, first {absent[0]}"
-        )
-    images = dict(tracked(reader, "Reading descriptors", len(reader)))
-    any_image = images[training.ids[0]]
-    if any_image.global_ is None:
-        raise click.UsageError(f"{descriptors}: has no globals")
+    made_by, images = _read(descriptors, {*training.ids, *validation.ids})
+    if len(images) < len(training.ids) + len(validation.ids):
+        absent = next(i for i in training.ids + validation.ids if i not in images)
+        raise click.UsageError(f"{descriptors}: images are missing, {absent} for one")
+    task = labelled_task(validation, images)
+    lists = first_stage(task, _TOP)
+    source: ListSource = _lists(training, images)
+    of_views: dict[str, ImageDescriptors] = {}
+    if views is not None:
+        made_views, of_views = _read(views, None)
+        if made_views != made_by:
+            raise click.UsageError(f"{views} and {descriptors} were made by different extractors")
+        instances = _lists(views_as_images(list(of_views), training), of_views)
+        source = MixedLists(source, instances, _VIEWS_SHARE)
+    any_image = task.gallery[0]
     config = _config(
         name=output.stem,
-        extractor=ExtractorId(
-            name=reader.extractor or "unknown", version=reader.extractor_version or "unknown"
-        ),
+        extractor=made_by,
         descriptor_dim=any_image.locals.shape[1],
-        global_dim=len(any_image.global_),
-        descriptors_per_image=reader.descriptors_per_image,
+        global_dim=len(any_image.global_) if any_image.global_ is not None else 0,
         dim=dim,
         depth=depth,
+        held_out_classes=np.unique(validation.classes).tolist(),
     )
     place = device_of(device)
-    kernel, _ = select_kernel(place)
+    kernel, note = select_kernel(place, torch.float32)
+    if note is not None:
+        errors.print(f"The plain scan is used: {note}", highlight=False, markup=False)
     options = TrainOptions(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed)
-    trainer = Trainer(config, options, kernel.scan, place)
+    drawn_from = (made_by, training.ids, sorted(of_views), _VIEWS_SHARE, ListOptions())
+    fingerprint = hashlib.sha256(repr(drawn_from).encode()).hexdigest()
+    trainer = Trainer(config, options, kernel.scan, place, fingerprint)
     folder = run or output.with_suffix(".run")
     state = folder / "state.pt"
     folder.mkdir(parents=True, exist_ok=True)
     if resume:
         trainer.resume(state)
-    source: ListSource = _lists(training, images)
-    if views is not None:
-        of_views = DescriptorReader(views)
-        read = dict(tracked(of_views, "Reading views", len(of_views)))
-        instances = _lists(views_as_images(of_views.ids, training), read)
-        source = MixedLists(source, instances, _VIEWS_SHARE)
     _run(trainer, source, state, folder / "log.jsonl", append=resume)
 
-    task = labelled_task(validation, images)
-    lists = first_stage(task, _TOP)
-    scorer = model_scorer(trainer.average.eval(), place)
-    logits = score_shortlists(
-        scorer, task, lists, lambda queries: tracked(queries, "Validating", len(task.queries))
+    chosen = select(
+        trainer.average.eval(),
+        task,
+        lists,
+        place,
+        lambda queries: tracked(queries, "Validating", len(task.queries)),
     )
-    alpha, temperature, found = best_ensemble(task, lists, logits)
-    chosen = config.rerank.model_copy(update={"alpha": alpha, "temperature": temperature})
-    trainer.average.config = config.model_copy(update={"rerank": chosen})
+    rerank = RerankDefaults(alpha=chosen.alpha, temperature=chosen.temperature)
+    trainer.average.config = config.model_copy(
+        update={"rerank": rerank, "aggregation": chosen.aggregation}
+    )
     output.parent.mkdir(parents=True, exist_ok=True)
     save_checkpoint(trainer.average, output)
     click.echo(
-        f"{output}: R@1 {100 * found.recall_at_1:.1f}, mAP@R {100 * found.map_at_r:.1f} on the "
-        f"validation classes, alpha {alpha}, T {temperature}"
+        f"{output}: R@1 {100 * chosen.quality.recall_at_1:.1f}, mAP@R "
+        f"{100 * chosen.quality.map_at_r:.1f} on the validation classes with the logit of "
+        f"{chosen.aggregation}, alpha {chosen.alpha:.2f}, T {chosen.temperature:g}"
     )
+
+
+def _read(path: Path, wanted: set[str] | None) -> tuple[ExtractorId, dict[str, ImageDescriptors]]:
+    """Who made a descriptor file, and its images, those of `wanted` alone if given."""
+    with DescriptorReader(path) as reader:
+        made_by = ExtractorId(
+            name=reader.extractor or "unknown", version=reader.extractor_version or "unknown"
+        )
+        places = [p for p, i in enumerate(reader.ids) if wanted is None or i in wanted]
+        reading = tracked(places, f"Reading {path.name}", len(places))
+        return made_by, {reader.ids[place]: reader[place] for place in reading}
 
 
 def _config(**sizes: Any) -> ModelConfig:
@@ -166,7 +180,10 @@ def _config(**sizes: Any) -> ModelConfig:
 
 
 def _lists(images: LabelledImages, descriptors: dict[str, ImageDescriptors]) -> LabelledLists:
-    return LabelledLists(images, [descriptors[i] for i in images.ids], ListOptions())
+    try:
+        return LabelledLists(images, [descriptors[i] for i in images.ids], ListOptions())
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def _run(
@@ -179,18 +196,21 @@ def _run(
         progress_bar("Training", trainer.options.steps) as advance,
     ):
         advance(trainer.step)
-        for step in trainer.run(source):
-            advance(1)
-            losses.append(step.loss)
-            if step.number % _LOG_STEPS == 0 or step.number == trainer.options.steps:
-                line = {
-                    "step": step.number,
-                    "loss": sum(losses) / len(losses),
-                    "seconds": round(time.monotonic() - started, 1),
-                }
-                print(json.dumps(line), file=log, flush=True)
-                losses.clear()
-            if time.monotonic() - saved > _SAVE_SECONDS:
-                trainer.save(state)
-                saved = time.monotonic()
-    trainer.save(state)
+        try:
+            for step in trainer.run(source):
+                advance(1)
+                losses.append(step.loss)
+                if step.number % _LOG_STEPS == 0 or step.number == trainer.options.steps:
+                    line = {
+                        "step": step.number,
+                        "loss": sum(losses) / len(losses),
+                        "seconds": round(time.monotonic() - started, 1),
+                    }
+                    print(json.dumps(line), file=log, flush=True)
+                    losses.clear()
+                if time.monotonic() - saved > _SAVE_SECONDS:
+                    trainer.save(state)
+                    saved = time.monotonic()
+        finally:
+            # After Ctrl-C too: --resume then loses nothing.
+            trainer.save(state)

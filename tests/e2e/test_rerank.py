@@ -11,10 +11,11 @@ import pytest
 
 from model.batch import Window
 from model.checkpoint import LoadedModel
-from model.descriptors import ImageDescriptors, first_stage_scores
+from model.descriptors import ImageDescriptors
+from model.evaluation.retrieval import rerank_list
 from model.reranker import score_windows
 from model.scoring import ensemble
-from model.windows import Reranking, RerankOptions
+from model.windows import RerankOptions
 from service.client import rerank_body
 from tests.e2e.service import RunningService, ids_of, scores_of, stored
 from tests.factories import image, tiny_config
@@ -32,16 +33,10 @@ def offline(
 ) -> tuple[list[str], dict[str, float]]:
     """(order, scores) as the offline evaluation makes them."""
     ids, gallery = list(images), [stored(image) for image in images.values()]
-    similarities = (
-        first_stage_scores(query, gallery)
-        if first_stage is None
-        else np.array(first_stage, np.float32)
+    similarities = None if first_stage is None else np.array(first_stage, np.float32)
+    order, relevance = rerank_list(
+        model.reranker, model.device, query, gallery, options, similarities
     )
-    reranking = Reranking(len(ids), similarities, options)
-    while (places := reranking.next_window()) is not None:
-        window = Window(query, [gallery[place] for place in places])
-        reranking.accept(score_windows(model.reranker, [window], model.device)[0])
-    order, relevance = reranking.result()
     return [ids[i] for i in order], {ids[i]: s for i, s in zip(order, relevance, strict=True)}
 
 

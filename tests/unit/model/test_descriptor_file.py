@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import h5py
@@ -94,6 +96,22 @@ def test_a_row_that_a_killed_writer_left_does_not_count(
     with h5py.File(path, "a") as file:
         file["features"].resize(3, axis=0)
     assert len(list(DescriptorReader(path))) == 2
+
+
+def test_what_a_killed_writer_had_appended_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    child = os.fork()
+    if child == 0:
+        rng = np.random.default_rng(0)
+        with writer(path) as out:
+            for n in range(50):
+                out.append(str(n), extracted(rng, 5))
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    with DescriptorReader(path) as reader:
+        assert len(list(reader)) == 50
+    with writer(path) as out:
+        assert len(out.ids) == 50
 
 
 def test_files_without_ids_and_globals_are_read(tmp_path: Path) -> None:

@@ -103,6 +103,14 @@ def test_an_untrained_model_orders_by_similarity() -> None:
     assert scores.argmax() == 1
 
 
+@pytest.mark.parametrize("changes", [{"descriptor_dim": 1}, {"global_dim": 1}])
+def test_sizes_that_would_broadcast_are_refused(changes: dict[str, int]) -> None:
+    rng = np.random.default_rng(7)
+    odd = image(rng, tiny_config(**changes))
+    with pytest.raises(ValueError, match="locals of sizes"):
+        score_windows(MODEL, [Window(image(rng, CONFIG), [odd])], CPU)
+
+
 def test_aggregations() -> None:
     logits = torch.tensor([[5.0, 1.0, 2.0, 3.0], [7.0, 4.0, 6.0, 99.0]])
     mask = torch.tensor([[True] * 4, [True, True, True, False]])

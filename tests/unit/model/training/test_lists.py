@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -111,6 +112,17 @@ def test_views_of_an_image_are_a_class_and_its_class_a_group() -> None:
     assert views.is_query.tolist() == [False, True, False]
     assert views.groups is not None
     assert views.groups.tolist() == [7, 7, 8]
+
+
+def test_lists_that_cannot_be_drawn_are_refused() -> None:
+    images, descriptors = made_up()
+    for unfit in (
+        replace(images, is_query=np.zeros(80, np.bool_)),
+        replace(images, classes=np.zeros(80, np.int64)),
+        views_as_images(["a@0", "b@0"], images),
+    ):
+        with pytest.raises(ValueError, match="training lists need two classes"):
+            LabelledLists(unfit, descriptors[: len(unfit.ids)], OPTIONS)
 
 
 def test_a_mixture_draws_from_both() -> None:

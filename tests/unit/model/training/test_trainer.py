@@ -80,21 +80,23 @@ def test_a_run_that_was_broken_off_comes_out_as_if_it_had_not(tmp_path: Path) ->
     assert same(whole, second)
 
 
-@pytest.mark.parametrize("problem", ["options", "sizes", "text", "missing"])
+@pytest.mark.parametrize("problem", ["options", "sizes", "data", "text", "missing"])
 def test_a_state_of_another_run_is_refused(tmp_path: Path, problem: str) -> None:
     path = tmp_path / "state.pt"
     trainer().save(path)
-    options, config = OPTIONS, CONFIG
+    options, config, data = OPTIONS, CONFIG, ""
     if problem == "options":
         options = replace(OPTIONS, steps=9)
     elif problem == "sizes":
         config = tiny_config(depth=1)
+    elif problem == "data":
+        data = "others"
     elif problem == "text":
         path.write_text("not a state")
     else:
         path.unlink()
     with pytest.raises(TrainingStateError, match=r"state\.pt"):
-        Trainer(config, options, chunked_scan, CPU).resume(path)
+        Trainer(config, options, chunked_scan, CPU, data).resume(path)
 
 
 def test_it_learns_to_find_the_same_object() -> None:
