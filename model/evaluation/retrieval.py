@@ -146,7 +146,7 @@ def quality(task: RetrievalTask, lists: Shortlists, scores: NDArray[np.floating]
     return Quality(float(recall_at_1(ranked).mean()), float(map_at_r(ranked, relevant).mean()))
 
 
-ALPHAS = tuple(float(alpha) for alpha in np.linspace(0, 1, 21))
+ALPHAS = tuple(step / 20 for step in range(21))
 TEMPERATURES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 
 

@@ -20,7 +20,7 @@ from service.sample import COLLECTION, PHOTOGRAPHS, SampleFolders, write_views
 from service.server import DrainingServer
 from service.settings import Settings
 
-QUERY = "coffee-5"
+QUERY = "retina-1"
 """Whose query view the printed request asks for."""
 
 TOP = 100
