@@ -9,7 +9,7 @@ run: $(INSTALLED)  ## The service on port 8000 with the embedded store and the s
 	$(BIN)/locore serve --sample
 
 test: lint types  ## Lint, types, all tests
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

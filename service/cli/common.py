@@ -30,6 +30,11 @@ existing_folder = click.Path(exists=True, file_okay=False, path_type=Path)
 any_path = click.Path(path_type=Path)
 
 
+def say(message: str) -> None:
+    """A line on standard error, above a progress bar that may be running."""
+    errors.print(message, highlight=False, markup=False, soft_wrap=True)
+
+
 @contextmanager
 def progress_bar(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """A bar on standard error; call what is yielded with how much further the work is."""

@@ -18,7 +18,7 @@ from model.extraction.images import (
     find_images,
     read_image,
 )
-from service.cli.common import any_path, errors, existing_folder, tracked
+from service.cli.common import any_path, existing_folder, say, tracked
 
 
 @click.command()
@@ -116,7 +116,7 @@ def extract_to_file(
         results = extract_images(extractor, left, descriptors, workers)
         for image_id, result in tracked(results, "Extracting", len(left)):
             if isinstance(result, UnreadableImageError):
-                errors.print(f"left out: {result}", highlight=False, markup=False)
+                say(f"left out: {result}")
                 skipped += 1
             else:
                 writer.append(image_id, result)
@@ -144,7 +144,7 @@ def _fit(found: dict[str, Path], output: Path) -> None:
             try:
                 yield read_image(path)
             except UnreadableImageError as error:
-                errors.print(f"left out: {error}", highlight=False, markup=False)
+                say(f"left out: {error}")
 
     try:
         fit(pictures(), output)

@@ -12,7 +12,7 @@ from model.descriptor_file import DescriptorFileError, DescriptorReader
 from model.evaluation.retrieval import first_stage_order
 from model.extraction.extractor import load_extractor
 from model.extraction.images import find_images
-from service.cli.common import console, errors, tracked
+from service.cli.common import console, say, tracked
 from service.cli.extract import extract_to_file
 from service.cli.load import ThroughService, load_images
 from service.client import Client, ClientError, rerank_body
@@ -80,7 +80,7 @@ def offer_sample(
             registered = load_images(gallery, ThroughService(client, COLLECTION))
             count = client.page(COLLECTION, limit=1).count
     except ClientError as error:
-        errors.print(f"The sample gallery could not be registered: {error}", highlight=False)
+        say(f"The sample gallery could not be registered: {error}")
         return
     header = "" if key is None else f"-H {shlex.quote(f'Authorization: Bearer {key}')} "
     console.print(

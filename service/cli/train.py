@@ -34,9 +34,9 @@ from service.cli.common import (
     any_path,
     device_of,
     device_option,
-    errors,
     existing_folder,
     progress_bar,
+    say,
     tracked,
 )
 
@@ -129,7 +129,7 @@ def train(
     place = device_of(device)
     kernel, note = select_kernel(place, torch.float32)
     if note is not None:
-        errors.print(f"The plain scan is used: {note}", highlight=False, markup=False)
+        say(f"The plain scan is used: {note}")
     options = TrainOptions(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed)
     drawn_from = (made_by, training.ids, sorted(of_views), _VIEWS_SHARE, ListOptions())
     fingerprint = hashlib.sha256(repr(drawn_from).encode()).hexdigest()
