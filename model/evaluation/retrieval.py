@@ -97,15 +97,6 @@ def score_shortlists(
     return scores
 
 
-def model_scorer(reranker: Reranker, device: torch.device) -> Scorer:
-    """A re-ranker's logits, the whole shortlist as one window."""
-
-    def score(query: ImageDescriptors, gallery: Sequence[ImageDescriptors]) -> NDArray[np.float32]:
-        return score_windows(reranker, [Window(query, gallery)], device)[0]
-
-    return score
-
-
 def reranking_scorer(reranker: Reranker, device: torch.device, options: RerankOptions) -> Scorer:
     """The order that the service gives a shortlist, windows and all, as scores that fall from
     its first image to its last."""

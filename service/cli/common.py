@@ -25,7 +25,6 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 console = Console()
 errors = Console(stderr=True)
 
-existing_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 existing_folder = click.Path(exists=True, file_okay=False, path_type=Path)
 any_path = click.Path(path_type=Path)
 
