@@ -71,7 +71,7 @@ class MambaReranker(nn.Module):
         """A logit for every token of the gallery and which are real: both (w, i - 1, 2 + n)."""
         found = correlate(batch)
         local_features, image_features = correlation_features(batch, found)
-        x, mask = self.tokens(batch, local_features, image_features)
+        x, mask = self.tokens(batch, found, local_features, image_features)
         dtype = self.head.weight.dtype
         query_cosines = F.pad(found.local_to_query, (FIRST_LOCAL, 0, FIRST_LOCAL, 0))
         for block in self.blocks:

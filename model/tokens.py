@@ -27,11 +27,15 @@ class Correlation:
     """Cosines between raw descriptors, from which all correlation features and biases are made.
 
     local_to_query (w, i, n, m): every local with each local of the query, m = n;
-    global_ (w, i, i): the images of a window with each other.
+    global_ (w, i, i): the images of a window with each other. And what they are cosines of, rows
+    of length 1: locals (w, i, n, d), globals (w, i, g), means of the locals (w, i, d).
     """
 
     local_to_query: Tensor
     global_: Tensor
+    locals: Tensor
+    globals: Tensor
+    means: Tensor
 
 
 def correlate(batch: WindowBatch) -> Correlation:
@@ -43,7 +47,7 @@ def correlate(batch: WindowBatch) -> Correlation:
     means = F.normalize(locals_.sum(2), dim=-1)
     both = batch.has_global.unsqueeze(2) & batch.has_global.unsqueeze(1)
     between = torch.where(both, globals_ @ globals_.mT, means @ means.mT)
-    return Correlation(to_query, between)
+    return Correlation(to_query, between, locals_, globals_, means)
 
 
 def _masked_mean(values: Tensor, mask: Tensor, dim: int) -> Tensor:
@@ -105,20 +109,26 @@ class Tokens(nn.Module):
         self.image_features = _feature_embedding(IMAGE_FEATURES, 2 * dim)
 
     def forward(
-        self, batch: WindowBatch, local_features: Tensor, image_features: Tensor
+        self,
+        batch: WindowBatch,
+        found: Correlation,
+        local_features: Tensor,
+        image_features: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """tokens (w, i, 2 + n, dim) and their mask (w, i, 2 + n); padded tokens are zero."""
         dtype = self.separator.dtype
-        locals_ = F.normalize(batch.locals, dim=-1)
-        means = F.normalize(locals_.sum(2), dim=-1)
-        # Descriptors are unit vectors: scaled so that a coordinate is of order 1.
-        local = self.local_projection((locals_ * locals_.shape[-1] ** 0.5).to(dtype))
+
+        def scaled(units: Tensor) -> Tensor:
+            # So that a coordinate of a unit vector is of order 1.
+            spread: Tensor = units * units.shape[-1] ** 0.5
+            return spread.to(dtype)
+
+        local = self.local_projection(scaled(found.locals))
         local = local + self.scale(batch.scales) + self.local_features(local_features.to(dtype))
-        globals_ = F.normalize(batch.globals, dim=-1) * batch.globals.shape[-1] ** 0.5
         global_ = torch.where(
             batch.has_global.unsqueeze(-1),
-            self.global_projection(globals_.to(dtype)),
-            self.mean_projection((means * means.shape[-1] ** 0.5).to(dtype)),
+            self.global_projection(scaled(found.globals)),
+            self.mean_projection(scaled(found.means)),
         )
         for_global, for_separator = self.image_features(image_features.to(dtype)).chunk(2, dim=-1)
         separator = self.separator + for_separator
