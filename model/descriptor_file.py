@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from model.closing import Closing
 from model.descriptors import ImageDescriptors, InvalidDescriptorsError, normalised
 from model.extraction.extractor import ExtractedImage
 
@@ -29,7 +28,7 @@ class DescriptorFileError(ValueError):
     """A file that cannot be read as descriptors; the message names it and says why."""
 
 
-class DescriptorWriter:
+class DescriptorWriter(Closing):
     """Writes a descriptor file image by image; what was appended is kept if the work breaks off.
 
     An existing file of the same extractor and sizes is continued: `ids` says what it has.
@@ -86,19 +85,11 @@ class DescriptorWriter:
         self._file.flush()
         self.ids.add(image_id)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._file.close()
 
 
-class DescriptorReader:
+class DescriptorReader(Closing):
     """Images of a descriptor file by place: `len(reader)`, `reader.ids`, `reader[i]`. The file
     is open, and cannot be written by others, until `close()` or the end of a `with` block."""
 
@@ -125,17 +116,6 @@ class DescriptorReader:
 
     def close(self) -> None:
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def descriptors_per_image(self) -> int:

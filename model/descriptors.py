@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,15 +45,22 @@ def normalised(vectors: NDArray[np.floating], what: str) -> NDArray[np.float32]:
     return np.asarray((rows / lengths).reshape(vectors.shape), dtype=np.float32)
 
 
+def stacked_globals(images: Sequence[ImageDescriptors]) -> NDArray[np.float32] | None:
+    """The images' globals (images, g) as they are; None unless all have one of the same size."""
+    vectors = [image.global_ for image in images if image.global_ is not None]
+    if len(vectors) < len(images) or len({vector.shape for vector in vectors}) > 1:
+        return None
+    return np.stack(vectors).astype(np.float32)
+
+
 def first_stage_scores(
-    query: ImageDescriptors, gallery: list[ImageDescriptors]
+    query: ImageDescriptors, gallery: Sequence[ImageDescriptors]
 ) -> NDArray[np.float32] | None:
     """Cosines of the query's global with each image's, shape (len(gallery),); None unless all
     have one of the same size."""
-    vectors = [image.global_ for image in (query, *gallery) if image.global_ is not None]
-    if len(vectors) < 1 + len(gallery) or len({vector.shape for vector in vectors}) > 1:
+    stacked = stacked_globals((query, *gallery))
+    if stacked is None:
         return None
-    stacked = np.stack(vectors).astype(np.float32)
     stacked /= np.linalg.norm(stacked, axis=1, keepdims=True)
     cosines: NDArray[np.float32] = stacked[1:] @ stacked[0]
     return cosines

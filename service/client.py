@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import httpx
 import numpy as np
 from pydantic import BaseModel
 
+from model.closing import Closing
 from model.descriptors import ImageDescriptors
 from service.arrays import pack
 from service.schemas import GalleryPage, RegisterResponse, RerankResponse
@@ -26,7 +26,7 @@ class ClientError(Exception):
         self.status = status
 
 
-class Client:
+class Client(Closing):
     """Blocking; one connection pool. Every method raises ClientError."""
 
     def __init__(self, url: str, api_key: str | None = None, timeout: float = 60.0) -> None:
@@ -70,17 +70,6 @@ class Client:
 
     def close(self) -> None:
         self._http.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _call(self, schema: type[_Answer], method: str, path: str, **arguments: Any) -> _Answer:
         try:

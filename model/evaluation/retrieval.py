@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.batch import Window
-from model.descriptors import ImageDescriptors, first_stage_scores
+from model.descriptors import ImageDescriptors, first_stage_scores, stacked_globals
 from model.evaluation.grocery import LabelledImages
 from model.evaluation.metrics import map_at_r, recall_at_1
 from model.reranker import Reranker, score_windows
@@ -121,7 +121,7 @@ def rerank_list(
     """(order, relevance) of one list, as `model.windows.Reranking.result`. Where no `first_stage`
     is given it is the cosine of the globals."""
     if first_stage is None:
-        first_stage = first_stage_scores(query, list(gallery))
+        first_stage = first_stage_scores(query, gallery)
     reranking = Reranking(len(gallery), first_stage, options)
     while (places := reranking.next_window()) is not None:
         window = Window(query, [gallery[place] for place in places])
@@ -165,8 +165,7 @@ def best_ensemble(
 
 
 def _globals(images: Sequence[ImageDescriptors]) -> NDArray[np.float32]:
-    vectors = [image.global_ for image in images if image.global_ is not None]
-    if len(vectors) != len(images):
+    stacked = stacked_globals(images)
+    if stacked is None:
         raise ValueError("the first stage needs a global descriptor of every image")
-    stacked = np.stack(vectors).astype(np.float32)
     return np.asarray(stacked / np.linalg.norm(stacked, axis=1, keepdims=True))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.batch import Window
-from model.descriptors import ImageDescriptors
+from model.descriptors import ImageDescriptors, stacked_globals
 from model.evaluation.grocery import LabelledImages
 
 
@@ -89,8 +89,8 @@ class LabelledLists:
         )
         if not both or len(self._classes) < 2:
             raise ValueError("training lists need two classes, and images of one on both occasions")
-        vectors = np.stack([d.global_ for d in descriptors if d.global_ is not None])
-        if len(vectors) != len(descriptors):
+        vectors = stacked_globals(descriptors)
+        if vectors is None:
             raise ValueError("training lists need a global descriptor of every image")
         self._cosines = vectors @ vectors.T
 
