@@ -12,6 +12,8 @@ from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
+from service.gallery.record import DamagedRecordError
+
 REQUEST_ID_HEADER = "X-Request-ID"
 
 log = structlog.get_logger(__name__)
@@ -128,6 +130,11 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(ApiError)
     async def _api_error(_: Request, error: ApiError) -> JSONResponse:
         return error_response(error)
+
+    @app.exception_handler(DamagedRecordError)
+    async def _damaged_record(_: Request, error: DamagedRecordError) -> JSONResponse:
+        log.error("damaged_record", image=error.image_id, why=str(error))
+        return error_response(ApiError(f"{error}; register it again", id=error.image_id))
 
     @app.exception_handler(RequestValidationError)
     async def _invalid_parameters(_: Request, error: RequestValidationError) -> JSONResponse:

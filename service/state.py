@@ -38,6 +38,16 @@ class ServiceState:
     batcher: Batcher
     draining: bool = False
 
+    def refusal(self) -> tuple[str, UnavailableError] | None:
+        """Why no request is taken now, if so: a reason of `locore_rejected_total`, an error."""
+        if self.draining:
+            why = UnavailableError("the service is shutting down", code="shutting_down")
+            return "shutting_down", why
+        problem = self.batcher.problem
+        if not self.worker.warm or problem:
+            return "not_ready", UnavailableError(problem or "the model is not warm yet")
+        return None
+
 
 async def service_state(request: Request) -> ServiceState:
     state: ServiceState = request.app.state.service
@@ -61,13 +71,12 @@ async def authorised(request: Request, state: State) -> None:
 
 async def accepting(state: State) -> None:
     """Raises UnavailableError while the service drains or cannot score."""
-    if state.draining:
-        REJECTED.labels("shutting_down").inc()
-        raise UnavailableError("the service is shutting down", code="shutting_down", retry_after=5)
-    problem = state.batcher.problem
-    if not state.worker.warm or problem:
-        REJECTED.labels("not_ready").inc()
-        raise UnavailableError(problem or "the model is not warm yet", retry_after=5)
+    refusal = state.refusal()
+    if refusal is not None:
+        reason, error = refusal
+        REJECTED.labels(reason).inc()
+        error.retry_after = 5
+        raise error
 
 
 async def read_body(request: Request, state: State) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +18,10 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from model.config import ExtractorId
+from model.descriptor_file import DescriptorReader
+from model.descriptors import ImageDescriptors
 
 _Item = TypeVar("_Item")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -56,6 +60,26 @@ def tracked(items: Iterable[_Item], description: str, total: int | None) -> Iter
         for item in items:
             yield item
             advance(1)
+
+
+def read_images(
+    path: Path, wanted: Sequence[str] | None = None
+) -> tuple[ExtractorId, dict[str, ImageDescriptors]]:
+    """Who made a descriptor file, and its images, or those of `wanted` alone.
+
+    Raises DescriptorFileError, and click.UsageError where one of `wanted` is not there.
+    """
+    with DescriptorReader(path) as reader:
+        made_by = ExtractorId(
+            name=reader.extractor or "unknown", version=reader.extractor_version or "unknown"
+        )
+        places = {image_id: place for place, image_id in enumerate(reader.ids)}
+        ids = reader.ids if wanted is None else wanted
+        absent = [image_id for image_id in ids if image_id not in places]
+        if absent:
+            raise click.UsageError(f"{path}: images are missing, {absent[0]} for one")
+        reading = tracked(ids, f"Reading {path.name}", len(ids))
+        return made_by, {image_id: reader[places[image_id]] for image_id in reading}
 
 
 def device_of(name: str) -> torch.device:

@@ -14,7 +14,6 @@ from rich.table import Table
 
 from model.checkpoint import LoadedModel, load_checkpoint
 from model.config import DEFAULT_CHECKPOINT, ModelConfig
-from model.descriptor_file import DescriptorReader
 from model.evaluation.baselines.chamfer import chamfer
 from model.evaluation.grocery import FOLDS, LabelledImages, read_labels, split
 from model.evaluation.retrieval import (
@@ -35,6 +34,7 @@ from service.cli.common import (
     device_of,
     device_option,
     existing_folder,
+    read_images,
     tracked,
 )
 
@@ -180,23 +180,17 @@ def _grocery_task(data: Path, descriptors: Path, fold: int, config: ModelConfig)
         raise click.UsageError(
             f"{config.name} was trained on classes of fold {fold}; --fold says which to evaluate"
         )
-    reader = DescriptorReader(descriptors)
-    made_by = (reader.extractor, reader.extractor_version)
-    if made_by != (config.extractor.name, config.extractor.version):
+    made_by, images = read_images(descriptors, validation.ids)
+    if made_by != config.extractor:
         raise click.UsageError(f"{descriptors} was not made by the extractor of {config.name}")
-    places = {image_id: place for place, image_id in enumerate(reader.ids)}
-    absent = [image_id for image_id in validation.ids if image_id not in places]
-    if absent:
-        raise click.UsageError(f"{descriptors}: images are missing, {absent[0]} for one")
-    wanted = tracked(validation.ids, "Reading descriptors", len(validation.ids))
-    return labelled_task(validation, {i: reader[places[i]] for i in wanted})
+    return labelled_task(validation, images)
 
 
 def _sample_task(folder: Path) -> RetrievalTask:
     """Every query view against all gallery views: relevant are those of its own subject."""
-    gallery = DescriptorReader(folder / "gallery.h5")
-    queries = DescriptorReader(folder / "queries.h5")
-    ids = [*queries.ids, *gallery.ids]
+    _, gallery = read_images(folder / "gallery.h5")
+    _, queries = read_images(folder / "queries.h5")
+    ids = [*queries, *gallery]
     subjects = [name.removesuffix(".jpg").split("/")[0] for name in ids]
     numbers = {subject: number for number, subject in enumerate(sorted(set(subjects)))}
     images = LabelledImages(
@@ -204,7 +198,7 @@ def _sample_task(folder: Path) -> RetrievalTask:
         np.array([numbers[subject] for subject in subjects]),
         np.arange(len(ids)) < len(queries),
     )
-    return labelled_task(images, dict(queries) | dict(gallery))
+    return labelled_task(images, queries | gallery)
 
 
 def _table(rows: list[Row], caption: str) -> Table:

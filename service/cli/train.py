@@ -15,8 +15,7 @@ import torch
 from pydantic import ValidationError
 
 from model.checkpoint import save_checkpoint
-from model.config import ExtractorId, ModelConfig, RerankDefaults
-from model.descriptor_file import DescriptorReader
+from model.config import ModelConfig, RerankDefaults
 from model.descriptors import ImageDescriptors
 from model.evaluation.grocery import FOLDS, LabelledImages, read_labels, split
 from model.evaluation.retrieval import first_stage, labelled_task
@@ -36,6 +35,7 @@ from service.cli.common import (
     device_option,
     existing_folder,
     progress_bar,
+    read_images,
     say,
     tracked,
 )
@@ -102,16 +102,13 @@ def train(
     if output.suffix != ".safetensors":
         raise click.UsageError("OUTPUT must end in .safetensors")
     training, validation = split(read_labels(data), fold)
-    made_by, images = _read(descriptors, {*training.ids, *validation.ids})
-    if len(images) < len(training.ids) + len(validation.ids):
-        absent = next(i for i in training.ids + validation.ids if i not in images)
-        raise click.UsageError(f"{descriptors}: images are missing, {absent} for one")
+    made_by, images = read_images(descriptors, training.ids + validation.ids)
     task = labelled_task(validation, images)
     lists = first_stage(task, _TOP)
     source: ListSource = _lists(training, images)
     of_views: dict[str, ImageDescriptors] = {}
     if views is not None:
-        made_views, of_views = _read(views, None)
+        made_views, of_views = read_images(views)
         if made_views != made_by:
             raise click.UsageError(f"{views} and {descriptors} were made by different extractors")
         instances = _lists(views_as_images(list(of_views), training), of_views)
@@ -159,17 +156,6 @@ def train(
         f"{100 * chosen.quality.map_at_r:.1f} on the validation classes with the logit of "
         f"{chosen.aggregation}, alpha {chosen.alpha:.2f}, T {chosen.temperature:g}"
     )
-
-
-def _read(path: Path, wanted: set[str] | None) -> tuple[ExtractorId, dict[str, ImageDescriptors]]:
-    """Who made a descriptor file, and its images, those of `wanted` alone if given."""
-    with DescriptorReader(path) as reader:
-        made_by = ExtractorId(
-            name=reader.extractor or "unknown", version=reader.extractor_version or "unknown"
-        )
-        places = [p for p, i in enumerate(reader.ids) if wanted is None or i in wanted]
-        reading = tracked(places, f"Reading {path.name}", len(places))
-        return made_by, {reader.ids[place]: reader[place] for place in reading}
 
 
 def _config(**sizes: Any) -> ModelConfig:

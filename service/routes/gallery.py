@@ -9,8 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from service.arrays import pack
 from service.decoding import decode_registration
-from service.errors import ApiError, NotFoundError, UnprocessableError
-from service.gallery.record import DamagedRecordError
+from service.errors import NotFoundError, UnprocessableError
 from service.routes.body import documented_body, documented_errors, parse
 from service.schemas import (
     Collection,
@@ -71,10 +70,7 @@ async def get_image(
     include: Literal["descriptors"] | None = None,
 ) -> StoredImage:
     """What is stored of an image; its arrays, packed, with `include=descriptors`."""
-    try:
-        record = await state.gallery.get(collection, image_id)
-    except DamagedRecordError as error:
-        raise ApiError(f"{error}; register it again", id=image_id) from error
+    record = await state.gallery.get(collection, image_id)
     if record is None:
         raise NotFoundError(f"no image {image_id!r} in collection {collection!r}")
     image = record.descriptors

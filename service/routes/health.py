@@ -6,7 +6,6 @@ from fastapi import APIRouter, Response
 from fastapi.responses import RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from service.errors import UnavailableError
 from service.routes.body import documented_errors
 from service.schemas import Health
 from service.state import State
@@ -23,12 +22,9 @@ async def live() -> Health:
 @router.get("/health/ready", responses=documented_errors(503))
 async def ready(state: State) -> Health:
     """The model is warm, the worker lives and the store answers; else 503 with what is wrong."""
-    if state.draining:
-        raise UnavailableError("the service is shutting down", code="shutting_down")
-    if not state.worker.warm:
-        raise UnavailableError("the model is not warm yet")
-    if state.batcher.problem:
-        raise UnavailableError(state.batcher.problem)
+    refusal = state.refusal()
+    if refusal is not None:
+        raise refusal[1]
     await state.store.ping()
     return Health(status="ok")
 

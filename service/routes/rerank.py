@@ -17,12 +17,11 @@ from service.batching.batcher import Outcome
 from service.batching.job import Job, most_tokens
 from service.decoding import Decoded, decode_query
 from service.errors import (
-    ApiError,
     DeadlineExceededError,
     GalleryIdsMissingError,
     UnprocessableError,
 )
-from service.gallery.record import DamagedRecordError, GalleryRecord
+from service.gallery.record import GalleryRecord
 from service.metrics import STAGE_SECONDS
 from service.routes.body import documented_body, documented_errors, parse
 from service.routes.disconnect import unless_disconnected
@@ -122,10 +121,7 @@ def rerank_options(request: RerankRequest, defaults: RerankDefaults) -> RerankOp
 
 async def _fetch(request: RerankRequest, state: ServiceState) -> Mapping[str, GalleryRecord]:
     ids = request.gallery_ids
-    try:
-        records = await state.gallery.fetch(request.collection, ids)
-    except DamagedRecordError as error:
-        raise ApiError(f"{error}; register it again", id=error.image_id) from error
+    records = await state.gallery.fetch(request.collection, ids)
     if not records or (len(records) < len(ids) and request.on_missing == "error"):
         raise GalleryIdsMissingError([i for i in ids if i not in records])
     for image_id, record in records.items():
