@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,21 @@ from tests.e2e.service import LOCORE, RunningService, code_of, free_port, ids_of
 Images = dict[str, ImageDescriptors]
 
 
-def slow_body(query: ImageDescriptors, gallery: Images) -> dict[str, Any]:
-    """A request of some hundred forward passes, one after another."""
-    return rerank_body(query, list(gallery)[:210], "default", window=2, stride=1)
+def slow_request(
+    service: RunningService,
+    pool: ThreadPoolExecutor,
+    query: ImageDescriptors,
+    gallery: Images,
+    **options: Any,
+) -> Future[httpx.Response]:
+    """A request of some hundred forward passes, one after another, that has begun."""
+    images = dict(list(gallery.items())[:210])
+    assert service.register(images).is_success
+    body = rerank_body(query, list(images), "default", window=2, stride=1, **options)
+    slow = pool.submit(httpx.post, f"{service.url}/rerank", json=body, timeout=60)
+    while not service.metric("locore_queue_tokens"):
+        assert not slow.done()
+    return slow
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGKILL])
@@ -52,11 +64,7 @@ def test_sigterm_lets_what_runs_finish_and_refuses_what_is_new(
     checkpoint: Path, tmp_path: Path, gallery: Images, query: ImageDescriptors
 ) -> None:
     with running(checkpoint, tmp_path) as service, ThreadPoolExecutor(1) as pool:
-        assert service.register(dict(list(gallery.items())[:210])).is_success
-        body = slow_body(query, gallery)
-        slow = pool.submit(httpx.post, f"{service.url}/rerank", json=body, timeout=60)
-        while not service.metric("locore_queue_tokens"):
-            assert not slow.done()
+        slow = slow_request(service, pool, query, gallery)
         service.process.terminate()
         refused = 200
         while refused != 503 and not slow.done():
@@ -79,11 +87,7 @@ def test_what_outlives_the_drain_is_told(
         running(checkpoint, tmp_path, drain_seconds=0) as service,
         ThreadPoolExecutor(1) as pool,
     ):
-        assert service.register(dict(list(gallery.items())[:210])).is_success
-        body = slow_body(query, gallery) | {"direction": "end-to-start-to-end"}
-        slow = pool.submit(httpx.post, f"{service.url}/rerank", json=body, timeout=60)
-        while not service.metric("locore_queue_tokens"):
-            assert not slow.done()
+        slow = slow_request(service, pool, query, gallery, direction="end-to-start-to-end")
         service.process.terminate()
         assert code_of(slow.result()) == (503, "shutting_down")
         assert service.process.wait(20) == 0
@@ -93,11 +97,7 @@ def test_a_second_sigterm_ends_the_drain_and_leaves_nothing_behind(
     checkpoint: Path, tmp_path: Path, gallery: Images, query: ImageDescriptors
 ) -> None:
     with running(checkpoint, tmp_path) as service, ThreadPoolExecutor(1) as pool:
-        assert service.register(dict(list(gallery.items())[:210])).is_success
-        body = slow_body(query, gallery) | {"direction": "end-to-start-to-end"}
-        slow = pool.submit(httpx.post, f"{service.url}/rerank", json=body, timeout=60)
-        while not service.metric("locore_queue_tokens"):
-            assert not slow.done()
+        slow = slow_request(service, pool, query, gallery, direction="end-to-start-to-end")
         service.process.terminate()
         while service.http.get("/health/ready").status_code != 503:
             assert not slow.done()
