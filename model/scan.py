@@ -10,7 +10,7 @@ A place with dt = 0 leaves the state as it is: that is how padding passes throug
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,11 +20,13 @@ from torch.nn import functional as F
 
 
 class Scan(Protocol):
-    """Shapes: x (b, l, h, p), dt (b, l, h) >= 0, a (h,) < 0, b and c (b, l, n) shared by the
-    heads; returns y (b, l, h, p). `reverse` runs from the last place to the first."""
+    """The sum of two scans, from the first place to the last and from the last to the first.
+
+    Shapes: x (b, l, h, p), forward and backward, the steps dt of either scan, (b, l, h) >= 0,
+    a (h,) < 0, b and c (b, l, n) shared by the heads; returns y (b, l, h, p)."""
 
     def __call__(
-        self, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, *, reverse: bool
+        self, x: Tensor, forward: Tensor, backward: Tensor, a: Tensor, b: Tensor, c: Tensor
     ) -> Tensor: ...
 
 
@@ -42,70 +44,99 @@ PLAIN_CHUNK, CUDA_CHUNK = 32, 128
 
 def chunked_scan(
     x: Tensor,
-    dt: Tensor,
+    forward: Tensor,
+    backward: Tensor,
     a: Tensor,
     b: Tensor,
     c: Tensor,
     *,
-    reverse: bool,
     chunk: int = PLAIN_CHUNK,
 ) -> Tensor:
-    """The scan as matrix products within chunks and a short recurrence between them. Computes
+    """The scans as matrix products within chunks and short recurrences between them. Within a
+    chunk both ways are one product: forward is its lower triangle, backward its upper. Computes
     and returns float32 at least, whatever the inputs are."""
     x, b, c = (t if t.dtype == torch.float64 else t.float() for t in (x, b, c))
-    if reverse:
-        x, dt, b, c = (t.flip(1) for t in (x, dt, b, c))
+    heads, width = x.shape[2:]
     length = x.shape[1]
     padding = -length % chunk
     if padding:
-        x, dt = F.pad(x, (0, 0, 0, 0, 0, padding)), F.pad(dt, (0, 0, 0, padding))
-        b, c = F.pad(b, (0, 0, 0, padding)), F.pad(c, (0, 0, 0, padding))
+        x = F.pad(x, (0, 0, 0, 0, 0, padding))
+        forward, backward, b, c = (F.pad(t, (0, 0, 0, padding)) for t in (forward, backward, b, c))
     chunks = x.shape[1] // chunk
-    x = (x * dt.unsqueeze(-1)).unflatten(1, (chunks, chunk))
-    b, c = b.unflatten(1, (chunks, chunk)), c.unflatten(1, (chunks, chunk))
+    x, b, c = (t.unflatten(1, (chunks, chunk)) for t in (x, b, c))
+    dt = torch.stack((forward, backward)).to(x.dtype).unflatten(2, (chunks, chunk))
+    dt = dt.permute(0, 1, 2, 4, 3)  # (2, b, chunks, h, chunk)
+    log_decay = dt * a.to(x.dtype)[:, None]
 
-    # Decays are differences of running sums. In float32 the sums of a long chunk have lost the
-    # digits that the difference of two neighbours needs, so they alone are kept in float64.
-    log_decay = (dt.double() * a.double()).unflatten(1, (chunks, chunk))
-    total = log_decay.cumsum(2).permute(0, 3, 1, 2)  # (b, h, chunks, chunk)
-    causal = torch.ones(chunk, chunk, dtype=torch.bool, device=x.device).tril()
-    between = (total.unsqueeze(-1) - total.unsqueeze(-2)).to(x.dtype)
-    within = between.masked_fill(~causal, float("-inf")).exp()
+    # How much of what was written at j is left at i: the decays after j up to i, or from i up to
+    # the one before j. Sums start anew in each chunk, so their differences keep their digits.
+    upto = log_decay.cumsum(-1)
+    before = upto - log_decay
+    later = torch.ones(chunk, chunk, dtype=torch.bool, device=x.device).triu(1)
+    left = torch.where(
+        later,
+        before[1].unsqueeze(-2) - before[1].unsqueeze(-1),
+        upto[0].unsqueeze(-1) - upto[0].unsqueeze(-2),
+    )
+    written = torch.where(later, dt[1].unsqueeze(-2), dt[0].unsqueeze(-2))
+    scores = c @ b.mT  # (b, chunks, chunk, chunk)
+    mixing = scores.unsqueeze(2) * left.exp() * written
+    in_heads = x.transpose(2, 3)  # (b, chunks, h, chunk, p)
+    own = scores.diagonal(dim1=-2, dim2=-1).unsqueeze(2) * dt[1]
+    y = mixing @ in_heads + own.unsqueeze(-1) * in_heads
 
-    scores = torch.einsum("bzin,bzjn->bzij", c, b)
-    mixing = scores.unsqueeze(1) * within  # (b, h, chunks, chunk, chunk)
-    y = torch.einsum("bhzij,bzjhp->bzihp", mixing, x)
+    # What a chunk adds to the state that leaves it, and what the next sees of that state.
+    whole = upto[..., -1:]
+    to_edge = torch.stack((whole[0] - upto[0], before[1])).exp() * dt
+    from_edge = torch.stack((upto[0], whole[1] - before[1])).exp()
+    added = (to_edge.unsqueeze(-1) * in_heads).transpose(-1, -2).flatten(3, 4) @ b
+    added = added.unflatten(3, (heads, width))  # (2, b, chunks, h, p, n)
+    kept = whole.exp().unsqueeze(-1)
+    onward, back = _carried(added, kept)
+    entering = torch.stack((torch.stack(onward, 1), torch.stack(back[::-1], 1)))
+    seen = c @ entering.flatten(3, 4).mT  # (2, b, chunks, chunk, h p)
+    seen = seen.unflatten(-1, (heads, width)).transpose(3, 4)
+    y = y + (from_edge.unsqueeze(-1) * seen).sum(0)
+    result: Tensor = y.transpose(2, 3).flatten(1, 2)[:, :length]
+    return result
 
-    to_end = (total[..., -1:] - total).to(x.dtype).exp()
-    written = torch.einsum("bzjn,bhzj,bzjhp->bzhpn", b, to_end, x)
-    whole = total[..., -1].to(x.dtype).exp()
-    state = torch.zeros_like(written[:, 0])
-    entering = []
+
+def _carried(added: Tensor, kept: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """The states (b, …) in which chunks are entered: from the first chunk on, and from the last
+    one back."""
+
+    def entered(added: Sequence[Tensor], kept: Sequence[Tensor]) -> list[Tensor]:
+        state = torch.zeros_like(added[0])
+        states = []
+        for share, more in zip(kept, added, strict=True):
+            states.append(state)
+            state = torch.addcmul(more, share, state)
+        return states
+
     # unbind, not indexing: the gradient of an index fills a tensor of the whole size with zeros.
-    for kept, added in zip(whole.unbind(-1), written.unbind(1), strict=True):
-        entering.append(state)
-        state = torch.addcmul(added, kept[..., None, None], state)
-    from_start = total.to(x.dtype).exp()
-    y = y + torch.einsum("bzin,bzhpn,bhzi->bzihp", c, torch.stack(entering, dim=1), from_start)
-    y = y.flatten(1, 2)[:, :length]
-    return y.flip(1) if reverse else y
+    forward, backward = (t.unbind(1) for t in added)
+    keep, keep_back = (t.unbind(1) for t in kept)
+    return entered(forward, keep), entered(backward[::-1], keep_back[::-1])
 
 
 def mamba_ssm_scan(combined: Callable[..., Tensor]) -> Scan:
     """`mamba_chunk_scan_combined` under our signature."""
 
-    def scan(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, *, reverse: bool) -> Tensor:
-        if reverse:
-            x, dt, b, c = (t.flip(1) for t in (x, dt, b, c))
-        y = combined(
-            x.contiguous(),
-            dt.float().contiguous(),
-            a.float(),
-            b.unsqueeze(2).contiguous(),
-            c.unsqueeze(2).contiguous(),
-            chunk_size=CUDA_CHUNK,
-        )
-        return y.flip(1) if reverse else y
+    def scan(
+        x: Tensor, forward: Tensor, backward: Tensor, a: Tensor, b: Tensor, c: Tensor
+    ) -> Tensor:
+        def one_way(x: Tensor, dt: Tensor, b: Tensor, c: Tensor) -> Tensor:
+            return combined(
+                x.contiguous(),
+                dt.float().contiguous(),
+                a.float(),
+                b.unsqueeze(2).contiguous(),
+                c.unsqueeze(2).contiguous(),
+                chunk_size=CUDA_CHUNK,
+            )
+
+        turned = (t.flip(1) for t in (x, backward, b, c))
+        return one_way(x, forward, b, c) + one_way(*turned).flip(1)
 
     return scan
 
@@ -137,13 +168,12 @@ def _try_out(scan: Scan, device: torch.device, dtype: torch.dtype) -> None:
     """Raises ArithmeticError where it is far from the plain scan."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, 200, 2, 16, generator=generator)
-    dt = torch.rand(1, 200, 2, generator=generator)
+    forward, backward = torch.rand(2, 1, 200, 2, generator=generator)
     a = torch.tensor([-1.0, -8.0])
     b, c = torch.randn(2, 1, 200, 16, generator=generator)
-    for reverse in (False, True):
-        expected = chunked_scan(x, dt, a, b, c, reverse=reverse)
-        moved = (t.to(device, dtype) for t in (x, b, c))
-        on_device, b_there, c_there = moved
-        found = scan(on_device, dt.to(device), a.to(device), b_there, c_there, reverse=reverse)
-        if (found.float().cpu() - expected).norm() > 0.05 * expected.norm():
-            raise ArithmeticError("its result is wrong")
+    expected = chunked_scan(x, forward, backward, a, b, c)
+    halves = [t.to(device, dtype) for t in (x, b, c)]
+    steps = [t.to(device) for t in (forward, backward, a)]
+    found = scan(halves[0], *steps, *halves[1:])
+    if (found.float().cpu() - expected).norm() > 0.05 * expected.norm():
+        raise ArithmeticError("its result is wrong")
