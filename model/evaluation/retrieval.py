@@ -71,7 +71,7 @@ def labelled_task(
 
 def first_stage(task: RetrievalTask, top: int) -> Shortlists:
     """Exact search by the cosine of the globals."""
-    cosines = _globals(task.queries) @ _globals(task.gallery).T
+    cosines = unit_globals(task.queries) @ unit_globals(task.gallery).T
     order = np.argsort(-cosines, axis=1, kind="stable")
     images = order[:, :top]
     return Shortlists(images, np.take_along_axis(cosines, images, axis=1), order[:, top:])
@@ -164,7 +164,8 @@ def best_ensemble(
     return max(found, key=lambda triple: triple[2].map_at_r)
 
 
-def _globals(images: Sequence[ImageDescriptors]) -> NDArray[np.float32]:
+def unit_globals(images: Sequence[ImageDescriptors]) -> NDArray[np.float32]:
+    """(images, d), each of length 1. Raises ValueError where an image has no global."""
     stacked = stacked_globals(images)
     if stacked is None:
         raise ValueError("the first stage needs a global descriptor of every image")
