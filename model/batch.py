@@ -40,6 +40,11 @@ class WindowBatch:
             **{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
         )
 
+    def reordered(self, places: Tensor) -> WindowBatch:
+        """`places` (w, i): for every window a permutation of its images."""
+        rows = torch.arange(len(places), device=places.device).unsqueeze(1)
+        return WindowBatch(**{f.name: getattr(self, f.name)[rows, places] for f in fields(self)})
+
 
 def collate(
     windows: Sequence[Window], *, descriptors_per_image: int, global_dim: int, scale_levels: int

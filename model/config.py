@@ -56,7 +56,11 @@ class ModelConfig(BaseModel):
     scale_levels: int = Field(8, ge=1, le=256)
 
     dim: int = Field(96, ge=8)
-    depth: int = Field(3, ge=1)
+    depth: int = Field(1, ge=1)
+    image_layers: int = Field(6, ge=0)
+    """Layers between images in each block."""
+    tokens_per_image: int = Field(12, ge=1)
+    """Locals of an image that become tokens, those that match best; all count in the features."""
     attention_heads: int = Field(4, ge=1)
     expand: int = Field(2, ge=1)
     scan_head_dim: int = Field(32, ge=1)

@@ -15,15 +15,19 @@ from model.batch import Window, WindowBatch, collate
 from model.blocks import Block
 from model.config import Aggregation, ModelConfig
 from model.descriptors import ImageDescriptors, normalised
+from model.neighbours import likeness
 from model.scan import Scan, chunked_scan
 from model.tokens import (
     FIRST_LOCAL,
     GLOBAL,
     IMAGE_FEATURES,
     SEP,
+    Evidence,
     Tokens,
+    best_matches,
     correlate,
     correlation_features,
+    query_cosines,
 )
 
 
@@ -42,22 +46,12 @@ class Reranker(Protocol):
         ...
 
 
-class MambaReranker(nn.Module):
-    """Query attention, bidirectional Mamba-2, image attention and an MLP, `depth` times."""
+class ListReranker(nn.Module):
+    """A network that gives every token of a gallery image a logit, and so every image one."""
 
-    def __init__(self, config: ModelConfig, scan: Scan = chunked_scan) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.scan = scan
-        self.tokens = Tokens(config)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
-        self.norm = nn.RMSNorm(config.dim, eps=1e-5)
-        self.head = nn.Linear(config.dim, 1)
-        self.evidence = nn.Linear(IMAGE_FEATURES, 1, bias=False)
-        # Untrained, an image's logit is how it compares with the list by its global and Chamfer
-        # similarity: what is learnt starts from the best of what needs no learning.
-        with torch.no_grad():
-            self.evidence.weight.copy_((torch.arange(IMAGE_FEATURES) >= IMAGE_FEATURES // 2) * 0.5)
 
     def collate(self, windows: Sequence[Window]) -> WindowBatch:
         return collate(
@@ -68,21 +62,63 @@ class MambaReranker(nn.Module):
         )
 
     def forward(self, batch: WindowBatch) -> tuple[Tensor, Tensor]:
-        """A logit for every token of the gallery and which are real: both (w, i - 1, 2 + n)."""
-        found = correlate(batch)
-        local_features, image_features = correlation_features(batch, found)
-        x, mask = self.tokens(batch, found, local_features, image_features)
-        dtype = self.head.weight.dtype
-        query_cosines = F.pad(found.local_to_query, (FIRST_LOCAL, 0, FIRST_LOCAL, 0))
-        for block in self.blocks:
-            x = block(x, mask, query_cosines, found.global_, self.scan)
-        logits = self.head(self.norm(x[:, 1:])).squeeze(-1)
-        logits = logits + self.evidence(image_features[:, 1:].to(dtype))
-        return logits.float(), mask[:, 1:]
+        """Logits of the gallery's tokens, and which are real: both (w, i - 1, slots)."""
+        raise NotImplementedError
 
     def image_logits(self, batch: WindowBatch) -> Tensor:
         logits, mask = self(batch)
         return aggregate(logits, mask, self.config.aggregation)
+
+
+class MambaReranker(ListReranker):
+    """Blocks of query attention, bidirectional Mamba-2, an MLP, and layers between images.
+
+    A list is put into an order of its own before the first block, so that a score does not depend
+    on the order in which the caller named the images.
+    """
+
+    def __init__(self, config: ModelConfig, scan: Scan = chunked_scan) -> None:
+        super().__init__(config)
+        self.scan = scan
+        self.select = best_matches
+        self.tokens = Tokens(config)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.dim)
+        self.head = nn.Linear(config.dim, 1)
+        self.evidence = nn.Linear(IMAGE_FEATURES, 1, bias=False)
+        # Untrained, an image's logit is how it compares with the list by everything that needs no
+        # learning: what is learnt starts from there.
+        with torch.no_grad():
+            self.evidence.weight.copy_((torch.arange(IMAGE_FEATURES) >= IMAGE_FEATURES // 2) * 0.5)
+
+    def order(self, batch: WindowBatch) -> Tensor:
+        """(w, i): the places of a window's images in the order in which the blocks read them: the
+        query, then the gallery by falling likeness to it, then padding."""
+        likeness_to_query = query_cosines(batch).masked_fill(~batch.image_mask, -2.0)
+        likeness_to_query[:, 0] = 2.0
+        return likeness_to_query.argsort(dim=1, descending=True, stable=True)
+
+    def forward(self, batch: WindowBatch) -> tuple[Tensor, Tensor]:
+        """A logit for every token of the gallery and which are real: both (w, i - 1, 2 + n)."""
+        order = self.order(batch)
+        logits, mask = self._read(batch.reordered(order))
+        back = order[:, 1:].argsort(dim=1)
+        rows = torch.arange(len(back), device=back.device).unsqueeze(1)
+        return logits[rows, back], mask[rows, back]
+
+    def _read(self, batch: WindowBatch) -> tuple[Tensor, Tensor]:
+        found = correlate(batch)
+        alike, overlap = likeness(batch, found)
+        local_features, image_features = correlation_features(batch, found, overlap)
+        whole = Evidence(batch, found, local_features, image_features)
+        read = self.select(whole, self.config.tokens_per_image)
+        x, mask = self.tokens(read.batch, read.found, read.local_features, read.image_features)
+        cosines = F.pad(read.found.local_to_query, (FIRST_LOCAL, 0, FIRST_LOCAL, 0))
+        for block in self.blocks:
+            x = block(x, mask, cosines, alike, self.scan)
+        logits = self.head(self.norm(x[:, 1:])).squeeze(-1)
+        logits = logits + self.evidence(image_features[:, 1:].to(logits.dtype))
+        return logits.float(), mask[:, 1:]
 
 
 def aggregate(logits: Tensor, mask: Tensor, how: Aggregation) -> Tensor:

@@ -6,7 +6,7 @@ grid, and padding is only ever behind them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -19,18 +19,22 @@ SEP, GLOBAL, FIRST_LOCAL = 0, 1, 2
 """Slots of an image's row of tokens."""
 
 LOCAL_FEATURES = 4
-IMAGE_FEATURES = 8
+IMAGE_FEATURES = 14
+
+_TIE = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
 class Correlation:
     """Cosines between raw descriptors, from which all correlation features and biases are made.
 
-    local_to_query (w, i, n, m): every local with each local of the query, m = n;
+    local_to_query (w, i, n, m): every local with each local of the query, m = n, and `exact` the
+    same in float64, where rounding, which differs with who shares the batch, can hardly swap two;
     global_ (w, i, i): the images of a window with each other. And what they are cosines of, rows
     of length 1: locals (w, i, n, d), globals (w, i, g), means of the locals (w, i, d).
     """
 
+    exact: Tensor
     local_to_query: Tensor
     global_: Tensor
     locals: Tensor
@@ -41,26 +45,87 @@ class Correlation:
 def correlate(batch: WindowBatch) -> Correlation:
     """Where one of two images has no global, the means of their locals are compared instead, so
     the cosine of two images does not depend on who else is in the list."""
-    locals_ = F.normalize(batch.locals, dim=-1)
-    to_query = torch.einsum("wind,wmd->winm", locals_, locals_[:, 0])
+    exact_locals = F.normalize(batch.locals.double(), dim=-1)
+    to_query = torch.einsum("wind,wmd->winm", exact_locals, exact_locals[:, 0])
+    locals_ = exact_locals.float()
     globals_ = F.normalize(batch.globals, dim=-1)
     means = F.normalize(locals_.sum(2), dim=-1)
     both = batch.has_global.unsqueeze(2) & batch.has_global.unsqueeze(1)
     between = torch.where(both, globals_ @ globals_.mT, means @ means.mT)
-    return Correlation(to_query, between, locals_, globals_, means)
+    return Correlation(to_query, to_query.float(), between, locals_, globals_, means)
 
 
-def _masked_mean(values: Tensor, mask: Tensor, dim: int) -> Tensor:
+def query_cosines(batch: WindowBatch) -> Tensor:
+    """(w, i): row 0 of `Correlation.global_` in float64, where rounding, which differs with who
+    shares the batch, can hardly swap two images."""
+    globals_ = F.normalize(batch.globals.double(), dim=-1)
+    means = F.normalize(F.normalize(batch.locals.double(), dim=-1).sum(2), dim=-1)
+    both = batch.has_global & batch.has_global[:, :1]
+    by_global, by_mean = ((t @ t[:, 0].unsqueeze(2)).squeeze(2) for t in (globals_, means))
+    return torch.where(both, by_global, by_mean)
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the blocks read: of every image the locals that match best, with their features; and
+    the features of images, for which all locals counted."""
+
+    batch: WindowBatch
+    found: Correlation
+    local_features: Tensor
+    image_features: Tensor
+
+
+def best_matches(whole: Evidence, count: int) -> Evidence:
+    """Only the `count` locals of a gallery image that match a local of the query best, best
+    first, and the query's strongest. So few tokens hold nearly all that there is to see of a pair
+    of images."""
+    batch, found = whole.batch, whole.found
+    valid = batch.local_mask.unsqueeze(3) & batch.local_mask[:, :1].unsqueeze(2)
+    cosines = found.exact.masked_fill(~valid, -1.0)
+    best = cosines.amax(3)
+    best[:, 0] = 0.0
+    # Among equals the stronger goes first: all of the query's own are equal, and all of an image
+    # in the gallery that is the query itself.
+    slots = torch.arange(best.shape[2], device=best.device)
+    best = (best - _TIE * slots).masked_fill(~batch.local_mask, -torch.inf)
+    order = best.argsort(dim=2, descending=True, stable=True)[:, :, :count]
+
+    def taken(values: Tensor) -> Tensor:
+        return values.gather(2, order.unsqueeze(3).expand(-1, -1, -1, values.shape[3]))
+
+    of_query = order[:, :1, None].expand(-1, order.shape[1], order.shape[2], -1)
+    return Evidence(
+        replace(
+            batch,
+            locals=taken(batch.locals),
+            local_mask=batch.local_mask.gather(2, order),
+            scales=batch.scales.gather(2, order),
+        ),
+        replace(
+            found,
+            local_to_query=taken(found.local_to_query).gather(3, of_query),
+            locals=taken(found.locals),
+        ),
+        taken(whole.local_features),
+        whole.image_features,
+    )
+
+
+def masked_mean(values: Tensor, mask: Tensor, dim: int) -> Tensor:
     return (values * mask).sum(dim) / mask.sum(dim).clamp(min=1)
 
 
-def correlation_features(batch: WindowBatch, found: Correlation) -> tuple[Tensor, Tensor]:
+def correlation_features(
+    batch: WindowBatch, found: Correlation, overlap: Tensor
+) -> tuple[Tensor, Tensor]:
     """(local, image): (w, i, n, LOCAL_FEATURES) and (w, i, IMAGE_FEATURES).
 
     Of a local: its best and its mean cosine to the query's locals, how far its best match prefers
     another local of the same image (0: mutual), and its lead over the second best match.
     Of an image: the cosine of the globals; Chamfer similarity both ways; the mean cosine of the
-    mutual matches; and these four again, standardised over the window's gallery: a list decides
+    mutual matches; how far its neighbourhoods overlap with the query's (`model.neighbours`); and
+    all of these again, standardised over the window's gallery: a list decides
     what counts as similar.
     """
     cosines = found.local_to_query
@@ -72,22 +137,23 @@ def correlation_features(batch: WindowBatch, found: Correlation) -> tuple[Tensor
         second = masked.topk(2, dim=-1).values[..., 1]
     else:
         second = torch.full_like(best, -1.0)
-    mean = _masked_mean(cosines, valid, 3)
+    mean = masked_mean(cosines, valid, 3)
     best_of_query = masked.max(2).values  # (w, i, m): each query local's best in the image
     preferred = best_of_query.gather(2, partner)
     mutual_gap = preferred - best
     local = torch.stack((best, mean, mutual_gap, best - second), dim=-1)
 
-    to_query = _masked_mean(best, batch.local_mask, 2)
-    from_query = _masked_mean(best_of_query, query_mask.unsqueeze(1), 2)
+    to_query = masked_mean(best, batch.local_mask, 2)
+    from_query = masked_mean(best_of_query, query_mask.unsqueeze(1), 2)
     mutual = batch.local_mask & (mutual_gap <= 0)
     agreed = (best * mutual).sum(2) / query_mask.sum(1, keepdim=True)
     image = torch.stack((found.global_[:, 0], from_query, to_query, agreed), dim=-1)
+    image = torch.cat((image, overlap[:, :, 0].transpose(1, 2)), dim=-1)
     gallery = batch.image_mask.clone()
     gallery[:, 0] = False
     weight = gallery.unsqueeze(-1)
-    centre = _masked_mean(image, weight, 1).unsqueeze(1)
-    spread = _masked_mean((image - centre) ** 2, weight, 1).unsqueeze(1)
+    centre = masked_mean(image, weight, 1).unsqueeze(1)
+    spread = masked_mean((image - centre) ** 2, weight, 1).unsqueeze(1)
     relative = (image - centre) * torch.rsqrt(spread + 1e-4) * weight
     local = local.masked_fill(~batch.local_mask.unsqueeze(-1), 0.0)
     return local, torch.cat((image, relative), dim=-1)

@@ -25,6 +25,8 @@ def tiny_config(**changes: object) -> ModelConfig:
         "descriptors_per_image": 6,
         "dim": 16,
         "depth": 2,
+        "image_layers": 1,
+        "tokens_per_image": 4,
         "attention_heads": 2,
         "scan_head_dim": 8,
         "scan_state": 4,

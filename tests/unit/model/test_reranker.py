@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from model.batch import Window
 from model.descriptors import ImageDescriptors
+from model.neighbours import likeness
 from model.reranker import MambaReranker, aggregate, score_windows
 from model.tokens import correlate, correlation_features
 from tests.factories import image, tiny_config, tiny_model, window
@@ -40,6 +41,28 @@ def test_images_of_a_list_inform_each_other(seed: int) -> None:
     assert np.abs(scores[:-1] - fewer).max() > 1e-4
 
 
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**31))
+def test_the_callers_order_does_not_change_a_score(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    one = window(rng, CONFIG, 8)
+    order = rng.permutation(8)
+    (scores,) = score_windows(MODEL, [one], CPU)
+    (moved,) = score_windows(MODEL, [Window(one.query, [one.gallery[i] for i in order])], CPU)
+    np.testing.assert_allclose(moved, scores[order], atol=1e-4)
+
+
+def test_the_query_in_its_own_gallery_scores_the_same_in_any_company() -> None:
+    """All its locals match perfectly there, so rounding must not choose among them."""
+    rng = np.random.default_rng(9)
+    query = image(rng, CONFIG)
+    one = Window(query, [query, image(rng, CONFIG), image(rng, CONFIG)])
+    (alone,) = score_windows(MODEL, [one], CPU)
+    for images in (1, 7, 30):
+        together = score_windows(MODEL, [window(rng, CONFIG, images), one], CPU)
+        np.testing.assert_allclose(together[1], alone, atol=1e-4)
+
+
 def test_rows_beyond_the_checkpoints_number_do_not_count() -> None:
     rng = np.random.default_rng(0)
     query = image(rng, CONFIG)
@@ -53,7 +76,8 @@ def test_an_image_that_is_the_query_correlates_perfectly() -> None:
     rng = np.random.default_rng(1)
     query = image(rng, CONFIG)
     batch = MODEL.collate([Window(query, [query, image(rng, CONFIG)])])
-    local, per_image = correlation_features(batch, correlate(batch))
+    found = correlate(batch)
+    local, per_image = correlation_features(batch, found, likeness(batch, found)[1])
     best, gap = local[0, 1, :, 0], local[0, 1, :, 2]
     torch.testing.assert_close(best, torch.ones_like(best))
     torch.testing.assert_close(gap, torch.zeros_like(gap), atol=1e-6, rtol=0)
