@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from model.batch import Window
@@ -22,39 +23,46 @@ class TrainingList:
     relevant: NDArray[np.bool_]
 
 
+@dataclass(frozen=True)
+class ListShape:
+    """Gallery images of a list, and descriptors of an image, at most."""
+
+    images: int
+    descriptors: int
+
+
 class ListSource(Protocol):
     """Where training lists come from. The same generator state gives the same list."""
 
-    def draw(self, rng: np.random.Generator) -> TrainingList: ...
+    def draw(self, rng: np.random.Generator, shape: ListShape) -> TrainingList: ...
 
 
 @dataclass(frozen=True)
 class ListOptions:
-    """How lists vary. Shorter lists, fewer descriptors and fewer classes than in use make a list
-    cheaper and no two alike; without its global an image must be known by its locals; in a rotated
-    space of descriptors only their relations count, not what they looked like in training."""
+    """How lists vary. Fewer classes than there are make no two lists alike; without its global an
+    image must be known by its locals; in a rotated space of descriptors only their relations
+    count, not what they looked like in training."""
 
-    longest: int = 64
-    shortest: int = 32
-    most_descriptors: int = 32
-    fewest_descriptors: int = 12
     fewest_classes: float = 0.3
     without_global: float = 0.1
     rotated: float = 0.3
+    as_view: float = 0.4
 
 
-def views_as_images(ids: Sequence[str], known: LabelledImages) -> LabelledImages:
-    """Views (`IMAGE@NUMBER`) of labelled images: each image is a class of its own, and images of
-    one class a group. Views of other images are left out; odd numbers are queries."""
-    places = {image_id: place for place, image_id in enumerate(known.ids)}
+def views_as_images(ids: Sequence[str], known: LabelledImages | None = None) -> LabelledImages:
+    """Views (`IMAGE@NUMBER`): each image is a class of its own, its odd numbers are queries.
+    Where labelled images are known, views of others are left out, and images of one class are a
+    group."""
     split = [view.rpartition("@") for view in ids]
+    names = known.ids if known is not None else sorted({image for image, _, _ in split})
+    places = {image_id: place for place, image_id in enumerate(names)}
     kept = [(f"{i}@{n}", places[i], int(n)) for i, _, n in split if i in places]
     images = np.array([place for _, place, _ in kept], dtype=np.int64)
     return LabelledImages(
         [view for view, _, _ in kept],
         images,
         np.array([number % 2 == 1 for _, _, number in kept], dtype=np.bool_),
-        known.classes[images],
+        None if known is None else known.classes[images],
     )
 
 
@@ -65,8 +73,8 @@ class MixedLists:
         self._sources = first, second
         self._share = share
 
-    def draw(self, rng: np.random.Generator) -> TrainingList:
-        return self._sources[rng.random() < self._share].draw(rng)
+    def draw(self, rng: np.random.Generator, shape: ListShape) -> TrainingList:
+        return self._sources[rng.random() < self._share].draw(rng, shape)
 
 
 class LabelledLists:
@@ -79,10 +87,13 @@ class LabelledLists:
         images: LabelledImages,
         descriptors: Sequence[ImageDescriptors],
         options: ListOptions,
+        views: Mapping[int, Sequence[ImageDescriptors]] | None = None,
     ) -> None:
+        """`views`, by an image's place: by chance one of them is drawn instead of the image."""
         self._images = images
         self._descriptors = descriptors
         self._options = options
+        self._views = views or {}
         self._classes = np.unique(images.classes)
         both = set(images.classes[images.is_query].tolist()) & set(
             images.classes[~images.is_query].tolist()
@@ -94,7 +105,7 @@ class LabelledLists:
             raise ValueError("training lists need a global descriptor of every image")
         self._cosines = vectors @ vectors.T
 
-    def draw(self, rng: np.random.Generator) -> TrainingList:
+    def draw(self, rng: np.random.Generator, shape: ListShape) -> TrainingList:
         options, images = self._options, self._images
         while True:
             query = int(rng.integers(len(self._descriptors)))
@@ -105,24 +116,40 @@ class LabelledLists:
             if images.groups is not None:
                 eligible &= own | (images.groups != images.groups[query])
             gallery = np.flatnonzero(eligible & (images.is_query != images.is_query[query]))
-            length = int(rng.integers(options.shortest, options.longest + 1))
-            nearest = gallery[np.argsort(-self._cosines[query, gallery])[:length]]
+            nearest = gallery[np.argsort(-self._cosines[query, gallery])[: shape.images]]
             relevant = images.classes[nearest] == images.classes[query]
             if relevant.any() and not relevant.all():
                 break
         order = rng.permutation(len(nearest))
-        count = int(rng.integers(options.fewest_descriptors, options.most_descriptors + 1))
         bare = rng.random() < options.without_global
 
-        rotation = None
+        drawn = [
+            self._seen(int(place), rng).strongest(shape.descriptors)
+            for place in (query, *nearest[order])
+        ]
+        locals_ = [image.locals for image in drawn]
         if rng.random() < options.rotated:
-            dim = self._descriptors[query].locals.shape[1]
-            rotation = np.linalg.qr(rng.standard_normal((dim, dim)))[0].astype(np.float32)
+            locals_ = _rotated(locals_, rng)
+        query_image, *gallery_images = (
+            ImageDescriptors(rows, image.scales, None if bare else image.global_)
+            for rows, image in zip(locals_, drawn, strict=True)
+        )
+        return TrainingList(Window(query_image, gallery_images), relevant[order])
 
-        def seen(place: int) -> ImageDescriptors:
-            image = self._descriptors[place].strongest(count)
-            locals_ = image.locals if rotation is None else image.locals @ rotation
-            return ImageDescriptors(locals_, image.scales, None if bare else image.global_)
+    def _seen(self, place: int, rng: np.random.Generator) -> ImageDescriptors:
+        views = self._views.get(place)
+        if views and rng.random() < self._options.as_view:
+            return views[int(rng.integers(len(views)))]
+        return self._descriptors[place]
 
-        window = Window(seen(query), [seen(int(place)) for place in nearest[order]])
-        return TrainingList(window, relevant[order])
+
+def _rotated(
+    locals_: list[NDArray[np.floating]], rng: np.random.Generator
+) -> list[NDArray[np.floating]]:
+    """All by one random rotation. In torch: numpy's threads wait by spinning, which slows down
+    the training that it is drawn for."""
+    dim = locals_[0].shape[1]
+    rotation, _ = torch.linalg.qr(torch.from_numpy(rng.standard_normal((dim, dim))))
+    rotated = torch.from_numpy(np.concatenate(locals_)).float() @ rotation.float()
+    counts = [len(rows) for rows in locals_]
+    return [part.numpy() for part in rotated.split(counts)]

@@ -18,7 +18,7 @@ from model.evaluation.retrieval import (
     Shortlists,
     best_ensemble,
 )
-from model.reranker import MambaReranker, aggregate
+from model.reranker import ListReranker, aggregate
 
 AGGREGATIONS: tuple[Aggregation, ...] = get_args(Aggregation)
 
@@ -35,7 +35,7 @@ class Selection:
 
 @torch.inference_mode()
 def select(
-    reranker: MambaReranker,
+    reranker: ListReranker,
     task: RetrievalTask,
     lists: Shortlists,
     device: torch.device,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -16,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.batch import WindowBatch
-from model.config import ModelConfig
-from model.reranker import MambaReranker, aggregate
-from model.scan import Scan
-from model.training.lists import ListSource, TrainingList
+from model.reranker import ListReranker, aggregate
+from model.training.lists import ListShape, ListSource, TrainingList
+
+R = TypeVar("R", bound=ListReranker)
 
 
 class TrainingStateError(ValueError):
@@ -28,16 +29,28 @@ class TrainingStateError(ValueError):
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """`batch` lists a step; the rate warms up, then falls along a cosine to a hundredth."""
+    """`batch` lists a step; the rate warms up, then falls along a cosine to a hundredth. All lists
+    of a step are of one random shape: shorter than in use they are cheaper, of one shape they
+    need little padding."""
 
     steps: int = 2000
     batch: int = 4
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     warmup: int = 100
     weight_decay: float = 0.05
     average: float = 0.998
-    listwise: float = 1.0
+    ranking: float = 3.0
+    shortest: int = 32
+    longest: int = 64
+    fewest_descriptors: int = 24
+    most_descriptors: int = 48
     seed: int = 0
+
+    def shape(self, rng: np.random.Generator) -> ListShape:
+        return ListShape(
+            int(rng.integers(self.shortest, self.longest + 1)),
+            int(rng.integers(self.fewest_descriptors, self.most_descriptors + 1)),
+        )
 
 
 @dataclass(frozen=True)
@@ -46,15 +59,14 @@ class Step:
     loss: float
 
 
-class Trainer:
-    """Trains a new Mamba re-ranker. `model` is what is trained, `average` the moving average of
+class Trainer(Generic[R]):
+    """Trains any `ListReranker`. `model` is what is trained, `average` the moving average of
     its weights, which is what gets shipped."""
 
     def __init__(
         self,
-        config: ModelConfig,
+        build: Callable[[], R],
         options: TrainOptions,
-        scan: Scan,
         device: torch.device,
         data: str = "",
     ) -> None:
@@ -63,9 +75,8 @@ class Trainer:
         self.options = options
         self.data = data
         self.device = device
-        self.model = MambaReranker(config, scan).to(device)
-        self.average = MambaReranker(config, scan).to(device)
-        self.average.load_state_dict(self.model.state_dict())
+        self.model = build().to(device)
+        self.average = copy.deepcopy(self.model)
         self.step = 0
         decayed = [p for p in self.model.parameters() if p.ndim > 1]
         others = [p for p in self.model.parameters() if p.ndim <= 1]
@@ -76,13 +87,15 @@ class Trainer:
             ],
             lr=options.learning_rate,
             betas=(0.9, 0.98),
+            fused=True,
         )
 
     def run(self, source: ListSource) -> Iterator[Step]:
         """Step by step until `options.steps`; stop at any step and `save`."""
         while self.step < self.options.steps:
             rng = np.random.default_rng((self.options.seed, self.step))
-            lists = [source.draw(rng) for _ in range(self.options.batch)]
+            shape = self.options.shape(rng)
+            lists = [source.draw(rng, shape) for _ in range(self.options.batch)]
             loss = self._learn(lists)
             self.step += 1
             yield Step(self.step, loss)
@@ -96,18 +109,19 @@ class Trainer:
         self.model.train()
         logits, mask = self.model(batch)
         loss = token_loss(logits, mask, relevant)
-        if self.options.listwise:
+        if self.options.ranking:
             scores = aggregate(logits, mask, self.model.config.aggregation)
-            loss = loss + self.options.listwise * listwise_loss(scores, relevant, present)
+            loss = loss + self.options.ranking * smooth_ap_loss(scores, relevant, present)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0, foreach=True)
         self.optimizer.step()
         # Early on an average over many steps is mostly the random start.
         keep = min(self.options.average, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            for slow, fast in zip(self.average.parameters(), self.model.parameters(), strict=True):
-                slow.lerp_(fast, 1 - keep)
+            torch._foreach_lerp_(
+                list(self.average.parameters()), list(self.model.parameters()), 1 - keep
+            )
         return float(loss.detach())
 
     def save(self, path: Path) -> None:
@@ -166,9 +180,15 @@ def token_loss(logits: Tensor, mask: Tensor, relevant: Tensor) -> Tensor:
     return (losses * mask).sum() / mask.sum()
 
 
-def listwise_loss(scores: Tensor, relevant: Tensor, present: Tensor) -> Tensor:
-    """Cross-entropy between the softmax over a list's images and its relevant ones (ListNet,
-    Cao et al., ICML 2007)."""
-    log_shares = scores.masked_fill(~present, float("-inf")).log_softmax(-1)
-    log_shares = log_shares.masked_fill(~present, 0.0)
-    return -((log_shares * relevant).sum(-1) / relevant.sum(-1).clamp(min=1)).mean()
+def smooth_ap_loss(
+    scores: Tensor, relevant: Tensor, present: Tensor, softness: float = 0.5
+) -> Tensor:
+    """One minus the mean average precision of lists (w, i), where an image's rank counts those
+    above it by a sigmoid (Brown et al., "Smooth-AP", ECCV 2020, eq. 7)."""
+    above = torch.sigmoid((scores.unsqueeze(1) - scores.unsqueeze(2)) / softness)
+    others = ~torch.eye(scores.shape[1], dtype=torch.bool, device=scores.device)
+    above = above * (present.unsqueeze(1) & others)
+    rank = 1 + above.sum(2)
+    among_relevant = 1 + (above * relevant.unsqueeze(1)).sum(2)
+    precision = (among_relevant / rank * relevant).sum(1) / relevant.sum(1).clamp(min=1)
+    return 1 - precision.mean()

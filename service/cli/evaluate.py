@@ -15,6 +15,7 @@ from rich.table import Table
 from model.checkpoint import LoadedModel, load_checkpoint
 from model.config import DEFAULT_CHECKPOINT, ModelConfig
 from model.evaluation.baselines.chamfer import chamfer
+from model.evaluation.contenders import CONTENDERS
 from model.evaluation.grocery import FOLDS, LabelledImages, read_labels, split
 from model.evaluation.retrieval import (
     Quality,
@@ -27,6 +28,7 @@ from model.evaluation.retrieval import (
     reranking_scorer,
     score_shortlists,
 )
+from model.training.lists import views_as_images
 from model.windows import RerankOptions
 from service.cli.common import (
     any_path,
@@ -37,6 +39,8 @@ from service.cli.common import (
     read_images,
     tracked,
 )
+from service.cli.comparison import ALL, compared, show_comparison
+from service.cli.training import grocery_data
 
 _TIMED_QUERIES = 20
 
@@ -53,8 +57,15 @@ class Row:
     seconds: float
 
 
+def _numbers(_: click.Context, __: click.Parameter, value: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter("numbers with commas between them") from None
+
+
 @click.command("eval")
-@click.argument("benchmark", type=click.Choice(["grocery", "sample"]))
+@click.argument("benchmark", type=click.Choice(["grocery", "sample", "views"]))
 @click.option(
     "--data",
     type=existing_folder,
@@ -64,7 +75,8 @@ class Row:
 @click.option(
     "--descriptors",
     type=any_path,
-    help="grocery: made by `locore extract DATA/images -o FILE.h5`.",
+    help="grocery: made by `locore extract DATA/images -o FILE.h5`; views: of any images, made by "
+    "`locore extract --views`.",
 )
 @click.option("--checkpoint", type=any_path, default=DEFAULT_CHECKPOINT, help="What to evaluate.")
 @click.option(
@@ -81,6 +93,45 @@ class Row:
     show_default=True,
     help="Length of the shortlist; one longer than a window is re-ranked by the sliding window.",
 )
+@click.option(
+    "--table",
+    is_flag=True,
+    help="grocery: compare all re-rankers instead, those that learn trained anew on every fold.",
+)
+@click.option(
+    "--views", type=any_path, help="--table: descriptors of views, as for `locore train`."
+)
+@click.option(
+    "--runs",
+    type=any_path,
+    default=Path("runs/comparison"),
+    show_default=True,
+    help="--table: where trials are kept; what is there is not trained again.",
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    default=4.0,
+    show_default=True,
+    help="--table: processor time of each training.",
+)
+@click.option(
+    "--folds",
+    callback=_numbers,
+    default=",".join(map(str, range(FOLDS))),
+    show_default=True,
+    help="--table: the folds.",
+)
+@click.option(
+    "--seeds", callback=_numbers, default="0", show_default=True, help="--table: the seeds."
+)
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(sorted(ALL)),
+    help="--table: these of the trained re-rankers, or of their ablations; may be repeated.",
+)
+@click.option("--plot", "plot_path", type=any_path, help="--table: quality by time, as an SVG.")
 @click.option("--json", "json_path", type=any_path, help="Write the figures here too.")
 @device_option
 def evaluate(
@@ -90,27 +141,56 @@ def evaluate(
     checkpoint: Path,
     fold: int,
     top: int,
+    table: bool,
+    views: Path | None,
+    runs: Path,
+    minutes: float,
+    folds: tuple[int, ...],
+    seeds: tuple[int, ...],
+    only: tuple[str, ...],
+    plot_path: Path | None,
     json_path: Path | None,
     device: str,
 ) -> None:
-    """Measure the first stage, Chamfer re-ranking and a checkpoint on held-out classes.
+    """Measure the first stage, Chamfer re-ranking and a checkpoint: on held-out classes
+    (grocery), on the sample gallery, or on views of any images, the odd ones asked for among the
+    even ones (views).
 
     The checkpoint is used as the service uses it, windows and all, with its own alpha and T.
     Chamfer gets the alpha that is best on these very queries. (The shipped checkpoint's alpha and
     T were chosen on the queries of fold 0.) Seconds are means over the same queries, the methods
     taking turns.
     """
+    if table:
+        if benchmark != "grocery" or data is None or descriptors is None:
+            raise click.UsageError("--table is for grocery, with --data and --descriptors")
+        found = compared(
+            lambda number: grocery_data(data, descriptors, views, number),
+            folds,
+            seeds,
+            minutes,
+            runs,
+            device_of(device),
+            only or tuple(CONTENDERS),
+        )
+        show_comparison(found, json_path, plot_path)
+        return
     model = load_checkpoint(checkpoint, device_of(device))
     if benchmark == "grocery":
         if data is None or descriptors is None:
             raise click.UsageError("grocery needs --data and --descriptors")
         task = _grocery_task(data, descriptors, fold, model.config)
+    elif benchmark == "views":
+        if descriptors is None:
+            raise click.UsageError("views needs --descriptors")
+        _, of_views = read_images(descriptors)
+        task = labelled_task(views_as_images(list(of_views)), of_views)
     else:
         task = _sample_task(data or Path(".locore/sample"))
-    found = task.gallery[0].locals.shape[1]
-    if found != model.config.descriptor_dim:
+    width = task.gallery[0].locals.shape[1]
+    if width != model.config.descriptor_dim:
         raise click.UsageError(
-            f"descriptors of {found} dimensions, where {checkpoint} takes "
+            f"descriptors of {width} dimensions, where {checkpoint} takes "
             f"{model.config.descriptor_dim}"
         )
     rows = compare(task, model, top)

@@ -11,8 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage.data
+import torch
 from PIL import Image
 
+from model.checkpoint import load_checkpoint
+from model.config import DEFAULT_CHECKPOINT
 from model.descriptor_file import DescriptorReader, DescriptorWriter
 from model.descriptors import ImageDescriptors
 from model.extraction.extractor import ExtractedImage
@@ -199,6 +202,48 @@ def test_training_evaluating_and_measuring(dataset: Path, tmp_path: Path) -> Non
 
     measured = succeeded("bench", "model", "--checkpoint", trained, "--images", 5, "--repeats", 1)
     assert "new, 5 images a window, cpu, scan by plain" in measured
+
+
+def test_adapting_to_a_folder_of_images_without_labels(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    photograph = Image.fromarray(skimage.data.astronaut())
+    for n in range(10):
+        place = 30 * n
+        photograph.crop((place, place, place + 180, place + 160)).save(folder / f"{n}.png")
+    adapted = tmp_path / "mine.safetensors"
+    said = succeeded("train", "--images", folder, "--from", "--steps", 2, "-o", adapted)
+    assert "on the validation images" in said
+    config = load_checkpoint(adapted, torch.device("cpu")).config
+    assert config.name == "mine"
+    shipped = load_checkpoint(DEFAULT_CHECKPOINT, torch.device("cpu")).config
+    assert (config.dim, config.extractor) == (shipped.dim, shipped.extractor)
+    assert "has its own sizes" in failed(
+        "train", "--images", folder, "--from", "--dim", 32, "-o", adapted
+    )
+
+
+def test_the_table_of_the_comparison(dataset: Path, tmp_path: Path) -> None:
+    runs, figures, plot = tmp_path / "runs", tmp_path / "table.json", tmp_path / "plot.svg"
+    arguments = ["eval", "grocery", "--table", "--data", dataset, "--runs", runs]
+    arguments += ["--descriptors", dataset / "descriptors.h5", "--minutes", 0.02]
+    arguments += ["--folds", "0,1", "--only", "ours", "--only", "ours, no mixer"]
+    shown = succeeded(*arguments, "--json", figures, "--plot", plot)
+    assert "k-reciprocal" in shown
+    rows = {row["name"]: row for row in json.loads(figures.read_text())}
+    assert rows["first stage"]["map_gain"]["mean"] == 0
+    assert rows["ours"]["parameters"] > rows["ours, no mixer"]["parameters"]
+    assert rows["ours"]["kendall_tau"] > 0.99
+    assert plot.read_text().startswith("<?xml")
+    # What was trained is kept: only the untimed rows of a second table can differ.
+    states = {path: path.stat().st_mtime_ns for path in runs.glob("*/state.pt")}
+    assert len(states) == 4
+    succeeded(*arguments, "--json", figures)
+    again = {row["name"]: row for row in json.loads(figures.read_text())}
+    assert again["ours"]["map_at_r"] == rows["ours"]["map_at_r"]
+    assert {path: path.stat().st_mtime_ns for path in runs.glob("*/state.pt")} == states
+    assert "--table is for grocery" in failed("eval", "sample", "--table")
+    assert "numbers with commas" in failed("eval", "grocery", "--table", "--folds", "x")
 
 
 def test_the_service_under_load(

@@ -14,6 +14,7 @@ from model.evaluation.grocery import LabelledImages
 from model.training.lists import (
     LabelledLists,
     ListOptions,
+    ListShape,
     MixedLists,
     TrainingList,
     views_as_images,
@@ -21,9 +22,8 @@ from model.training.lists import (
 from tests.factories import image, tiny_config
 
 CONFIG = tiny_config()
-OPTIONS = ListOptions(
-    longest=20, shortest=5, most_descriptors=5, fewest_descriptors=2, without_global=0.3
-)
+OPTIONS = ListOptions(without_global=0.3)
+SHAPE = ListShape(images=20, descriptors=4)
 
 
 def made_up(groups: bool = False) -> tuple[LabelledImages, list[ImageDescriptors]]:
@@ -47,17 +47,16 @@ def places(drawn: TrainingList) -> tuple[int, list[int]]:
 @given(st.integers(0, 2**31))
 def test_a_list_is_labelled_right_and_of_other_occasions(seed: int) -> None:
     images, descriptors = made_up()
-    drawn = LabelledLists(images, descriptors, OPTIONS).draw(np.random.default_rng(seed))
+    drawn = LabelledLists(images, descriptors, OPTIONS).draw(np.random.default_rng(seed), SHAPE)
     query, gallery = places(drawn)
     same = images.classes[gallery] == images.classes[query]
     assert drawn.relevant.tolist() == same.tolist()
     assert same.any()
     assert not same.all()
     assert (images.is_query[gallery] != images.is_query[query]).all()
-    assert len(set(gallery)) == len(gallery) <= OPTIONS.longest
+    assert len(set(gallery)) == len(gallery) <= SHAPE.images
     counts = {i.count for i in (drawn.window.query, *drawn.window.gallery)}
-    assert len(counts) == 1
-    assert OPTIONS.fewest_descriptors <= counts.pop() <= OPTIONS.most_descriptors
+    assert counts == {SHAPE.descriptors}
 
 
 def test_the_order_is_shuffled() -> None:
@@ -65,7 +64,7 @@ def test_the_order_is_shuffled() -> None:
     source = LabelledLists(images, descriptors, replace(OPTIONS, without_global=0.0))
     falling = 0
     for seed in range(30):
-        window = source.draw(np.random.default_rng(seed)).window
+        window = source.draw(np.random.default_rng(seed), SHAPE).window
         assert window.query.global_ is not None
         cosines = [
             i.global_ @ window.query.global_ for i in window.gallery if i.global_ is not None
@@ -77,7 +76,7 @@ def test_the_order_is_shuffled() -> None:
 def test_the_same_seed_draws_the_same_list() -> None:
     images, descriptors = made_up()
     source = LabelledLists(images, descriptors, OPTIONS)
-    first, second = (source.draw(np.random.default_rng(5)) for _ in range(2))
+    first, second = (source.draw(np.random.default_rng(5), SHAPE) for _ in range(2))
     assert places(first) == places(second)
 
 
@@ -86,7 +85,7 @@ def test_the_same_seed_draws_the_same_list() -> None:
 def test_images_of_one_group_are_never_called_irrelevant(seed: int) -> None:
     images, descriptors = made_up(groups=True)
     assert images.groups is not None
-    drawn = LabelledLists(images, descriptors, OPTIONS).draw(np.random.default_rng(seed))
+    drawn = LabelledLists(images, descriptors, OPTIONS).draw(np.random.default_rng(seed), SHAPE)
     query, gallery = places(drawn)
     grouped = images.groups[gallery] == images.groups[query]
     assert (drawn.relevant == grouped).all()
@@ -94,9 +93,11 @@ def test_images_of_one_group_are_never_called_irrelevant(seed: int) -> None:
 
 def test_a_rotation_keeps_the_cosines() -> None:
     images, descriptors = made_up()
-    plain = LabelledLists(images, descriptors, OPTIONS).draw(np.random.default_rng(1))
+    plain = LabelledLists(images, descriptors, OPTIONS).draw(np.random.default_rng(1), SHAPE)
     options = replace(OPTIONS, rotated=1.0)
-    turned = LabelledLists(images, descriptors, options).draw(np.random.default_rng(1)).window
+    turned = (
+        LabelledLists(images, descriptors, options).draw(np.random.default_rng(1), SHAPE).window
+    )
     assert places(plain)[0] == int(turned.query.scales[0])
     one, other = turned.gallery[0].locals, turned.query.locals
     original = descriptors[places(plain)[0]].locals[: len(other)]
@@ -127,8 +128,26 @@ def test_lists_that_cannot_be_drawn_are_refused() -> None:
 
 def test_a_mixture_draws_from_both() -> None:
     images, descriptors = made_up()
-    short = LabelledLists(images, descriptors, replace(OPTIONS, longest=5, shortest=5))
-    long = LabelledLists(images, descriptors, replace(OPTIONS, longest=15, shortest=15))
-    mixed = MixedLists(short, long, share=0.25)
-    drawn = [len(mixed.draw(np.random.default_rng(s)).window.gallery) for s in range(200)]
-    assert 20 < sum(length > 5 for length in drawn) < 80
+    whole = LabelledLists(images, descriptors, replace(OPTIONS, without_global=0.0))
+    bare = LabelledLists(images, descriptors, replace(OPTIONS, without_global=1.0))
+    mixed = MixedLists(whole, bare, share=0.25)
+    drawn = [mixed.draw(np.random.default_rng(seed), SHAPE).window for seed in range(200)]
+    assert 20 < sum(window.query.global_ is None for window in drawn) < 80
+
+
+def test_a_view_stands_in_for_its_image_by_chance() -> None:
+    images, descriptors = made_up()
+    marked = replace(descriptors[7], scales=np.full(CONFIG.descriptors_per_image, 200, np.uint8))
+    source = LabelledLists(images, descriptors, replace(OPTIONS, as_view=0.5), {7: [marked]})
+    seen: list[int] = []
+    for seed in range(300):
+        query, gallery = places(source.draw(np.random.default_rng(seed), SHAPE))
+        seen += [place for place in (query, *gallery) if place in (7, 200)]
+    assert 0.3 < np.mean([place == 200 for place in seen]) < 0.7
+
+
+def test_views_of_unlabelled_images_are_a_class_each() -> None:
+    views = views_as_images(["a@0", "a@1", "b@0"])
+    assert views.classes.tolist() == [0, 0, 1]
+    assert views.is_query.tolist() == [False, True, False]
+    assert views.groups is None

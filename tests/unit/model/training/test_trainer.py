@@ -10,30 +10,33 @@ import pytest
 import torch
 
 from model.batch import Window
-from model.reranker import score_windows
-from model.scan import chunked_scan
-from model.training.lists import TrainingList
+from model.config import ModelConfig
+from model.reranker import MambaReranker, score_windows
+from model.training.lists import ListShape, TrainingList
 from model.training.trainer import (
     Trainer,
     TrainingStateError,
     TrainOptions,
     learning_rate,
-    listwise_loss,
+    smooth_ap_loss,
     token_loss,
 )
 from tests.factories import image, tiny_config, unit
 
 CPU = torch.device("cpu")
 CONFIG = tiny_config()
-OPTIONS = TrainOptions(steps=8, batch=2, warmup=2)
+OPTIONS = TrainOptions(
+    steps=8, batch=2, warmup=2, shortest=6, longest=8, fewest_descriptors=6, most_descriptors=6
+)
+SHAPE = ListShape(images=8, descriptors=6)
 
 
 class SameObject:
     """An image is relevant when it shares descriptors with the query."""
 
-    def draw(self, rng: np.random.Generator) -> TrainingList:
+    def draw(self, rng: np.random.Generator, shape: ListShape) -> TrainingList:
         query = image(rng, CONFIG)
-        relevant = rng.random(8) < 0.5
+        relevant = rng.random(shape.images) < 0.5
         relevant[:2] = True, False
         gallery = []
         for shared in relevant:
@@ -45,15 +48,17 @@ class SameObject:
         return TrainingList(Window(query, gallery), relevant)
 
 
-def trainer(options: TrainOptions = OPTIONS) -> Trainer:
-    return Trainer(CONFIG, options, chunked_scan, CPU)
+def trainer(
+    options: TrainOptions = OPTIONS, config: ModelConfig = CONFIG, data: str = ""
+) -> Trainer[MambaReranker]:
+    return Trainer(lambda: MambaReranker(config), options, CPU, data)
 
 
-def weights(of: Trainer) -> dict[str, torch.Tensor]:
+def weights(of: Trainer[MambaReranker]) -> dict[str, torch.Tensor]:
     return of.average.state_dict()
 
 
-def same(one: Trainer, other: Trainer) -> bool:
+def same(one: Trainer[MambaReranker], other: Trainer[MambaReranker]) -> bool:
     return all(
         torch.equal(a, b)
         for a, b in zip(weights(one).values(), weights(other).values(), strict=True)
@@ -96,7 +101,7 @@ def test_a_state_of_another_run_is_refused(tmp_path: Path, problem: str) -> None
     else:
         path.unlink()
     with pytest.raises(TrainingStateError, match=r"state\.pt"):
-        Trainer(config, options, chunked_scan, CPU, data).resume(path)
+        trainer(options, config, data).resume(path)
 
 
 def test_it_learns_to_find_the_same_object() -> None:
@@ -104,7 +109,7 @@ def test_it_learns_to_find_the_same_object() -> None:
     list(trained.run(SameObject()))
     won = []
     for seed in range(1000, 1020):
-        asked = SameObject().draw(np.random.default_rng(seed))
+        asked = SameObject().draw(np.random.default_rng(seed), SHAPE)
         (logits,) = score_windows(trained.model.eval(), [asked.window], CPU)
         won.append(logits[asked.relevant].min() > logits[~asked.relevant].max())
     assert np.mean(won) > 0.8
@@ -126,5 +131,13 @@ def test_padding_does_not_count_in_the_losses() -> None:
     assert token_loss(logits, mask, relevant) == token_loss(changed, mask, relevant)
     present = torch.tensor([[True, True, False]])
     scores = torch.tensor([[1.0, 2.0, 3.0]])
-    expected = -(torch.tensor(1.0) - torch.logsumexp(scores[0, :2], 0))
-    torch.testing.assert_close(listwise_loss(scores, relevant, present), expected)
+    shorter = smooth_ap_loss(scores[:, :2], relevant[:, :2], present[:, :2])
+    torch.testing.assert_close(smooth_ap_loss(scores, relevant, present), shorter)
+
+
+def test_smooth_ap_is_the_average_precision_where_scores_are_far_apart() -> None:
+    scores = torch.tensor([[40.0, 30.0, 20.0, 10.0]])
+    relevant = torch.tensor([[0.0, 1.0, 0.0, 1.0]])
+    expected = 1 - (1 / 2 + 2 / 4) / 2
+    found = smooth_ap_loss(scores, relevant, torch.ones(1, 4, dtype=torch.bool))
+    assert float(found) == pytest.approx(expected, abs=1e-4)

@@ -1,0 +1,72 @@
+"""What could stand where our blocks have Mamba, all else equal: to read off what Mamba brings."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.config import ModelConfig
+from model.scan import Scan
+
+LONGFORMER_SIDE = 256
+_LONGEST = 101
+
+
+class Attention(nn.Module):
+    """Self-attention over the tokens of the whole list, with absolute positions: each sees those
+    up to `side` places away, as in LOCORE's Longformer, or, where `side` is None, all."""
+
+    def __init__(self, config: ModelConfig, side: int | None) -> None:
+        super().__init__()
+        self.heads = config.attention_heads
+        self.side = side
+        self.slots = config.tokens_per_image + config.extra_tokens
+        self.position = nn.Embedding(_LONGEST * self.slots, config.dim)
+        nn.init.normal_(self.position.weight, std=0.02)
+        self.to_qkv = nn.Linear(config.dim, 3 * config.dim)
+        self.out = nn.Linear(config.dim, config.dim)
+
+    def forward(self, x: Tensor, mask: Tensor, scan: Scan) -> Tensor:  # noqa: ARG002
+        windows, images, slots, dim = x.shape
+        first = torch.arange(images, device=x.device).unsqueeze(1) * self.slots
+        x = x + self.position(first + torch.arange(slots, device=x.device))
+        qkv = self.to_qkv(x.flatten(1, 2)).view(windows, images * slots, 3, self.heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        valid = mask.flatten(1)
+        if self.side is None:
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=valid[:, None, None, :])
+        else:
+            y = windowed_attention(q, k, v, valid, self.side)
+        out: Tensor = self.out(y.transpose(1, 2).reshape(windows, images, slots, dim))
+        return out
+
+
+def windowed_attention(q: Tensor, k: Tensor, v: Tensor, valid: Tensor, side: int) -> Tensor:
+    """q, k, v (b, h, l, d), valid (b, l): every place attends to the valid ones that are at most
+    `side` away. Blocks of `side` queries attend to their own block and the two beside it."""
+    length = q.shape[2]
+    padding = -length % side
+    q = F.pad(q, (0, 0, 0, padding))
+    blocks = q.shape[2] // side
+
+    def around(t: Tensor) -> Tensor:
+        """(b, h, blocks, 3 side, d)"""
+        wide = F.pad(t, (0, 0, side, padding + side))
+        return wide.unfold(2, 3 * side, side).transpose(-1, -2)
+
+    key = torch.arange(3 * side, device=q.device) - side
+    near = (key - torch.arange(side, device=q.device).unsqueeze(1)).abs() <= side
+    seen = F.pad(valid, (side, padding + side)).unfold(1, 3 * side, side)
+    allowed = near & seen[:, None, :, None, :]
+    # A place that sees nothing is padding itself; attending to all it stays finite.
+    allowed = allowed | ~allowed.any(-1, keepdim=True)
+    y = F.scaled_dot_product_attention(
+        q.unflatten(2, (blocks, side)), around(k), around(v), attn_mask=allowed
+    )
+    return y.flatten(2, 3)[:, :, :length]
+
+
+class NoMixer(nn.Module):
+    def forward(self, x: Tensor, mask: Tensor, scan: Scan) -> Tensor:  # noqa: ARG002
+        return torch.zeros_like(x)

@@ -1,0 +1,147 @@
+"""What `locore train` and `locore eval --table` share: data for training lists, and the loop."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import click
+import numpy as np
+
+from model.config import ExtractorId
+from model.descriptors import ImageDescriptors
+from model.evaluation.grocery import LabelledImages, read_labels, split
+from model.evaluation.retrieval import RetrievalTask, labelled_task
+from model.training.lists import (
+    LabelledLists,
+    ListOptions,
+    ListSource,
+    MixedLists,
+    views_as_images,
+)
+from model.training.trainer import R, Trainer
+from service.cli.common import progress_bar, read_images
+
+SAVE_SECONDS = 120.0
+LOG_STEPS = 25
+VIEWS_SHARE = 0.4
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """Lists to train on, a task of other classes to choose on, and what names them both."""
+
+    source: ListSource
+    validation: RetrievalTask
+    extractor: ExtractorId
+    fingerprint: str
+    held_out_classes: tuple[int, ...] = ()
+
+    @property
+    def descriptor_dim(self) -> int:
+        return int(self.validation.gallery[0].locals.shape[1])
+
+    @property
+    def global_dim(self) -> int:
+        any_global = self.validation.gallery[0].global_
+        return len(any_global) if any_global is not None else 0
+
+
+def grocery_data(folder: Path, descriptors: Path, views: Path | None, fold: int) -> TrainingData:
+    """The grocery photographs without a fold's classes and, where given, views of them."""
+    training, validation = split(read_labels(folder), fold)
+    made_by, images = read_images(descriptors, training.ids + validation.ids)
+    of_views: dict[str, ImageDescriptors] = {}
+    if views is not None:
+        made_views, of_views = read_images(views)
+        if made_views != made_by:
+            raise click.UsageError(f"{views} and {descriptors} were made by different extractors")
+    source: ListSource = labelled_lists(training, images, of_views)
+    if of_views:
+        instances = labelled_lists(views_as_images(list(of_views), training), of_views)
+        source = MixedLists(source, instances, VIEWS_SHARE)
+    return TrainingData(
+        source,
+        labelled_task(validation, images),
+        made_by,
+        _fingerprint(made_by, training.ids, sorted(of_views)),
+        tuple(np.unique(validation.classes).tolist()),
+    )
+
+
+def views_data(views: Path, held_out: int) -> TrainingData:
+    """Views of images without labels; those of every `held_out`-th image are for validation."""
+    made_by, of_views = read_images(views)
+    names = sorted({view.rpartition("@")[0] for view in of_views})
+    kept_apart = set(names[::held_out])
+    parts = [
+        views_as_images([v for v in of_views if (v.rpartition("@")[0] in kept_apart) == apart])
+        for apart in (False, True)
+    ]
+    training, validation = parts
+    return TrainingData(
+        labelled_lists(training, of_views),
+        labelled_task(validation, of_views),
+        made_by,
+        _fingerprint(made_by, training.ids, []),
+    )
+
+
+def labelled_lists(
+    images: LabelledImages,
+    descriptors: dict[str, ImageDescriptors],
+    views: Mapping[str, ImageDescriptors] = MappingProxyType({}),
+) -> LabelledLists:
+    places = {image_id: place for place, image_id in enumerate(images.ids)}
+    of_place: dict[int, list[ImageDescriptors]] = {}
+    for view, seen in views.items():
+        place = places.get(view.rpartition("@")[0])
+        if place is not None:
+            of_place.setdefault(place, []).append(seen)
+    rows = [descriptors[image_id] for image_id in images.ids]
+    try:
+        return LabelledLists(images, rows, ListOptions(), of_place)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _fingerprint(made_by: ExtractorId, ids: Sequence[str], views: Sequence[str]) -> str:
+    drawn_from = (made_by, ids, views, VIEWS_SHARE, ListOptions())
+    return hashlib.sha256(repr(drawn_from).encode()).hexdigest()
+
+
+def run_training(
+    trainer: Trainer[R], source: ListSource, folder: Path, description: str, *, append: bool
+) -> None:
+    """To the last step, with `log.jsonl` and every two minutes `state.pt` in `folder`."""
+    saved = started = time.monotonic()
+    losses: list[float] = []
+    state = folder / "state.pt"
+    with (
+        (folder / "log.jsonl").open("a" if append else "w") as log,
+        progress_bar(description, trainer.options.steps) as advance,
+    ):
+        advance(trainer.step)
+        try:
+            for step in trainer.run(source):
+                advance(1)
+                losses.append(step.loss)
+                if step.number % LOG_STEPS == 0 or step.number == trainer.options.steps:
+                    line = {
+                        "step": step.number,
+                        "loss": sum(losses) / len(losses),
+                        "seconds": round(time.monotonic() - started, 1),
+                    }
+                    print(json.dumps(line), file=log, flush=True)
+                    losses.clear()
+                if time.monotonic() - saved > SAVE_SECONDS:
+                    trainer.save(state)
+                    saved = time.monotonic()
+        finally:
+            # After Ctrl-C too: resuming then loses nothing.
+            trainer.save(state)
