@@ -123,9 +123,7 @@ ABLATIONS: Mapping[str, Contender] = {
     "two blocks of three image layers": Contender(MambaReranker, {"depth": 2, "image_layers": 3}),
     "width 64": Contender(MambaReranker, {"dim": 64}),
     "width 128": Contender(MambaReranker, {"dim": 128}),
-    "trained on lists of 48 to 100": Contender(
-        MambaReranker, {}, {"shortest": 48, "longest": 100}
-    ),
+    "trained on lists of 48 to 100": Contender(MambaReranker, {}, {"shortest": 48, "longest": 100}),
     "trained by cross-entropy alone": Contender(MambaReranker, {}, {"ranking": 0.0}),
     "learning rate 0.001": Contender(MambaReranker, {}, {"learning_rate": 1e-3}),
     "learning rate 0.004": Contender(MambaReranker, {}, {"learning_rate": 4e-3}),

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.config import DEFAULT_CHECKPOINT, ModelConfig, RerankDefaults
 from model.evaluation.grocery import FOLDS
-from model.evaluation.retrieval import first_stage
+from model.evaluation.retrieval import Quality, first_stage, quality
 from model.extraction.extractor import load_extractor
 from model.extraction.images import find_images
 from model.reranker import MambaReranker
@@ -139,10 +139,12 @@ def train(
     run_training(trainer, found.source, folder, "Training", append=resume)
 
     task = found.validation
+    lists = first_stage(task, _TOP)
+    before = quality(task, lists, lists.scores)
     chosen = select(
         trainer.average.eval(),
         task,
-        first_stage(task, _TOP),
+        lists,
         place,
         lambda queries: tracked(queries, "Validating", len(task.queries)),
     )
@@ -153,10 +155,14 @@ def train(
     output.parent.mkdir(parents=True, exist_ok=True)
     save_checkpoint(trainer.average, output)
     click.echo(
-        f"{output}: R@1 {100 * chosen.quality.recall_at_1:.1f}, mAP@R "
-        f"{100 * chosen.quality.map_at_r:.1f} on the validation images with the logit of "
-        f"{chosen.aggregation}, alpha {chosen.alpha:.2f}, T {chosen.temperature:g}"
+        f"{output}: R@1 {_percent(chosen.quality)} on the validation images with the logit of "
+        f"{chosen.aggregation}, alpha {chosen.alpha:.2f}, T {chosen.temperature:g}; "
+        f"the first stage has R@1 {_percent(before)}"
     )
+
+
+def _percent(found: Quality) -> str:
+    return f"{100 * found.recall_at_1:.1f}, mAP@R {100 * found.map_at_r:.1f}"
 
 
 def _data(

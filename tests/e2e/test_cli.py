@@ -184,11 +184,11 @@ def test_training_evaluating_and_measuring(dataset: Path, tmp_path: Path) -> Non
     common = ["--data", dataset, "--descriptors", descriptors]
     sizes = ["--steps", 30, "--dim", 32, "--depth", 1, "--device", "cpu"]
     said = succeeded("train", *common, *sizes, "-o", trained)
-    assert "on the validation classes with the logit of" in said
+    assert "on the validation images with the logit of" in said
     log = [json.loads(line) for line in (tmp_path / "new.run" / "log.jsonl").open()]
     assert [line["step"] for line in log] == [25, 30]
     said = succeeded("train", *common, *sizes, "-o", trained, "--resume")
-    assert "on the validation classes" in said
+    assert "on the validation images" in said
     other = [*common, *sizes[2:], "--steps", 31, "-o", trained, "--resume"]
     assert "other sizes, options or data" in failed("train", *other)
 
