@@ -2,7 +2,7 @@
 
 What k-reciprocal encoding (Zhong et al., CVPR 2017) and diffusion (Iscen et al., CVPR 2017) do by
 hand on global descriptors is computed here from globals and locals together, and made smooth:
-no rank decides anything, so that rounding can never flip a neighbour and with it a score.
+no rank decides who is a neighbour, so that rounding cannot flip one and with it a score.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ def likeness(batch: WindowBatch, found: Correlation) -> tuple[Tensor, Tensor]:
     pairs = pairs & ~torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
     direct = _standardised(torch.stack((found.global_, _chamfer(batch, found)), dim=1), pairs)
     overlap = torch.stack([_overlap(direct.mean(1), pairs, k) for k in NEIGHBOURHOODS], dim=1)
-    return torch.cat((direct, _standardised(overlap, pairs)), dim=1), overlap
+    return torch.cat((direct, _standardised(overlap, pairs)), dim=1).float(), overlap
 
 
 def _chamfer(batch: WindowBatch, found: Correlation) -> Tensor:
     """(w, i, i): the mean over the strongest locals of the best cosine in the other image, both
     ways."""
-    locals_ = found.locals[:, :, :COMPARED_LOCALS]
+    locals_ = found.locals[:, :, :COMPARED_LOCALS].double()
     mask = batch.local_mask[:, :, :COMPARED_LOCALS]
     windows, images, count, _ = locals_.shape
     flat = locals_.flatten(1, 2)

@@ -27,7 +27,7 @@ from model.tokens import (
     best_matches,
     correlate,
     correlation_features,
-    query_cosines,
+    likeness_to_query,
 )
 
 
@@ -74,7 +74,7 @@ class MambaReranker(ListReranker):
     """Blocks of query attention, bidirectional Mamba-2, an MLP, and layers between images.
 
     A list is put into an order of its own before the first block, so that a score does not depend
-    on the order in which the caller named the images.
+    on the order in which the caller named the images (but for exact copies of one image).
     """
 
     def __init__(self, config: ModelConfig, scan: Scan = chunked_scan) -> None:
@@ -94,9 +94,9 @@ class MambaReranker(ListReranker):
     def order(self, batch: WindowBatch) -> Tensor:
         """(w, i): the places of a window's images in the order in which the blocks read them: the
         query, then the gallery by falling likeness to it, then padding."""
-        likeness_to_query = query_cosines(batch).masked_fill(~batch.image_mask, -2.0)
-        likeness_to_query[:, 0] = 2.0
-        return likeness_to_query.argsort(dim=1, descending=True, stable=True)
+        alike = likeness_to_query(batch).masked_fill(~batch.image_mask, -2.0)
+        alike[:, 0] = 2.0
+        return alike.argsort(dim=1, descending=True, stable=True)
 
     def forward(self, batch: WindowBatch) -> tuple[Tensor, Tensor]:
         """A logit for every token of the gallery and which are real: both (w, i - 1, 2 + n)."""

@@ -28,10 +28,11 @@ _TIE = 1e-4
 class Correlation:
     """Cosines between raw descriptors, from which all correlation features and biases are made.
 
-    local_to_query (w, i, n, m): every local with each local of the query, m = n, and `exact` the
-    same in float64, where rounding, which differs with who shares the batch, can hardly swap two;
-    global_ (w, i, i): the images of a window with each other. And what they are cosines of, rows
-    of length 1: locals (w, i, n, d), globals (w, i, g), means of the locals (w, i, d).
+    exact (w, i, n, m): every local with each local of the query, m = n, and local_to_query, the
+    same in float32; global_ (w, i, i): the images of a window with each other. What is compared,
+    ranked or standardised over a list is float64: lists of near duplicates magnify rounding, which
+    differs with who shares the batch. And what they are cosines of, float32 rows of length 1:
+    locals (w, i, n, d), globals (w, i, g), means of the locals (w, i, d).
     """
 
     exact: Tensor
@@ -48,21 +49,23 @@ def correlate(batch: WindowBatch) -> Correlation:
     exact_locals = F.normalize(batch.locals.double(), dim=-1)
     to_query = torch.einsum("wind,wmd->winm", exact_locals, exact_locals[:, 0])
     locals_ = exact_locals.float()
-    globals_ = F.normalize(batch.globals, dim=-1)
-    means = F.normalize(locals_.sum(2), dim=-1)
+    globals_ = F.normalize(batch.globals.double(), dim=-1)
+    means = F.normalize(exact_locals.sum(2), dim=-1)
     both = batch.has_global.unsqueeze(2) & batch.has_global.unsqueeze(1)
     between = torch.where(both, globals_ @ globals_.mT, means @ means.mT)
-    return Correlation(to_query, to_query.float(), between, locals_, globals_, means)
+    return Correlation(
+        to_query, to_query.float(), between, locals_, globals_.float(), means.float()
+    )
 
 
-def query_cosines(batch: WindowBatch) -> Tensor:
-    """(w, i): row 0 of `Correlation.global_` in float64, where rounding, which differs with who
-    shares the batch, can hardly swap two images."""
+def likeness_to_query(batch: WindowBatch) -> Tensor:
+    """(w, i) float64: row 0 of `Correlation.global_`, by which the blocks order a list; of two
+    images with one global the one whose locals are more like the query's is a little nearer."""
     globals_ = F.normalize(batch.globals.double(), dim=-1)
     means = F.normalize(F.normalize(batch.locals.double(), dim=-1).sum(2), dim=-1)
     both = batch.has_global & batch.has_global[:, :1]
     by_global, by_mean = ((t @ t[:, 0].unsqueeze(2)).squeeze(2) for t in (globals_, means))
-    return torch.where(both, by_global, by_mean)
+    return torch.where(both, by_global + 1e-6 * by_mean, by_mean)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,12 +126,12 @@ def correlation_features(
 
     Of a local: its best and its mean cosine to the query's locals, how far its best match prefers
     another local of the same image (0: mutual), and its lead over the second best match.
-    Of an image: the cosine of the globals; Chamfer similarity both ways; the mean cosine of the
-    mutual matches; how far its neighbourhoods overlap with the query's (`model.neighbours`); and
-    all of these again, standardised over the window's gallery: a list decides
-    what counts as similar.
+    Of an image: the cosine of the globals; Chamfer similarity both ways; the sum of the cosines
+    of mutual matches, by the query's number of locals; how far its neighbourhoods overlap with the
+    query's (`model.neighbours`); and all of these again, standardised over the window's gallery: a
+    list decides what counts as similar.
     """
-    cosines = found.local_to_query
+    cosines = found.exact
     valid = batch.local_mask.unsqueeze(3) & batch.local_mask[:, :1].unsqueeze(2)
     query_mask = batch.local_mask[:, 0]
     masked = cosines.masked_fill(~valid, -1.0)
@@ -156,7 +159,7 @@ def correlation_features(
     spread = masked_mean((image - centre) ** 2, weight, 1).unsqueeze(1)
     relative = (image - centre) * torch.rsqrt(spread + 1e-4) * weight
     local = local.masked_fill(~batch.local_mask.unsqueeze(-1), 0.0)
-    return local, torch.cat((image, relative), dim=-1)
+    return local.float(), torch.cat((image, relative), dim=-1).float()
 
 
 class Tokens(nn.Module):

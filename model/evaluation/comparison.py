@@ -1,8 +1,8 @@
 """The comparison of re-rankers: what a trial records, and the table that trials make.
 
 A trial is one contender trained without the classes of one fold and run on that fold's queries.
-Nothing is chosen on the classes that it is judged on: a fold's aggregation, alpha and T, and the
-settings of what learns nothing, are those that are best on the other folds.
+A fold's aggregation, alpha and T, and the settings of what learns nothing, are those that are best
+on the other folds.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ from model.config import ModelConfig
 from model.scan import Scan
 
 LONGFORMER_SIDE = 256
-_LONGEST = 101
+LONGEST_LIST = 101
+"""Images of a list, the query among them, that have a position."""
 
 
 class Attention(nn.Module):
@@ -22,14 +23,16 @@ class Attention(nn.Module):
         self.heads = config.attention_heads
         self.side = side
         self.slots = config.tokens_per_image + config.extra_tokens
-        self.position = nn.Embedding(_LONGEST * self.slots, config.dim)
+        self.position = nn.Embedding(LONGEST_LIST * self.slots, config.dim)
         nn.init.normal_(self.position.weight, std=0.02)
         self.to_qkv = nn.Linear(config.dim, 3 * config.dim)
         self.out = nn.Linear(config.dim, config.dim)
 
     def forward(self, x: Tensor, mask: Tensor, scan: Scan) -> Tensor:  # noqa: ARG002
         windows, images, slots, dim = x.shape
-        first = torch.arange(images, device=x.device).unsqueeze(1) * self.slots
+        first = (
+            self._start(images) + torch.arange(images, device=x.device).unsqueeze(1)
+        ) * self.slots
         x = x + self.position(first + torch.arange(slots, device=x.device))
         qkv = self.to_qkv(x.flatten(1, 2)).view(windows, images * slots, 3, self.heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
@@ -40,6 +43,12 @@ class Attention(nn.Module):
             y = windowed_attention(q, k, v, valid, self.side)
         out: Tensor = self.out(y.transpose(1, 2).reshape(windows, images, slots, dim))
         return out
+
+    def _start(self, images: int) -> int:
+        """Lists are shorter in training: they start anywhere, so that every position is learnt."""
+        if not self.training or images >= LONGEST_LIST:
+            return 0
+        return int(torch.randint(LONGEST_LIST - images + 1, ()))
 
 
 def windowed_attention(q: Tensor, k: Tensor, v: Tensor, valid: Tensor, side: int) -> Tensor:

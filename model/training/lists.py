@@ -52,8 +52,11 @@ class ListOptions:
 def views_as_images(ids: Sequence[str], known: LabelledImages | None = None) -> LabelledImages:
     """Views (`IMAGE@NUMBER`): each image is a class of its own, its odd numbers are queries.
     Where labelled images are known, views of others are left out, and images of one class are a
-    group."""
+    group. Raises ValueError for an id of another form."""
     split = [view.rpartition("@") for view in ids]
+    unnumbered = [view for view, (_, _, n) in zip(ids, split, strict=True) if not n.isdigit()]
+    if unnumbered:
+        raise ValueError(f"{unnumbered[0]!r} is not a view: IMAGE@NUMBER")
     names = known.ids if known is not None else sorted({image for image, _, _ in split})
     places = {image_id: place for place, image_id in enumerate(names)}
     kept = [(f"{i}@{n}", places[i], int(n)) for i, _, n in split if i in places]

@@ -145,7 +145,15 @@ class Trainer(Generic[R]):
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             found = (state["config"], json.loads(state["options"]), state["data"])
             own = (self.model.config.model_dump_json(), asdict(self.options), self.data)
-        except (OSError, RuntimeError, KeyError, ValueError, UnpicklingError) as error:
+        except (
+            OSError,
+            EOFError,
+            RuntimeError,
+            KeyError,
+            TypeError,
+            ValueError,
+            UnpicklingError,
+        ) as error:
             why = str(error).partition("\n")[0]
             raise TrainingStateError(f"{path}: not a training state ({why})") from None
         if found != own:

@@ -10,8 +10,10 @@ from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 
+import click
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.table import Table
 
@@ -176,7 +178,7 @@ def timed(
             started = time.perf_counter()
             score_windows(reranker, [window], device)
             spent[name].append(time.perf_counter() - started)
-    return {name: float(np.median(times[1:])) for name, times in spent.items()}
+    return {name: float(np.median(times[1:] or times)) for name, times in spent.items()}
 
 
 def compared(
@@ -186,9 +188,14 @@ def compared(
     minutes: float,
     runs: Path,
     device: torch.device,
-    names: Sequence[str],
+    only: Sequence[str],
 ) -> list[Row]:
-    """A row for the first stage, every method that learns nothing and every contender named."""
+    """A row for the first stage, every method that learns nothing and every contender, or those
+    and the ablations that `only` names. Raises click.UsageError for an unknown name."""
+    names = tuple(dict.fromkeys(only)) or tuple(CONTENDERS)
+    unknown = [name for name in names if name not in ALL]
+    if unknown:
+        raise click.UsageError(f"{unknown[0]!r} is none of: {'; '.join(ALL)}")
     judged_folds: list[Fold] = []
     trials: dict[str, list[list[Trial]]] = {name: [[] for _ in seeds] for name in names}
     for number in folds:
@@ -235,7 +242,8 @@ def _config(contender: Contender, data: TrainingData, name: str) -> ModelConfig:
 def show_comparison(rows: Sequence[Row], json_path: Path | None, plot_path: Path | None) -> None:
     table = Table(
         caption="means over folds and seeds, their standard deviation, and the gain over the "
-        "first stage of the same fold",
+        "first stage of the same fold; settings, alpha, T and aggregation are the best of the "
+        "other folds, or, with one fold, of that one",
         caption_justify="left",
     )
     table.add_column("method")
@@ -268,8 +276,6 @@ def _cells(row: Row) -> list[str]:
 
 def plot(rows: Sequence[Row], path: Path) -> None:
     """mAP@R by the time of a list, every row a point with its deviation over the folds."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
     for row in rows:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from rich.table import Table
 
 from model.checkpoint import LoadedModel, load_checkpoint
 from model.config import DEFAULT_CHECKPOINT, ModelConfig
 from model.evaluation.baselines.chamfer import chamfer
-from model.evaluation.contenders import CONTENDERS
 from model.evaluation.grocery import FOLDS, LabelledImages, read_labels, split
 from model.evaluation.retrieval import (
     Quality,
@@ -28,7 +29,6 @@ from model.evaluation.retrieval import (
     reranking_scorer,
     score_shortlists,
 )
-from model.training.lists import views_as_images
 from model.windows import RerankOptions
 from service.cli.common import (
     any_path,
@@ -39,8 +39,7 @@ from service.cli.common import (
     read_images,
     tracked,
 )
-from service.cli.comparison import ALL, compared, show_comparison
-from service.cli.training import grocery_data
+from service.cli.training import TrainingData, grocery_data, views_task
 
 _TIMED_QUERIES = 20
 
@@ -59,9 +58,19 @@ class Row:
 
 def _numbers(_: click.Context, __: click.Parameter, value: str) -> tuple[int, ...]:
     try:
-        return tuple(int(part) for part in value.split(","))
+        found = [int(part) for part in value.split(",")]
     except ValueError:
         raise click.BadParameter("numbers with commas between them") from None
+    if min(found) < 0 or len(set(found)) < len(found):
+        raise click.BadParameter("none below 0, none twice")
+    return tuple(found)
+
+
+def _folds(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
+    found = _numbers(context, parameter, value)
+    if not set(found) <= set(range(FOLDS)):
+        raise click.BadParameter(f"folds are 0 to {FOLDS - 1}")
+    return found
 
 
 @click.command("eval")
@@ -106,7 +115,8 @@ def _numbers(_: click.Context, __: click.Parameter, value: str) -> tuple[int, ..
     type=any_path,
     default=Path("runs/comparison"),
     show_default=True,
-    help="--table: where trials are kept; what is there is not trained again.",
+    help="--table: where trials are kept. What is there is taken as it is: after a change of code "
+    "or data, name another folder.",
 )
 @click.option(
     "--minutes",
@@ -117,7 +127,7 @@ def _numbers(_: click.Context, __: click.Parameter, value: str) -> tuple[int, ..
 )
 @click.option(
     "--folds",
-    callback=_numbers,
+    callback=_folds,
     default=",".join(map(str, range(FOLDS))),
     show_default=True,
     help="--table: the folds.",
@@ -128,7 +138,6 @@ def _numbers(_: click.Context, __: click.Parameter, value: str) -> tuple[int, ..
 @click.option(
     "--only",
     multiple=True,
-    type=click.Choice(sorted(ALL)),
     help="--table: these of the trained re-rankers, or of their ablations; may be repeated.",
 )
 @click.option("--plot", "plot_path", type=any_path, help="--table: quality by time, as an SVG.")
@@ -164,16 +173,17 @@ def evaluate(
     if table:
         if benchmark != "grocery" or data is None or descriptors is None:
             raise click.UsageError("--table is for grocery, with --data and --descriptors")
-        found = compared(
+        _compare_all(
             lambda number: grocery_data(data, descriptors, views, number),
             folds,
             seeds,
             minutes,
             runs,
             device_of(device),
-            only or tuple(CONTENDERS),
+            only,
+            json_path,
+            plot_path,
         )
-        show_comparison(found, json_path, plot_path)
         return
     model = load_checkpoint(checkpoint, device_of(device))
     if benchmark == "grocery":
@@ -183,8 +193,7 @@ def evaluate(
     elif benchmark == "views":
         if descriptors is None:
             raise click.UsageError("views needs --descriptors")
-        _, of_views = read_images(descriptors)
-        task = labelled_task(views_as_images(list(of_views)), of_views)
+        task = views_task(descriptors, model.config.extractor)
     else:
         task = _sample_task(data or Path(".locore/sample"))
     width = task.gallery[0].locals.shape[1]
@@ -201,6 +210,30 @@ def evaluate(
     console.print(_table(rows, caption))
     if json_path is not None:
         json_path.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+
+
+def _compare_all(
+    data: Callable[[int], TrainingData],
+    folds: Sequence[int],
+    seeds: Sequence[int],
+    minutes: float,
+    runs: Path,
+    device: torch.device,
+    only: Sequence[str],
+    json_path: Path | None,
+    plot_path: Path | None,
+) -> None:
+    for path, suffix in ((json_path, ".json"), (plot_path, ".svg")):
+        if path is not None and (path.suffix != suffix or not path.parent.is_dir()):
+            raise click.UsageError(f"{path} must end in {suffix}, in a folder that exists")
+    try:
+        from service.cli.comparison import compared, show_comparison
+    except ModuleNotFoundError as error:
+        raise click.UsageError(
+            f"--table needs {error.name}: pip install 'locore[compare]'"
+        ) from None
+    rows = compared(data, folds, seeds, minutes, runs, device, only)
+    show_comparison(rows, json_path, plot_path)
 
 
 def compare(task: RetrievalTask, model: LoadedModel, top: int) -> list[Row]:

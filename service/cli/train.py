@@ -74,11 +74,16 @@ _EXTRACTOR = "efficientnet-lite0"
 @click.option("--fold", type=click.IntRange(0, FOLDS - 1), default=0, show_default=True)
 @click.option("--steps", type=click.IntRange(1), default=_DEFAULTS.steps, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=_DEFAULTS.batch, show_default=True)
-@click.option("--learning-rate", type=float, default=_DEFAULTS.learning_rate, show_default=True)
-@click.option("--seed", type=int, default=_DEFAULTS.seed, show_default=True)
-@click.option("--dim", type=int, help="Width of the model.")
-@click.option("--depth", type=int, help="Its blocks.")
-@click.option("--image-layers", type=int, help="Layers between images in each block.")
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(0, min_open=True),
+    default=_DEFAULTS.learning_rate,
+    show_default=True,
+)
+@click.option("--seed", type=click.IntRange(0), default=_DEFAULTS.seed, show_default=True)
+@click.option("--dim", type=click.IntRange(8), help="Width of the model.")
+@click.option("--depth", type=click.IntRange(1), help="Its blocks.")
+@click.option("--image-layers", type=click.IntRange(0), help="Layers between images in each block.")
 @device_option
 def train(
     images: Path | None,
@@ -107,7 +112,7 @@ def train(
         raise click.UsageError("OUTPUT must end in .safetensors")
     folder = run or output.with_suffix(".run")
     folder.mkdir(parents=True, exist_ok=True)
-    found = _data(images, data, descriptors, views, fold, folder)
+    found = _data(images, data, descriptors, views, fold, folder, resume)
     place = device_of(device)
     given = {name: size for name, size in sizes.items() if size is not None}
     initial = None if start is None else load_checkpoint(start, place)
@@ -172,17 +177,21 @@ def _data(
     views: Path | None,
     fold: int,
     folder: Path,
+    resume: bool,
 ) -> TrainingData:
     if images is not None and data is None and descriptors is None and views is None:
         of_views = folder / "views.h5"
+        found = find_images((images,))
+        if not resume:
+            of_views.unlink(missing_ok=True)
         extract_to_file(
             load_extractor(_EXTRACTOR),
-            find_images((images,)),
+            found,
             of_views,
             ModelConfig.model_fields["descriptors_per_image"].default,
             views=_VIEWS_OF_AN_IMAGE,
         )
-        return views_data(of_views, _HELD_OUT)
+        return views_data(of_views, list(found), _HELD_OUT)
     if images is None and data is not None and descriptors is not None:
         return grocery_data(data, descriptors, views, fold)
     raise click.UsageError("give either --images, or --data and --descriptors")

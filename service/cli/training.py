@@ -74,22 +74,39 @@ def grocery_data(folder: Path, descriptors: Path, views: Path | None, fold: int)
     )
 
 
-def views_data(views: Path, held_out: int) -> TrainingData:
-    """Views of images without labels; those of every `held_out`-th image are for validation."""
+def views_data(views: Path, names: Sequence[str], held_out: int) -> TrainingData:
+    """Views of images without labels, of those named alone; every `held_out`-th image is for
+    validation. Raises click.UsageError where so few are left that nothing could be chosen."""
     made_by, of_views = read_images(views)
-    names = sorted({view.rpartition("@")[0] for view in of_views})
-    kept_apart = set(names[::held_out])
-    parts = [
-        views_as_images([v for v in of_views if (v.rpartition("@")[0] in kept_apart) == apart])
-        for apart in (False, True)
-    ]
-    training, validation = parts
+    seen = sorted({view.rpartition("@")[0] for view in of_views} & set(names))
+    if len(seen) < 2 * held_out:
+        raise click.UsageError(f"{len(seen)} readable images: at least {2 * held_out} are needed")
+    kept_apart = set(seen[::held_out])
+    training, validation = (
+        views_as_images([view for view in of_views if view.rpartition("@")[0] in part])
+        for part in (set(seen) - kept_apart, kept_apart)
+    )
     return TrainingData(
         labelled_lists(training, of_views),
         labelled_task(validation, of_views),
         made_by,
         _fingerprint(made_by, training.ids, []),
     )
+
+
+def views_task(views: Path, extractor: ExtractorId) -> RetrievalTask:
+    """Odd views asked for among the even ones. Raises click.UsageError where it cannot be."""
+    made_by, of_views = read_images(views)
+    if made_by != extractor:
+        raise click.UsageError(f"{views} was not made by {extractor.name} {extractor.version}")
+    try:
+        images = views_as_images(list(of_views))
+    except ValueError as error:
+        raise click.UsageError(f"{views}: {error}") from None
+    paired = np.intersect1d(images.classes[images.is_query], images.classes[~images.is_query])
+    if not len(paired):
+        raise click.UsageError(f"{views}: no image has two views")
+    return labelled_task(images.only(np.isin(images.classes, paired)), of_views)
 
 
 def labelled_lists(

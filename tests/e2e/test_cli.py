@@ -218,6 +218,10 @@ def test_adapting_to_a_folder_of_images_without_labels(tmp_path: Path) -> None:
     assert config.name == "mine"
     shipped = load_checkpoint(DEFAULT_CHECKPOINT, torch.device("cpu")).config
     assert (config.dim, config.extractor) == (shipped.dim, shipped.extractor)
+    views = tmp_path / "mine.run" / "views.h5"
+    shown = succeeded("eval", "views", "--descriptors", views, "--checkpoint", adapted)
+    assert "20 queries, 20 gallery images" in shown
+    assert "needs --descriptors" in failed("eval", "views")
     assert "has its own sizes" in failed(
         "train", "--images", folder, "--from", "--dim", 32, "-o", adapted
     )
@@ -244,6 +248,8 @@ def test_the_table_of_the_comparison(dataset: Path, tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in runs.glob("*/state.pt")} == states
     assert "--table is for grocery" in failed("eval", "sample", "--table")
     assert "numbers with commas" in failed("eval", "grocery", "--table", "--folds", "x")
+    assert "folds are 0 to 3" in failed("eval", "grocery", "--table", "--folds", "9")
+    assert "is none of: ours; " in failed(*arguments, "--only", "theirs")
 
 
 def test_the_service_under_load(

@@ -1,5 +1,6 @@
-"""Diffusion on the graph of a shortlist (Zhou et al., "Ranking on Data Manifolds", NIPS 2003;
-Iscen et al., "Efficient Diffusion on Region Manifolds", CVPR 2017)."""
+"""Diffusion on the graph of a query and its shortlist (Zhou et al., "Ranking on Data Manifolds",
+NIPS 2003), with the affinities of Iscen et al. ("Efficient Diffusion on Region Manifolds", CVPR
+2017), who keep the query out of the graph."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ def diffusion(
     scores = np.empty_like(lists.scores)
     for q, images in enumerate(lists.images):
         everyone = np.vstack((queries[q], gallery[images]))
-        scores[q] = diffused(affinities(everyone @ everyone.T, k), weight)
+        reached = diffused(affinities(everyone @ everyone.T, k), weight)
+        # A query that is nobody's neighbour reaches nothing.
+        scores[q] = reached / max(reached.max(), np.finfo(np.float32).tiny)
     return scores
 
 

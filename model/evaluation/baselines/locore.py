@@ -1,4 +1,5 @@
-"""LOCORE as published: a Longformer over the tokens of the whole list (Xiao et al., CVPR 2025)."""
+"""LOCORE's architecture, a Longformer over the tokens of the whole list (Xiao et al., CVPR 2025),
+at our size and trained as ours is."""
 
 from __future__ import annotations
 
@@ -66,6 +67,9 @@ class LocoreReranker(ListReranker):
         slot[-1] = self.slots - 1
         first = torch.arange(images, device=tokens.device).unsqueeze(1) * self.slots
         position = (first + slot).expand(windows, images, slots) + 2
+        if self.training and images < _LONGEST:
+            # Lists are shorter in training: they start anywhere, so that every position is learnt.
+            position = position + self.slots * int(torch.randint(_LONGEST - images + 1, ()))
         hidden = self.longformer(
             inputs_embeds=tokens.flatten(1, 2),
             attention_mask=mask.flatten(1).long(),
@@ -74,4 +78,5 @@ class LocoreReranker(ListReranker):
             position_ids=position.flatten(1),
         ).last_hidden_state
         logits = self.head(hidden.unflatten(1, (images, slots))[:, 1:]).squeeze(-1)
-        return logits.float(), mask[:, 1:]
+        # SEP first, where `aggregate` expects it.
+        return logits.float().roll(1, -1), mask[:, 1:].roll(1, -1)

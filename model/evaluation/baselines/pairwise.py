@@ -1,6 +1,6 @@
-"""The pairwise transformer: query and image in one sequence, one pair at a time
-(Tan et al., "Instance-level Image Retrieval using Reranking Transformers", ICCV 2021, RRT;
-Suma et al., "AMES", ECCV 2024)."""
+"""A pairwise transformer: query and image in one sequence, one pair at a time, of RRT's layout and
+size, trained as ours is (Tan et al., "Instance-level Image Retrieval using Reranking
+Transformers", ICCV 2021; AMES, Suma et al., ECCV 2024, is of the same kind)."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.batch import Window
+from model.checkpoint import load_checkpoint
+from model.config import DEFAULT_CHECKPOINT
 from model.descriptors import ImageDescriptors
 from model.neighbours import likeness
-from model.reranker import MambaReranker, aggregate, score_windows
+from model.reranker import MambaReranker, aggregate, random_image, score_windows
 from model.tokens import correlate, correlation_features
 from tests.factories import image, tiny_config, tiny_model, window
 
@@ -61,6 +65,36 @@ def test_the_query_in_its_own_gallery_scores_the_same_in_any_company() -> None:
     for images in (1, 7, 30):
         together = score_windows(MODEL, [window(rng, CONFIG, images), one], CPU)
         np.testing.assert_allclose(together[1], alone, atol=1e-4)
+
+
+@pytest.mark.parametrize("images", [2, 5, 20])
+def test_near_duplicates_score_the_same_in_any_company(images: int) -> None:
+    """What hardly differs is standardised over the list, and rounding with it."""
+    shipped = load_checkpoint(DEFAULT_CHECKPOINT, CPU)
+    rng = np.random.default_rng(images)
+    centre = random_image(rng, shipped.config)
+    assert centre.global_ is not None
+    global_, locals_ = centre.global_, centre.locals
+
+    def near() -> ImageDescriptors:
+        moved = (v + 0.01 * rng.standard_normal(v.shape) for v in (locals_, global_))
+        rows, whole = (v.astype(np.float32) for v in moved)
+        return ImageDescriptors(rows, centre.scales, whole)
+
+    alike = Window(near(), [near() for _ in range(images)])
+    other = Window(centre, [random_image(rng, shipped.config) for _ in range(37)])
+    (alone,) = score_windows(shipped.reranker, [alike], CPU)
+    together = score_windows(shipped.reranker, [other, alike], CPU)
+    np.testing.assert_allclose(together[1], alone, atol=1e-4)
+
+
+def test_images_with_one_global_are_told_apart_by_their_locals() -> None:
+    rng = np.random.default_rng(10)
+    one = window(rng, CONFIG, 5)
+    twins = [replace(other, global_=one.query.global_) for other in one.gallery]
+    (scores,) = score_windows(MODEL, [Window(one.query, twins)], CPU)
+    (turned,) = score_windows(MODEL, [Window(one.query, twins[::-1])], CPU)
+    np.testing.assert_allclose(turned[::-1], scores, atol=1e-4)
 
 
 def test_rows_beyond_the_checkpoints_number_do_not_count() -> None:
