@@ -276,17 +276,18 @@ def _cells(row: Row) -> list[str]:
 
 def plot(rows: Sequence[Row], path: Path) -> None:
     """mAP@R by the time of a list, every row a point with its deviation over the folds."""
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.add_subplot()
     for row in rows:
         if row.seconds is None:
-            axes.axhline(100 * row.map_at_r.mean, color="grey", linestyle=":", linewidth=1)
+            axes.axhline(100 * row.map_at_r.mean, color="grey", linestyle=":", label=row.name)
             continue
         x, y = 1000 * row.seconds, 100 * row.map_at_r.mean
-        axes.errorbar(x, y, yerr=100 * row.map_at_r.deviation, fmt="o", capsize=3)
-        axes.annotate(row.name, (x, y), xytext=(6, 4), textcoords="offset points", fontsize=8)
+        spread = 100 * row.map_at_r.deviation
+        axes.errorbar(x, y, yerr=spread, fmt="o", capsize=3, label=row.name)
     axes.set_xscale("log")
     axes.set_xlabel("ms for a list of 100 images")
     axes.set_ylabel("mAP@R, held-out classes")
     axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", fontsize=8)
     figure.savefig(path)
