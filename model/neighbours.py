@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from model.batch import WindowBatch
-from model.tokens import Correlation, masked_mean
+from model.tokens import Correlation, masked_mean, standardised
 
 NEIGHBOURHOODS = (8, 16, 32)
 """Sizes of neighbourhoods that are compared."""
@@ -30,9 +30,11 @@ def likeness(batch: WindowBatch, found: Correlation) -> tuple[Tensor, Tensor]:
     mask = batch.image_mask
     pairs = mask.unsqueeze(2) & mask.unsqueeze(1)
     pairs = pairs & ~torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
-    direct = _standardised(torch.stack((found.global_, _chamfer(batch, found)), dim=1), pairs)
+    both = torch.stack((found.global_, _chamfer(batch, found)), dim=1)
+    direct = standardised(both, pairs.unsqueeze(1), (2, 3))
     overlap = torch.stack([_overlap(direct.mean(1), pairs, k) for k in NEIGHBOURHOODS], dim=1)
-    return torch.cat((direct, _standardised(overlap, pairs)), dim=1).float(), overlap
+    relative = standardised(overlap, pairs.unsqueeze(1), (2, 3))
+    return torch.cat((direct, relative), dim=1).float(), overlap
 
 
 def _chamfer(batch: WindowBatch, found: Correlation) -> Tensor:
@@ -46,15 +48,6 @@ def _chamfer(batch: WindowBatch, found: Correlation) -> Tensor:
     best = cosines.view(windows, images, count, images, count).amax(-1)
     one_way = masked_mean(best, mask.unsqueeze(-1), 2)
     return (one_way + one_way.mT) / 2
-
-
-def _standardised(values: Tensor, pairs: Tensor) -> Tensor:
-    """Over the pairs of different images; those reach 0 and 1 in mean and spread, no pair is 0."""
-    pairs = pairs.unsqueeze(1)
-    count = pairs.sum((2, 3), keepdim=True).clamp(min=1)
-    centre = (values * pairs).sum((2, 3), keepdim=True) / count
-    spread = ((values - centre) ** 2 * pairs).sum((2, 3), keepdim=True) / count
-    return (values - centre) * torch.rsqrt(spread + 1e-4) * pairs
 
 
 def _overlap(alike: Tensor, pairs: Tensor, k: int) -> Tensor:

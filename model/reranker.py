@@ -123,7 +123,7 @@ class MambaReranker(ListReranker):
 
 def aggregate(logits: Tensor, mask: Tensor, how: Aggregation) -> Tensor:
     """(…, slots) to (…): the mean over an image's tokens, its first (the global's), its last
-    (the weakest local's), or SEP's."""
+    (of the locals that are read, the one that matches least), or SEP's."""
     if how == "sep":
         return logits[..., SEP]
     if how == "first":

@@ -119,6 +119,14 @@ def masked_mean(values: Tensor, mask: Tensor, dim: int) -> Tensor:
     return (values * mask).sum(dim) / mask.sum(dim).clamp(min=1)
 
 
+def standardised(values: Tensor, mask: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Less their mean and over their spread along `dims`, of what `mask` has; 0 elsewhere."""
+    count = mask.sum(dims, keepdim=True).clamp(min=1)
+    centre = (values * mask).sum(dims, keepdim=True) / count
+    spread = ((values - centre) ** 2 * mask).sum(dims, keepdim=True) / count
+    return (values - centre) * torch.rsqrt(spread + 1e-4) * mask
+
+
 def correlation_features(
     batch: WindowBatch, found: Correlation, overlap: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -154,10 +162,7 @@ def correlation_features(
     image = torch.cat((image, overlap[:, :, 0].transpose(1, 2)), dim=-1)
     gallery = batch.image_mask.clone()
     gallery[:, 0] = False
-    weight = gallery.unsqueeze(-1)
-    centre = masked_mean(image, weight, 1).unsqueeze(1)
-    spread = masked_mean((image - centre) ** 2, weight, 1).unsqueeze(1)
-    relative = (image - centre) * torch.rsqrt(spread + 1e-4) * weight
+    relative = standardised(image, gallery.unsqueeze(-1), (1,))
     local = local.masked_fill(~batch.local_mask.unsqueeze(-1), 0.0)
     return local.float(), torch.cat((image, relative), dim=-1).float()
 

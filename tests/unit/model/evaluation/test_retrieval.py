@@ -18,12 +18,7 @@ from model.evaluation.retrieval import (
     quality,
     score_shortlists,
 )
-
-
-def at(angle: float) -> ImageDescriptors:
-    vector = np.array([np.cos(angle), np.sin(angle)], np.float32)
-    return ImageDescriptors(vector[None], np.zeros(1, np.uint8), vector)
-
+from tests.unit.model.evaluation.plane import at
 
 # The query is of class 1; its relevant images are second and fourth nearest of four.
 IMAGES = LabelledImages(
