@@ -84,6 +84,17 @@ _EXTRACTOR = "efficientnet-lite0"
 @click.option("--dim", type=click.IntRange(8), help="Width of the model.")
 @click.option("--depth", type=click.IntRange(1), help="Its blocks.")
 @click.option("--image-layers", type=click.IntRange(0), help="Layers between images in each block.")
+@click.option(
+    "--tokens-per-image", type=click.IntRange(1), help="Locals of an image that become tokens."
+)
+@click.option(
+    "--list-length",
+    nargs=2,
+    type=click.IntRange(2),
+    default=(_DEFAULTS.shortest, _DEFAULTS.longest),
+    show_default=True,
+    help="Shortest and longest list to train on: long ones are nearer to use, short ones cheaper.",
+)
 @device_option
 def train(
     images: Path | None,
@@ -99,6 +110,7 @@ def train(
     batch: int,
     learning_rate: float,
     seed: int,
+    list_length: tuple[int, int],
     device: str,
     **sizes: int | None,
 ) -> None:
@@ -137,7 +149,17 @@ def train(
             reranker.load_state_dict(initial.reranker.state_dict())
         return reranker
 
-    options = TrainOptions(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed)
+    shortest, longest = list_length
+    if shortest > longest:
+        raise click.UsageError("--list-length: the shortest comes first")
+    options = TrainOptions(
+        steps=steps,
+        batch=batch,
+        learning_rate=learning_rate,
+        seed=seed,
+        shortest=shortest,
+        longest=longest,
+    )
     trainer = Trainer(build, options, place, found.fingerprint)
     if resume:
         trainer.resume(folder / "state.pt")

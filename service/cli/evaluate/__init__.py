@@ -1,0 +1,19 @@
+"""locore eval: a command for each benchmark."""
+
+from __future__ import annotations
+
+import click
+
+from service.cli.evaluate.labelled import grocery, sample, views
+
+
+@click.group("eval")
+def evaluate() -> None:
+    """Measure a checkpoint beside the first stage, on a benchmark.
+
+    The checkpoint is used as the service uses it, windows and all, with its own alpha and T.
+    """
+
+
+for command in (grocery, sample, views):
+    evaluate.add_command(command)

@@ -1,0 +1,113 @@
+"""A checkpoint beside the first stage and Chamfer re-ranking, as it is and as a table."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from model.checkpoint import LoadedModel
+from model.evaluation.baselines.chamfer import chamfer
+from model.evaluation.retrieval import (
+    Quality,
+    RetrievalTask,
+    Scorer,
+    best_alpha,
+    first_stage,
+    quality,
+    reranking_scorer,
+    score_shortlists,
+)
+from model.windows import RerankOptions
+from service.cli.common import tracked
+
+_TIMED_QUERIES = 20
+
+
+@dataclass(frozen=True)
+class Row:
+    """`alpha` is the weight of the first stage; seconds are for 100 images."""
+
+    method: str
+    recall_at_1: float
+    map_at_r: float
+    alpha: float | None
+    temperature: float | None
+    seconds: float
+
+
+def compare(task: RetrievalTask, model: LoadedModel, top: int) -> list[Row]:
+    """First stage, Chamfer with its best alpha, and a re-ranker as its checkpoint has it."""
+    config = model.config
+    lists = first_stage(task, top)
+    options = RerankOptions(**config.rerank.model_dump())
+    reranker = reranking_scorer(model.reranker, model.device, options)
+
+    def scores_of(scorer: Scorer, name: str) -> NDArray[np.float32]:
+        return score_shortlists(
+            scorer, task, lists, lambda queries: tracked(queries, name, len(task.queries))
+        )
+
+    by_chamfer = scores_of(chamfer, "Chamfer")
+    reranked = scores_of(reranker, config.name)
+    alpha, chamfer_quality = best_alpha(task, lists, by_chamfer)
+    chosen = config.rerank
+    seconds = _seconds(task, lists.images, {"chamfer": chamfer, "model": reranker})
+    return [
+        _row("first stage", quality(task, lists, lists.scores), None, None, 0.0),
+        _row("Chamfer", chamfer_quality, alpha, None, seconds["chamfer"]),
+        _row(
+            config.name,
+            quality(task, lists, reranked),
+            chosen.alpha,
+            chosen.temperature,
+            seconds["model"],
+        ),
+    ]
+
+
+def _row(
+    method: str, found: Quality, alpha: float | None, temperature: float | None, seconds: float
+) -> Row:
+    return Row(method, found.recall_at_1, found.map_at_r, alpha, temperature, seconds)
+
+
+def _seconds(
+    task: RetrievalTask, images: NDArray[np.int64], scorers: dict[str, Scorer]
+) -> dict[str, float]:
+    """Per 100 images, the scorers taking turns query by query; the first query is not counted."""
+    spent: dict[str, list[float]] = {name: [] for name in scorers}
+    for q in range(min(_TIMED_QUERIES + 1, len(task.queries))):
+        gallery = [task.gallery[i] for i in images[q]]
+        for name, scorer in scorers.items():
+            started = time.perf_counter()
+            scorer(task.queries[q], gallery)
+            spent[name].append((time.perf_counter() - started) * 100 / len(gallery))
+    return {name: float(np.mean(times[1:] or times)) for name, times in spent.items()}
+
+
+def figures_table(rows: Sequence[Row], caption: str) -> Table:
+    table = Table(caption=caption, caption_justify="left")
+    table.add_column("method")
+    for title in ("R@1", "mAP@R", "alpha", "T", "s per 100 images"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        table.add_row(
+            row.method,
+            f"{100 * row.recall_at_1:.1f}",
+            f"{100 * row.map_at_r:.1f}",
+            "" if row.alpha is None else f"{row.alpha:.2f}",
+            "" if row.temperature is None else f"{row.temperature:g}",
+            "" if not row.seconds else f"{row.seconds:.4f}",
+        )
+    return table
+
+
+def write_figures(rows: Sequence[Row], path: Path) -> None:
+    path.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
