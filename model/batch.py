@@ -49,12 +49,13 @@ class WindowBatch:
 def collate(
     windows: Sequence[Window], *, descriptors_per_image: int, global_dim: int, scale_levels: int
 ) -> WindowBatch:
-    """Only the first `descriptors_per_image` rows of an image are read. A global whose size is
-    not `global_dim` raises ValueError; so do locals of differing sizes."""
+    """Only the first `descriptors_per_image` rows of an image are read, and no global where
+    `global_dim` is 0. A global of another size raises ValueError; so do locals of differing sizes.
+    """
     images = [[window.query, *window.gallery] for window in windows]
     sizes = {image.locals.shape[1] for row in images for image in row}
     sizes_of_globals = {len(i.global_) for row in images for i in row if i.global_ is not None}
-    if len(sizes) > 1 or not sizes_of_globals <= {global_dim}:
+    if len(sizes) > 1 or (global_dim and not sizes_of_globals <= {global_dim}):
         raise ValueError(f"locals of sizes {sizes}, globals of sizes {sizes_of_globals}")
     width = max(len(row) for row in images)
     deepest = max(min(i.count, descriptors_per_image) for row in images for i in row)
@@ -73,7 +74,7 @@ def collate(
             locals_[w, i, :rows] = image.locals[:rows]
             local_mask[w, i, :rows] = True
             scales[w, i, :rows] = image.scales[:rows]
-            if image.global_ is not None:
+            if global_dim and image.global_ is not None:
                 globals_[w, i] = image.global_
                 has_global[w, i] = True
     np.minimum(scales, scale_levels - 1, out=scales)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.config import ModelConfig
+from model.config import MambaConfig
 from model.neighbours import LIKENESSES
 from model.scan import Scan
 from model.tokens import SEP
@@ -21,7 +21,7 @@ class QueryAttention(nn.Module):
     at its matches from the first step of training.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: MambaConfig) -> None:
         super().__init__()
         self.heads = config.attention_heads
         self.to_query = nn.Linear(config.dim, config.dim)
@@ -47,7 +47,7 @@ class ImageAttention(nn.Module):
     how alike two images are, by their globals and by their locals: images that look alike lend
     each other evidence, as query expansion and diffusion do by hand."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: MambaConfig) -> None:
         super().__init__()
         self.heads = config.attention_heads
         self.to_qkv = nn.Linear(config.dim, 3 * config.dim)
@@ -69,7 +69,7 @@ class ImageAttention(nn.Module):
 
 
 class ImageLayer(nn.Module):
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: MambaConfig) -> None:
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(config.dim) for _ in range(2))
         self.attention = ImageAttention(config)
@@ -90,7 +90,7 @@ class BidirectionalMamba(nn.Module):
     on how far an image, or a window, was padded.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: MambaConfig) -> None:
         super().__init__()
         self.inner = config.dim * config.expand
         self.heads = self.inner // config.scan_head_dim
@@ -141,7 +141,7 @@ class BidirectionalMamba(nn.Module):
 class GatedMLP(nn.Module):
     """SwiGLU (Shazeer, 2020)."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: MambaConfig) -> None:
         super().__init__()
         hidden = int(config.dim * config.mlp_ratio)
         self.into = nn.Linear(config.dim, 2 * hidden)
@@ -158,7 +158,7 @@ class Block(nn.Module):
     tokens, a hundredth of the tokens and so nearly free. What an image gathers there reaches all
     of its tokens."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: MambaConfig) -> None:
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(config.dim) for _ in range(3))
         self.query_attention = QueryAttention(config)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from model.config import ModelConfig
-from model.reranker import MambaReranker
-from model.scan import ScanKernel, select_kernel
+from model.config import LongformerConfig, MambaConfig, ModelConfig
+from model.reranker import ListReranker, MambaReranker
+from model.scan import select_kernel
 
 
 class CheckpointError(ValueError):
@@ -21,12 +22,13 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A re-ranker in evaluation mode, where it runs, and by which scan."""
+    """A re-ranker in evaluation mode, where it runs, and by which kernel: of the scan, or of the
+    Longformer's attention. `kernel_note` says why it is not the fastest one."""
 
-    reranker: MambaReranker
+    reranker: ListReranker
     device: torch.device
     dtype: torch.dtype
-    kernel: ScanKernel
+    kernel: str
     kernel_note: str | None
 
     @property
@@ -34,18 +36,28 @@ class LoadedModel:
         return self.reranker.config
 
 
-def save_checkpoint(reranker: MambaReranker, path: Path) -> None:
+def save_checkpoint(reranker: ListReranker, path: Path) -> None:
     """Write weights and config; `path` ends in `.safetensors`."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in reranker.state_dict().items()}
     save_file(tensors, path)
-    path.with_suffix(".json").write_text(reranker.config.model_dump_json(indent=2) + "\n")
+    write_config(reranker.config, path)
 
 
-def read_config(path: Path) -> ModelConfig:
+def write_config(config: ModelConfig, path: Path) -> None:
+    """Beside a checkpoint file."""
+    path.with_suffix(".json").write_text(config.model_dump_json(indent=2) + "\n")
+
+
+_CONFIGS: TypeAdapter[MambaConfig | LongformerConfig] = TypeAdapter(
+    Annotated[MambaConfig | LongformerConfig, Field(discriminator="backbone")]
+)
+
+
+def read_config(path: Path) -> MambaConfig | LongformerConfig:
     """The config beside a checkpoint file. Raises CheckpointError."""
     beside = path.with_suffix(".json")
     try:
-        return ModelConfig.model_validate_json(beside.read_bytes())
+        return _CONFIGS.validate_json(beside.read_bytes())
     except FileNotFoundError:
         raise CheckpointError(f"{beside}: no such file") from None
     except OSError as error:
@@ -59,7 +71,8 @@ def read_config(path: Path) -> ModelConfig:
 def load_checkpoint(
     path: Path, device: torch.device, dtype: torch.dtype = torch.float32
 ) -> LoadedModel:
-    """Read a checkpoint for inference on `device`.
+    """Read a checkpoint for inference on `device`, each tensor once: loading takes little more
+    memory than the weights.
 
     Only safetensors are read: a pickle could run code. Raises CheckpointError for a missing or
     damaged file, and where a tensor is missing, superfluous or not of the config's shape.
@@ -67,9 +80,8 @@ def load_checkpoint(
     if path.suffix != ".safetensors":
         raise CheckpointError(f"{path}: not a .safetensors file; pickled weights are not loaded")
     config = read_config(path)
-    kernel, note = select_kernel(device, dtype)
     with torch.device("meta"):
-        reranker = MambaReranker(config, kernel.scan)
+        reranker, kernel, note = _backbone(config, device, dtype)
     expected = {name: tensor.shape for name, tensor in reranker.state_dict().items()}
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
@@ -87,6 +99,22 @@ def load_checkpoint(
         raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from None
     reranker.load_state_dict(tensors, assign=True)
     return LoadedModel(reranker.to(dtype).eval(), device, dtype, kernel, note)
+
+
+def _backbone(
+    config: MambaConfig | LongformerConfig, device: torch.device, dtype: torch.dtype
+) -> tuple[ListReranker, str, str | None]:
+    """A re-ranker without its weights; its kernel's name, and why that is not the fastest."""
+    if isinstance(config, MambaConfig):
+        kernel, note = select_kernel(device, dtype)
+        return MambaReranker(config, kernel.scan), kernel.name, note
+    try:
+        from model.longformer import LongformerReranker
+    except ModuleNotFoundError as error:
+        raise CheckpointError(
+            f"{config.name}: a Longformer needs {error.name}: pip install 'locore[longformer]'"
+        ) from None
+    return LongformerReranker(config), "transformers", None
 
 
 def _shape(shape: torch.Size | None) -> str:

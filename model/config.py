@@ -43,17 +43,31 @@ class ExtractorId(BaseModel):
 
 
 class ModelConfig(BaseModel):
-    """Sizes of the Mamba re-ranker (design.md, "The model")."""
+    """What every backbone's checkpoint fixes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    backbone: Literal["mamba"] = "mamba"
     name: str
     extractor: ExtractorId
     descriptor_dim: int = Field(ge=1)
-    global_dim: int = Field(ge=1)
+    global_dim: int = Field(ge=0)
     descriptors_per_image: int = Field(48, ge=1)
     scale_levels: int = Field(8, ge=1, le=256)
+    rerank: RerankDefaults = RerankDefaults()
+    held_out_classes: tuple[int, ...] = ()
+    """Classes of its data set that training never saw, and that it may be evaluated on."""
+
+    @property
+    def extra_tokens(self) -> int:
+        """Tokens that an image takes beside its locals."""
+        raise NotImplementedError
+
+
+class MambaConfig(ModelConfig):
+    """Sizes of the Mamba re-ranker (design.md, "The model")."""
+
+    backbone: Literal["mamba"] = "mamba"
+    global_dim: int = Field(ge=1)
 
     dim: int = Field(96, ge=8)
     depth: int = Field(1, ge=1)
@@ -69,21 +83,71 @@ class ModelConfig(BaseModel):
     mlp_ratio: float = Field(2.0, gt=0)
     aggregation: Aggregation = "sep"
 
-    rerank: RerankDefaults = RerankDefaults()
-    held_out_classes: tuple[int, ...] = ()
-    """Classes of its data set that training never saw, and that it may be evaluated on."""
-
     @property
     def extra_tokens(self) -> int:
-        """Tokens that an image takes beside its locals: SEP and its global."""
+        """SEP and the global."""
         return 2
 
     @model_validator(mode="after")
-    def _sizes_fit(self) -> ModelConfig:
+    def _sizes_fit(self) -> MambaConfig:
         if self.dim % self.attention_heads:
             raise ValueError("dim is not a multiple of attention_heads")
         if self.dim * self.expand % self.scan_head_dim:
             raise ValueError("dim * expand is not a multiple of scan_head_dim")
         if self.conv_width % 2 == 0:
             raise ValueError("conv_width must be odd: the convolution looks both ways")
+        return self
+
+
+Scoring = Literal["max-sum", "max-start", "max-end", "max-prod"]
+"""LOCORE's ways from the logits of an image's tokens to its score: their sum, the first, that of
+the last local, their product."""
+
+
+class LongformerConfig(ModelConfig):
+    """Sizes of LOCORE's published re-ranker (Xiao et al., CVPR 2025). A `global_dim` of 0: it
+    reads no global descriptor."""
+
+    backbone: Literal["longformer"] = "longformer"
+    scale_levels: int = Field(3, ge=1, le=256)
+
+    dim: int = Field(768, ge=8)
+    depth: int = Field(12, ge=1)
+    attention_heads: int = Field(12, ge=1)
+    attention_window: int = Field(512, ge=2)
+    """Tokens that a token attends to, half of them on each side."""
+    mlp_dim: int = Field(3072, ge=1)
+    positions: int = Field(5122, ge=3)
+    """Rows of the table of positions; the first two are not used."""
+    project_locals: bool = False
+    """Whether locals are projected to `dim`; where they are not they have that size."""
+    project_global: bool = False
+    scoring: Scoring = "max-end"
+    softmax: bool = False
+    """Whether scores are made of probabilities instead of the positive class's raw logit."""
+
+    @property
+    def slots(self) -> int:
+        """Tokens of an image: its global, its locals, its separator."""
+        return self.descriptors_per_image + self.extra_tokens
+
+    @property
+    def extra_tokens(self) -> int:
+        return 2 if self.global_dim else 1
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> LongformerConfig:
+        if self.dim % self.attention_heads:
+            raise ValueError("dim is not a multiple of attention_heads")
+        if self.attention_window % 2:
+            raise ValueError("attention_window must be even: half of it is on each side")
+        if not self.project_locals and self.descriptor_dim != self.dim:
+            raise ValueError("locals that are not projected must have the size of dim")
+        if not self.project_global and self.global_dim not in (0, self.dim):
+            raise ValueError("globals that are not projected must have the size of dim")
+        longest = (self.positions - 2) // self.slots - 1
+        if self.rerank.window > longest:
+            raise ValueError(
+                f"a window of {self.rerank.window} images, where positions end at {longest}"
+            )
         return self

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from model.batch import Window, WindowBatch, collate
 from model.blocks import Block
-from model.config import Aggregation, ModelConfig
+from model.config import Aggregation, MambaConfig, ModelConfig
 from model.descriptors import ImageDescriptors, normalised
 from model.neighbours import likeness
 from model.scan import Scan, chunked_scan
@@ -49,6 +49,8 @@ class Reranker(Protocol):
 class ListReranker(nn.Module):
     """A network that gives every token of a gallery image a logit, and so every image one."""
 
+    config: ModelConfig
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
@@ -65,9 +67,12 @@ class ListReranker(nn.Module):
         """Logits of the gallery's tokens, and which are real: both (w, i - 1, slots)."""
         raise NotImplementedError
 
+    def image_scores(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """(w, i - 1) of what `forward` gives."""
+        raise NotImplementedError
+
     def image_logits(self, batch: WindowBatch) -> Tensor:
-        logits, mask = self(batch)
-        return aggregate(logits, mask, self.config.aggregation)
+        return self.image_scores(*self(batch))
 
 
 class MambaReranker(ListReranker):
@@ -77,7 +82,9 @@ class MambaReranker(ListReranker):
     on the order in which the caller named the images (but for exact copies of one image).
     """
 
-    def __init__(self, config: ModelConfig, scan: Scan = chunked_scan) -> None:
+    config: MambaConfig
+
+    def __init__(self, config: MambaConfig, scan: Scan = chunked_scan) -> None:
         super().__init__(config)
         self.scan = scan
         self.select = best_matches
@@ -90,6 +97,9 @@ class MambaReranker(ListReranker):
         # learning: what is learnt starts from there.
         with torch.no_grad():
             self.evidence.weight.copy_((torch.arange(IMAGE_FEATURES) >= IMAGE_FEATURES // 2) * 0.5)
+
+    def image_scores(self, logits: Tensor, mask: Tensor) -> Tensor:
+        return aggregate(logits, mask, self.config.aggregation)
 
     def order(self, batch: WindowBatch) -> Tensor:
         """(w, i): the places of a window's images in the order in which the blocks read them: the
@@ -150,7 +160,9 @@ def random_image(rng: np.random.Generator, config: ModelConfig) -> ImageDescript
     locals_ = rng.standard_normal((rows, config.descriptor_dim)).astype(np.float32)
     global_ = rng.standard_normal(config.global_dim).astype(np.float32)
     return ImageDescriptors(
-        normalised(locals_, "locals"), np.zeros(rows, np.uint8), normalised(global_, "global")
+        normalised(locals_, "locals"),
+        np.zeros(rows, np.uint8),
+        normalised(global_, "global") if config.global_dim else None,
     )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.batch import WindowBatch
-from model.config import ModelConfig
+from model.config import MambaConfig
 
 SEP, GLOBAL, FIRST_LOCAL = 0, 1, 2
 """Slots of an image's row of tokens."""
@@ -170,7 +170,7 @@ def correlation_features(
 class Tokens(nn.Module):
     """Projections of descriptors plus embeddings of scale, role and correlation features."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: MambaConfig) -> None:
         super().__init__()
         dim = config.dim
         self.local_projection = nn.Linear(config.descriptor_dim, dim)

@@ -71,10 +71,10 @@ async def _start(settings: Settings, model: LoadedModel, stack: AsyncExitStack) 
     )
     batcher = Batcher(queue, worker)
     MODEL_INFO.labels(
-        config.name, str(model.device), str(model.dtype).removeprefix("torch."), model.kernel.name
+        config.name, str(model.device), str(model.dtype).removeprefix("torch."), model.kernel
     ).set(1)
     if model.kernel_note:
-        log.warning("plain_scan", why=model.kernel_note)
+        log.warning("slower_kernel", why=model.kernel_note)
     await worker.warm_up()
     batcher.start()
     stack.push_async_callback(batcher.close)
@@ -82,7 +82,7 @@ async def _start(settings: Settings, model: LoadedModel, stack: AsyncExitStack) 
         "ready",
         checkpoint=config.name,
         device=str(model.device),
-        kernel=model.kernel.name,
+        kernel=model.kernel,
         store=settings.redis_url if settings.redis_url == EMBEDDED else "redis",
     )
     cached = Gallery(store, cache_bytes=settings.cache_bytes, dtype=settings.store_dtype)

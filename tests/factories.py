@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from model.batch import Window
 from model.checkpoint import LoadedModel, load_checkpoint, save_checkpoint
-from model.config import ExtractorId, ModelConfig
+from model.config import ExtractorId, MambaConfig, ModelConfig
 from model.descriptors import ImageDescriptors, normalised
 from model.reranker import MambaReranker
 
 
-def tiny_config(**changes: object) -> ModelConfig:
+def tiny_config(**changes: object) -> MambaConfig:
     """A re-ranker of a few thousand weights."""
     sizes: dict[str, object] = {
         "name": "tiny",
@@ -31,10 +31,10 @@ def tiny_config(**changes: object) -> ModelConfig:
         "scan_head_dim": 8,
         "scan_state": 4,
     }
-    return ModelConfig.model_validate(sizes | changes)
+    return MambaConfig.model_validate(sizes | changes)
 
 
-def tiny_model(config: ModelConfig | None = None, seed: int = 0) -> MambaReranker:
+def tiny_model(config: MambaConfig | None = None, seed: int = 0) -> MambaReranker:
     torch.manual_seed(seed)
     model = MambaReranker(config or tiny_config()).eval()
     # A fresh head hardly tells images apart; scores that differ make tests that can fail.
@@ -43,7 +43,7 @@ def tiny_model(config: ModelConfig | None = None, seed: int = 0) -> MambaReranke
     return model
 
 
-def save_tiny(folder: Path, config: ModelConfig | None = None) -> Path:
+def save_tiny(folder: Path, config: MambaConfig | None = None) -> Path:
     path = folder / "tiny.safetensors"
     save_checkpoint(tiny_model(config), path)
     return path

@@ -10,30 +10,31 @@ import torch
 from torch import Tensor, nn
 
 from model.blocks import ImageAttention
-from model.config import ModelConfig
-from model.evaluation.baselines.locore import LocoreReranker
+from model.config import LongformerConfig, MambaConfig, ModelConfig
 from model.evaluation.baselines.pairwise import PairwiseReranker
 from model.evaluation.mixers import LONGFORMER_SIDE, Attention, NoMixer
+from model.longformer import LongformerReranker
 from model.reranker import ListReranker, MambaReranker
 from model.scan import chunked_scan
 from model.tokens import Evidence, best_matches
 
-Build = Callable[[ModelConfig], ListReranker]
+Build = Callable[[Any], ListReranker]
 
 
 @dataclass(frozen=True)
 class Contender:
-    """`sizes` and `training` are what its ModelConfig and TrainOptions have other than ours."""
+    """`sizes` and `training` are what its config and TrainOptions have other than ours."""
 
     build: Build
     sizes: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
+    config: type[ModelConfig] = MambaConfig
 
 
 def changed(change: Callable[[MambaReranker], None]) -> Build:
     """Our re-ranker with something replaced or left out."""
 
-    def build(config: ModelConfig) -> ListReranker:
+    def build(config: MambaConfig) -> MambaReranker:
         reranker = MambaReranker(config)
         change(reranker)
         return reranker
@@ -41,7 +42,7 @@ def changed(change: Callable[[MambaReranker], None]) -> Build:
     return build
 
 
-def with_mixer(make: Callable[[ModelConfig], nn.Module]) -> Build:
+def with_mixer(make: Callable[[MambaConfig], nn.Module]) -> Build:
     def change(reranker: MambaReranker) -> None:
         for block in reranker.blocks:
             block.mixer = make(reranker.config)
@@ -100,12 +101,25 @@ def _scanning_forward_only(reranker: MambaReranker) -> None:
     )
 
 
+def locore(learning_rate: float) -> Contender:
+    """The published architecture at about the size of ours."""
+    sizes = {
+        "dim": 96,
+        "depth": 3,
+        "attention_heads": 4,
+        "mlp_dim": 384,
+        "project_locals": True,
+        "project_global": True,
+    }
+    return Contender(LongformerReranker, sizes, {"learning_rate": learning_rate}, LongformerConfig)
+
+
 CONTENDERS: Mapping[str, Contender] = {
     "ours": Contender(MambaReranker),
     "ours, windowed attention": Contender(with_mixer(lambda c: Attention(c, LONGFORMER_SIDE))),
     "ours, full attention": Contender(with_mixer(lambda c: Attention(c, None))),
     "ours, no mixer": Contender(with_mixer(lambda _: NoMixer())),
-    "LOCORE (Longformer)": Contender(LocoreReranker, {"depth": 3}, {"learning_rate": 1e-3}),
+    "LOCORE (Longformer)": locore(1e-3),
     "pairwise transformer": Contender(PairwiseReranker, {}, {"learning_rate": 1e-3}),
 }
 """What the table shows unless told otherwise."""
@@ -127,10 +141,8 @@ ABLATIONS: Mapping[str, Contender] = {
     "trained by cross-entropy alone": Contender(MambaReranker, {}, {"ranking": 0.0}),
     "learning rate 0.001": Contender(MambaReranker, {}, {"learning_rate": 1e-3}),
     "learning rate 0.004": Contender(MambaReranker, {}, {"learning_rate": 4e-3}),
-    "LOCORE, learning rate 0.0003": Contender(
-        LocoreReranker, {"depth": 3}, {"learning_rate": 3e-4}
-    ),
-    "LOCORE, learning rate 0.003": Contender(LocoreReranker, {"depth": 3}, {"learning_rate": 3e-3}),
+    "LOCORE, learning rate 0.0003": locore(3e-4),
+    "LOCORE, learning rate 0.003": locore(3e-3),
     "pairwise, learning rate 0.0003": Contender(PairwiseReranker, {}, {"learning_rate": 3e-4}),
 }
 """One change each to one of the above."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.config import ModelConfig
+from model.config import MambaConfig
 from model.scan import Scan
 
 LONGFORMER_SIDE = 256
@@ -18,7 +18,7 @@ class Attention(nn.Module):
     """Self-attention over the tokens of the whole list, with absolute positions: each sees those
     up to `side` places away, as in LOCORE's Longformer, or, where `side` is None, all."""
 
-    def __init__(self, config: ModelConfig, side: int | None) -> None:
+    def __init__(self, config: MambaConfig, side: int | None) -> None:
         super().__init__()
         self.heads = config.attention_heads
         self.side = side

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.batch import WindowBatch
-from model.reranker import ListReranker, aggregate
+from model.reranker import ListReranker
 from model.training.lists import ListShape, ListSource, TrainingList
 
 R = TypeVar("R", bound=ListReranker)
@@ -93,7 +93,10 @@ class Trainer(Generic[R]):
     def run(self, source: ListSource) -> Iterator[Step]:
         """Step by step until `options.steps`; stop at any step and `save`."""
         while self.step < self.options.steps:
-            rng = np.random.default_rng((self.options.seed, self.step))
+            seed = (self.options.seed, self.step)
+            rng = np.random.default_rng(seed)
+            # For dropout: a run that was resumed goes on as if it had not been stopped.
+            torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
             shape = self.options.shape(rng)
             lists = [source.draw(rng, shape) for _ in range(self.options.batch)]
             loss = self._learn(lists)
@@ -110,7 +113,7 @@ class Trainer(Generic[R]):
         logits, mask = self.model(batch)
         loss = token_loss(logits, mask, relevant)
         if self.options.ranking:
-            scores = aggregate(logits, mask, self.model.config.aggregation)
+            scores = self.model.image_scores(logits, mask)
             loss = loss + self.options.ranking * smooth_ap_loss(scores, relevant, present)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -51,7 +51,7 @@ def bench_model(checkpoint: Path, images: int, repeats: int, device: str) -> Non
             spent[size].append(time.perf_counter() - started)
     table = Table(
         caption=f"{model.config.name}, {images} images a window, {model.device}, scan by "
-        f"{model.kernel.name}; median of {repeats}",
+        f"{model.kernel}; median of {repeats}",
         caption_justify="left",
     )
     for title in ("windows a batch", "ms a batch", "ms a window", "windows a second, to 1"):

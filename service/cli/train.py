@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from model.checkpoint import load_checkpoint, save_checkpoint
-from model.config import DEFAULT_CHECKPOINT, ModelConfig, RerankDefaults
+from model.config import DEFAULT_CHECKPOINT, MambaConfig, ModelConfig, RerankDefaults
 from model.evaluation.grocery import FOLDS
 from model.evaluation.retrieval import Quality, first_stage, quality
 from model.extraction.extractor import load_extractor
@@ -210,7 +210,7 @@ def _data(
             load_extractor(_EXTRACTOR),
             found,
             of_views,
-            ModelConfig.model_fields["descriptors_per_image"].default,
+            MambaConfig.model_fields["descriptors_per_image"].default,
             views=_VIEWS_OF_AN_IMAGE,
         )
         return views_data(of_views, list(found), _HELD_OUT)
@@ -219,16 +219,18 @@ def _data(
     raise click.UsageError("give either --images, or --data and --descriptors")
 
 
-def _config(**sizes: Any) -> ModelConfig:
+def _config(**sizes: Any) -> MambaConfig:
     try:
-        return ModelConfig(**sizes)
+        return MambaConfig(**sizes)
     except ValidationError as error:
         raise click.UsageError(error.errors()[0]["msg"]) from None
 
 
 def _adapted(
     config: ModelConfig, found: TrainingData, name: str, given: dict[str, int]
-) -> ModelConfig:
+) -> MambaConfig:
+    if not isinstance(config, MambaConfig):
+        raise click.UsageError(f"--from: {config.name} is no Mamba re-ranker")
     if given:
         raise click.UsageError("--from has its own sizes")
     if config.extractor != found.extractor:

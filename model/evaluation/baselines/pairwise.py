@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.batch import WindowBatch
-from model.config import ModelConfig
-from model.reranker import ListReranker
+from model.config import MambaConfig
+from model.reranker import ListReranker, aggregate
 from model.tokens import FIRST_LOCAL
 
 _DIM, _DEPTH, _HEADS, _HIDDEN = 128, 6, 4, 1024
@@ -20,7 +20,9 @@ _DIM, _DEPTH, _HEADS, _HIDDEN = 128, 6, 4, 1024
 class PairwiseReranker(ListReranker):
     """`[CLS] [query: global, locals] [SEP] [image: global, locals]`; the logit is read off CLS."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    config: MambaConfig
+
+    def __init__(self, config: MambaConfig) -> None:
         super().__init__(config)
         self.local_projection = nn.Linear(config.descriptor_dim, _DIM)
         self.global_projection = nn.Linear(config.global_dim, _DIM)
@@ -33,6 +35,9 @@ class PairwiseReranker(ListReranker):
         self.encoder = nn.TransformerEncoder(layer, _DEPTH, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(_DIM)
         self.head = nn.Linear(_DIM, 1)
+
+    def image_scores(self, logits: Tensor, mask: Tensor) -> Tensor:
+        return aggregate(logits, mask, "sep")
 
     def forward(self, batch: WindowBatch) -> tuple[Tensor, Tensor]:
         locals_ = F.normalize(batch.locals, dim=-1) * batch.locals.shape[-1] ** 0.5

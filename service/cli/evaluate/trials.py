@@ -173,7 +173,7 @@ def _device_name(device: torch.device) -> str:
 
 
 def sized(contender: Contender, data: TrainingData, name: str) -> ModelConfig:
-    return ModelConfig(
+    return contender.config(
         name=name,
         extractor=data.extractor,
         descriptor_dim=data.descriptor_dim,

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from model.batch import Window
-from model.config import ModelConfig
+from model.config import MambaConfig
 from model.reranker import MambaReranker, score_windows
 from model.training.lists import ListShape, TrainingList
 from model.training.trainer import (
@@ -49,7 +49,7 @@ class SameObject:
 
 
 def trainer(
-    options: TrainOptions = OPTIONS, config: ModelConfig = CONFIG, data: str = ""
+    options: TrainOptions = OPTIONS, config: MambaConfig = CONFIG, data: str = ""
 ) -> Trainer[MambaReranker]:
     return Trainer(lambda: MambaReranker(config), options, CPU, data)
 

@@ -1,0 +1,138 @@
+"""LOCORE's published re-ranker: a Longformer over the tokens of the whole list (Xiao et al.,
+"LOCORE: Image Re-ranking with Long-Context Sequence Modeling", CVPR 2025).
+
+Modules have the names that the published checkpoints give them, so that those load unchanged.
+"""
+
+from __future__ import annotations
+
+import torch
+import transformers
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.batch import WindowBatch
+from model.config import LongformerConfig, Scoring
+from model.reranker import ListReranker
+
+_FIRST_POSITION = 2
+"""As RoBERTa counts: 0 is not used, 1 is padding's."""
+
+
+class _Longformer(transformers.LongformerModel):  # type: ignore[no-untyped-call]
+    """Without a vocabulary: what LOCORE keeps of one are the embeddings of [SEP] and [PAD]."""
+
+    def __init__(self, config: transformers.LongformerConfig) -> None:
+        super().__init__(config, add_pooling_layer=False)
+        del self.embeddings.word_embeddings
+        self.sep_embedding = nn.Parameter(torch.randn(config.hidden_size) * 0.02)
+        self.pad_embedding = nn.Parameter(torch.zeros(config.hidden_size))
+
+
+class _LanguageModel(nn.Module):
+    def __init__(self, config: LongformerConfig) -> None:
+        super().__init__()
+        self.longformer = _Longformer(
+            transformers.LongformerConfig(
+                vocab_size=_FIRST_POSITION,
+                hidden_size=config.dim,
+                num_hidden_layers=config.depth,
+                num_attention_heads=config.attention_heads,
+                intermediate_size=config.mlp_dim,
+                attention_window=[config.attention_window] * config.depth,
+                max_position_embeddings=config.positions,
+                type_vocab_size=1,
+                layer_norm_eps=1e-5,
+            )
+        )
+        self.classifier = nn.Linear(config.dim, 2)
+
+
+class LongformerReranker(ListReranker):
+    """Tokens `[global] [locals] [SEP]` an image, the query first. A token attends to a window
+    around it; the query's tokens and every image's SEP attend to all and are attended to by all
+    (the paper names the query alone; the published code marks the separators too). Positions are
+    absolute, an image's the same however few locals it and the images before it have.
+    """
+
+    config: LongformerConfig
+
+    def __init__(self, config: LongformerConfig) -> None:
+        super().__init__(config)
+        self.local_to_lm: nn.Module = nn.Identity()
+        self.global_to_lm: nn.Module = nn.Identity()
+        if config.project_locals:
+            self.local_to_lm = nn.Linear(config.descriptor_dim, config.dim)
+        if config.project_global:
+            self.global_to_lm = nn.Linear(config.global_dim, config.dim)
+        self.scale_encoder = nn.Embedding(config.scale_levels, config.dim)
+        self.language_model = _LanguageModel(config)
+
+    def forward(self, batch: WindowBatch) -> tuple[Tensor, Tensor]:
+        """Log-odds of being relevant, SEP's first as `aggregate` expects it, and which tokens are
+        real: both (w, i - 1, slots)."""
+        classes, mask = self._classes(batch)
+        log_odds = classes[..., 1] - classes[..., 0]
+        return log_odds.roll(1, -1), mask.roll(1, -1)
+
+    def image_scores(self, logits: Tensor, mask: Tensor) -> Tensor:
+        return (logits * mask).sum(-1) / mask.sum(-1).clamp(min=1)
+
+    def image_logits(self, batch: WindowBatch) -> Tensor:
+        """As published, from the raw logit of the positive class, or its probability."""
+        classes, _ = self._classes(batch)
+        return published_scores(classes, self.config.scoring, self.config.softmax)
+
+    def _classes(self, batch: WindowBatch) -> tuple[Tensor, Tensor]:
+        """Two logits a token of the gallery, (w, i - 1, slots, 2) float32, and which are real."""
+        tokens, mask = self._tokens(batch)
+        windows, images, slots, dim = tokens.shape
+        whole = torch.zeros_like(mask)
+        whole[:, 0] = True
+        whole[:, :, -1] = True
+        length = images * slots
+        # The Longformer pads to whole windows with an embedding of its vocabulary, which is gone.
+        padding = -length % self.config.attention_window
+        position = torch.arange(length, device=tokens.device) + _FIRST_POSITION
+        if self.training:
+            # Shorter lists than in use start anywhere, so that every position is learnt.
+            room = (self.config.positions - _FIRST_POSITION - length) // slots
+            position = position + slots * int(torch.randint(room + 1, ()))
+        hidden = self.language_model.longformer(
+            inputs_embeds=F.pad(tokens.flatten(1, 2), (0, 0, 0, padding)),
+            attention_mask=F.pad(mask.flatten(1).long(), (0, padding)),
+            global_attention_mask=F.pad((whole & mask).flatten(1).long(), (0, padding)),
+            position_ids=F.pad(position, (0, padding), value=1).expand(windows, -1),
+            token_type_ids=torch.zeros(
+                windows, length + padding, dtype=torch.long, device=tokens.device
+            ),
+        ).last_hidden_state[:, :length]
+        classes = self.language_model.classifier(hidden.view(windows, images, slots, dim)[:, 1:])
+        return classes.float(), mask[:, 1:]
+
+    def _tokens(self, batch: WindowBatch) -> tuple[Tensor, Tensor]:
+        """(w, i, slots, dim), and which are real: (w, i, slots)."""
+        missing = self.config.descriptors_per_image - batch.local_mask.shape[2]
+        locals_ = F.pad(batch.locals, (0, 0, 0, missing))
+        scales = F.pad(batch.scales, (0, missing))
+        separator = self.language_model.longformer.sep_embedding
+        dtype = separator.dtype
+        local = self.local_to_lm(locals_.to(dtype)) + self.scale_encoder(scales)
+        image = batch.image_mask.unsqueeze(2)
+        tokens = [local, separator.expand(*local.shape[:2], 1, -1)]
+        masks = [F.pad(batch.local_mask, (0, missing)), image]
+        if self.config.global_dim:
+            tokens.insert(0, self.global_to_lm(batch.globals.to(dtype)).unsqueeze(2))
+            masks.insert(0, batch.has_global.unsqueeze(2) & image)
+        return torch.cat(tokens, dim=2), torch.cat(masks, dim=2)
+
+
+def published_scores(classes: Tensor, scoring: Scoring, softmax: bool) -> Tensor:
+    """(…, slots, 2) to (…): LOCORE's score of an image, which leaves out its separator and, as
+    the published code does, counts padding among its locals."""
+    positive = (classes.softmax(-1) if softmax else classes)[..., :-1, 1]
+    if scoring == "max-sum":
+        return positive.sum(-1)
+    if scoring == "max-prod":
+        return positive.prod(-1)
+    return positive[..., 0 if scoring == "max-start" else -1]
