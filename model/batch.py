@@ -47,12 +47,20 @@ class WindowBatch:
 
 
 def collate(
-    windows: Sequence[Window], *, descriptors_per_image: int, global_dim: int, scale_levels: int
+    windows: Sequence[Window],
+    *,
+    descriptors_per_image: int,
+    global_dim: int,
+    scale_levels: int,
+    keep_places: bool,
 ) -> WindowBatch:
-    """Only the first `descriptors_per_image` rows of an image are read, and no global where
-    `global_dim` is 0. A global of another size raises ValueError; so do locals of differing sizes.
-    """
-    images = [[window.query, *window.gallery] for window in windows]
+    """An image's padding is left out, or masked where locals are to `keep_places`. Only the first
+    `descriptors_per_image` rows of an image are read, and no global where `global_dim` is 0. A
+    global of another size raises ValueError; so do locals of differing sizes."""
+    images = [
+        [i if keep_places else i.without_padding() for i in (window.query, *window.gallery)]
+        for window in windows
+    ]
     sizes = {image.locals.shape[1] for row in images for image in row}
     sizes_of_globals = {len(i.global_) for row in images for i in row if i.global_ is not None}
     if len(sizes) > 1 or (global_dim and not sizes_of_globals <= {global_dim}):
@@ -72,7 +80,7 @@ def collate(
         for i, image in enumerate(row):
             rows = min(image.count, descriptors_per_image)
             locals_[w, i, :rows] = image.locals[:rows]
-            local_mask[w, i, :rows] = True
+            local_mask[w, i, :rows] = True if image.padding is None else ~image.padding[:rows]
             scales[w, i, :rows] = image.scales[:rows]
             if global_dim and image.global_ is not None:
                 globals_[w, i] = image.global_

@@ -62,6 +62,11 @@ class ModelConfig(BaseModel):
         """Tokens that an image takes beside its locals."""
         raise NotImplementedError
 
+    @property
+    def longest_window(self) -> int | None:
+        """Images of the longest window that can be read; None where there is no limit."""
+        return None
+
 
 class MambaConfig(ModelConfig):
     """Sizes of the Mamba re-ranker (design.md, "The model")."""
@@ -127,6 +132,10 @@ class LongformerConfig(ModelConfig):
     """Whether scores are made of probabilities instead of the positive class's raw logit."""
 
     @property
+    def longest_window(self) -> int:
+        return (self.positions - 2) // self.slots - 1
+
+    @property
     def slots(self) -> int:
         """Tokens of an image: its global, its locals, its separator."""
         return self.descriptors_per_image + self.extra_tokens
@@ -145,9 +154,9 @@ class LongformerConfig(ModelConfig):
             raise ValueError("locals that are not projected must have the size of dim")
         if not self.project_global and self.global_dim not in (0, self.dim):
             raise ValueError("globals that are not projected must have the size of dim")
-        longest = (self.positions - 2) // self.slots - 1
-        if self.rerank.window > longest:
+        if self.rerank.window > self.longest_window:
             raise ValueError(
-                f"a window of {self.rerank.window} images, where positions end at {longest}"
+                f"a window of {self.rerank.window} images, where positions end at "
+                f"{self.longest_window}"
             )
         return self

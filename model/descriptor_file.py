@@ -8,7 +8,7 @@ image's width and height. Rows are read as they are needed, never the whole file
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.closing import Closing
-from model.descriptors import ImageDescriptors, InvalidDescriptorsError, normalised
+from model.descriptors import (
+    ImageDescriptors,
+    InvalidDescriptorsError,
+    normalised,
+    normalised_rows,
+)
 from model.extraction.extractor import ExtractedImage
 
 LEADING_COLUMNS = 5
@@ -91,28 +96,47 @@ class DescriptorWriter(Closing):
 
 class DescriptorReader(Closing):
     """Images of a descriptor file by place: `len(reader)`, `reader.ids`, `reader[i]`. The file
-    is open, and cannot be written by others, until `close()` or the end of a `with` block."""
+    is open, and cannot be written by others, until `close()` or the end of a `with` block.
 
-    def __init__(self, path: Path) -> None:
+    Three layouts are read: `features` with the five leading columns; `features` without them,
+    where rows of zeros are padding (`leading_columns=0`); and `descriptor` (images, n, d) beside
+    `metadata` (images, n, 5) of those columns.
+    """
+
+    def __init__(self, path: Path, leading_columns: int = LEADING_COLUMNS) -> None:
         self.path = path
         with _as_descriptor_error(path):
             self._file = h5py.File(path, "r")
-            features = self._file.get("features")
-            if not isinstance(features, h5py.Dataset) or features.ndim != 3:
-                raise DescriptorFileError(f"{path}: has no dataset `features` of 3 dimensions")
-            if features.shape[2] <= LEADING_COLUMNS:
-                raise DescriptorFileError(f"{path}: rows of `features` have no descriptor")
-            self._features = features
+            name = "descriptor" if "descriptor" in self._file else "features"
+            self._metadata = self._dataset("metadata") if name == "descriptor" else None
+            self._features = self._dataset(name)
+            self._leading = 0 if self._metadata is not None else leading_columns
+            if self._metadata is not None and self._metadata.shape != (
+                *self._features.shape[:2],
+                LEADING_COLUMNS,
+            ):
+                raise DescriptorFileError(
+                    f"{path}: `metadata` is {self._metadata.shape}, `descriptor` "
+                    f"{self._features.shape}"
+                )
+            if self._features.shape[2] <= self._leading:
+                raise DescriptorFileError(f"{path}: rows of `{name}` have no descriptor")
             self._globals = self._file.get("globals")
             stored = self._file.get("ids")
-            numbered = [str(place) for place in range(features.shape[0])]
-            self.ids: list[str] = numbered if stored is None else list(stored.asstr()[:])
+            numbered = map(str, range(self._features.shape[0]))
+            self.ids: Sequence[str] = list(numbered if stored is None else stored.asstr()[:])
         if self._globals is not None and self._globals.shape[0] < len(self):
             raise DescriptorFileError(
                 f"{path}: {self._globals.shape[0]} rows of `globals` for {len(self)} images"
             )
         self.extractor: str | None = self._file.attrs.get("extractor")
         self.extractor_version: str | None = self._file.attrs.get("extractor_version")
+
+    def _dataset(self, name: str) -> h5py.Dataset:
+        found = self._file.get(name)
+        if not isinstance(found, h5py.Dataset) or found.ndim != 3:
+            raise DescriptorFileError(f"{self.path}: has no dataset `{name}` of 3 dimensions")
+        return found
 
     def close(self) -> None:
         self._file.close()
@@ -121,23 +145,44 @@ class DescriptorReader(Closing):
     def descriptors_per_image(self) -> int:
         return int(self._features.shape[1])
 
+    @property
+    def descriptor_dim(self) -> int:
+        return int(self._features.shape[2]) - self._leading
+
     def __len__(self) -> int:
         # A writer that was killed may have left a row of features without its id.
         return min(int(self._features.shape[0]), len(self.ids))
 
     def __getitem__(self, place: int) -> ImageDescriptors:
+        return self.read(place)
+
+    def read(self, place: int, most: int | None = None) -> ImageDescriptors:
+        """An image, or its first `most` rows. Raises DescriptorFileError."""
         with _as_descriptor_error(self.path):
-            rows = self._features[place].astype(np.float32)
+            rows = self._features[place, :most].astype(np.float32)
             global_ = None if self._globals is None else self._globals[place].astype(np.float32)
+            if self._metadata is not None:
+                leading = self._metadata[place, :most].astype(np.float32)
+            else:
+                leading, rows = rows[:, : self._leading], rows[:, self._leading :]
         what = f"{self.path}: image {self.ids[place]!r}"
-        rows = rows[rows[:, _MASK] == 0]
-        if not len(rows):
+        if leading.shape[1]:
+            if not np.isfinite(leading[:, [_SCALE, _MASK]]).all():
+                raise DescriptorFileError(f"{what}: a scale or a mask that is no number")
+            padding, scales = leading[:, _MASK] != 0, np.clip(leading[:, _SCALE], 0, 255)
+        else:
+            padding, scales = ~rows.any(axis=1), np.zeros(len(rows))
+        if padding.all():
             raise DescriptorFileError(f"{what} has no valid descriptor")
+        # Padding behind the last valid row says nothing; between valid ones it keeps its place.
+        count = len(padding) - int(padding[::-1].argmin())
         try:
+            locals_, holes = normalised_rows(rows[:count], padding[:count], what)
             return ImageDescriptors(
-                normalised(rows[:, LEADING_COLUMNS:], what),
-                np.clip(rows[:, _SCALE], 0, 255).astype(np.uint8),
+                locals_,
+                scales[:count].astype(np.uint8),
                 None if global_ is None else normalised(global_, f"{what}, global"),
+                holes,
             )
         except InvalidDescriptorsError as error:
             raise DescriptorFileError(str(error)) from None

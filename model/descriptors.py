@@ -16,11 +16,13 @@ class InvalidDescriptorsError(ValueError):
 @dataclass(frozen=True, eq=False)
 class ImageDescriptors:
     """One image. `locals`: (n, d), strongest first, rows of length 1; `scales`: (n,), at which
-    step of the image pyramid each row was found; `global_`: (g,), length 1, or None."""
+    step of the image pyramid each row was found; `global_`: (g,), length 1, or None; `padding`:
+    (n,), rows of zeros that are not read but keep their place, None where there are none."""
 
     locals: NDArray[np.floating]
     scales: NDArray[np.uint8]
     global_: NDArray[np.floating] | None = None
+    padding: NDArray[np.bool_] | None = None
 
     @property
     def count(self) -> int:
@@ -30,7 +32,14 @@ class ImageDescriptors:
         """The first `count` rows: the file order is by strength."""
         if self.count <= count:
             return self
-        return ImageDescriptors(self.locals[:count], self.scales[:count], self.global_)
+        padding = None if self.padding is None else self.padding[:count]
+        return ImageDescriptors(self.locals[:count], self.scales[:count], self.global_, padding)
+
+    def without_padding(self) -> ImageDescriptors:
+        if self.padding is None:
+            return self
+        valid = ~self.padding
+        return ImageDescriptors(self.locals[valid], self.scales[valid], self.global_)
 
 
 def normalised(vectors: NDArray[np.floating], what: str) -> NDArray[np.float32]:
@@ -43,6 +52,20 @@ def normalised(vectors: NDArray[np.floating], what: str) -> NDArray[np.float32]:
     if zero.size:
         raise InvalidDescriptorsError(f"{what}: row {zero[0]} is all zeros")
     return np.asarray((rows / lengths).reshape(vectors.shape), dtype=np.float32)
+
+
+def normalised_rows(
+    rows: NDArray[np.floating], padding: NDArray[np.bool_], what: str
+) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+    """Valid rows of length 1, padding as zeros, and `padding` itself, or None where there is none.
+    Raises InvalidDescriptorsError naming `what`, also where no row is valid."""
+    if not padding.any():
+        return normalised(rows, what), None
+    if padding.all():
+        raise InvalidDescriptorsError(f"{what}: no valid row")
+    found = np.zeros(rows.shape, np.float32)
+    found[~padding] = normalised(rows[~padding], what)
+    return found, padding
 
 
 def stacked_globals(images: Sequence[ImageDescriptors]) -> NDArray[np.float32] | None:

@@ -43,6 +43,9 @@ class _LanguageModel(nn.Module):
                 max_position_embeddings=config.positions,
                 type_vocab_size=1,
                 layer_norm_eps=1e-5,
+                bos_token_id=None,
+                eos_token_id=None,
+                sep_token_id=None,
             )
         )
         self.classifier = nn.Linear(config.dim, 2)
@@ -56,6 +59,7 @@ class LongformerReranker(ListReranker):
     """
 
     config: LongformerConfig
+    keeps_places = True
 
     def __init__(self, config: LongformerConfig) -> None:
         super().__init__(config)

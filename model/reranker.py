@@ -50,6 +50,8 @@ class ListReranker(nn.Module):
     """A network that gives every token of a gallery image a logit, and so every image one."""
 
     config: ModelConfig
+    keeps_places = False
+    """Whether an image's padding among its locals counts as a place."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -61,6 +63,7 @@ class ListReranker(nn.Module):
             descriptors_per_image=self.config.descriptors_per_image,
             global_dim=self.config.global_dim,
             scale_levels=self.config.scale_levels,
+            keep_places=self.keeps_places,
         )
 
     def forward(self, batch: WindowBatch) -> tuple[Tensor, Tensor]:

@@ -94,6 +94,8 @@ def packed_image(image: ImageDescriptors) -> dict[str, Any]:
         "descriptors": pack(np.asarray(image.locals)),
         "scales": image.scales.tolist(),
     }
+    if image.padding is not None:
+        packed["mask"] = image.padding.astype(int).tolist()
     if image.global_ is not None:
         packed["global"] = pack(np.asarray(image.global_))
     return packed

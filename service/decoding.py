@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.config import ModelConfig
-from model.descriptors import ImageDescriptors, InvalidDescriptorsError, normalised
+from model.descriptors import (
+    ImageDescriptors,
+    InvalidDescriptorsError,
+    normalised,
+    normalised_rows,
+)
 from service.arrays import InvalidArrayError, unpack
 from service.errors import TooLargeError, UnprocessableError
 from service.gallery.record import GalleryRecord, encode_metadata
@@ -21,6 +28,8 @@ from service.schemas import (
     RegisterRequest,
     RerankRequest,
 )
+
+_Checked = TypeVar("_Checked")
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,24 +96,44 @@ def decode_query(request: RerankRequest, config: ModelConfig) -> Decoded:
 
 def decode_image(image: GalleryImage | Query, config: ModelConfig, where: str) -> Decoded:
     """Checks every row that came, keeps those that count. Raises UnprocessableError."""
-    locals_ = _vectors(image.descriptors, 2, config.descriptor_dim, f"{where}.descriptors")
-    rows = len(locals_)
-    scales = np.zeros(rows, np.uint8)
-    if image.scales is not None:
-        if len(image.scales) != rows:
-            raise UnprocessableError(
-                f"{where}.scales: {len(image.scales)} for {rows} rows", field=f"{where}.scales"
-            )
-        scales = np.array(image.scales, np.uint8)
+    field = f"{where}.descriptors"
+    rows = _array(image.descriptors, 2, config.descriptor_dim, field)
+    scales = _by_row(image.scales, len(rows), f"{where}.scales")
+    mask = _by_row(image.mask, len(rows), f"{where}.mask") > 0
     global_ = None
     if image.global_ is not None:
-        global_ = _vectors(image.global_, 1, config.global_dim, f"{where}.global")
-    whole = ImageDescriptors(locals_, scales, global_)
+        global_field = f"{where}.global"
+        if not config.global_dim:
+            message = f"{global_field}: the checkpoint reads none; send global_scores"
+            raise UnprocessableError(message, field=global_field)
+        vector = _array(image.global_, 1, config.global_dim, global_field)
+        global_ = _checked(partial(normalised, vector), global_field)
+    locals_, padding = _checked(partial(normalised_rows, rows, mask), field)
+    whole = ImageDescriptors(locals_, scales, global_, padding)
     kept = whole.strongest(config.descriptors_per_image)
-    return Decoded(kept, rows > kept.count)
+    if kept.padding is not None and kept.padding.all():
+        message = f"{field}: no valid row among the first {kept.count}"
+        raise UnprocessableError(message, code="invalid_descriptors", field=field)
+    return Decoded(kept, len(rows) > kept.count)
 
 
-def _vectors(array: object, ndim: int, dim: int, field: str) -> NDArray[np.float32]:
+def _by_row(numbers: list[int] | None, rows: int, field: str) -> NDArray[np.uint8]:
+    """Small integers, one a row; zeros where none came."""
+    if numbers is None:
+        return np.zeros(rows, np.uint8)
+    if len(numbers) != rows:
+        raise UnprocessableError(f"{field}: {len(numbers)} for {rows} rows", field=field)
+    return np.array(numbers, np.uint8)
+
+
+def _checked(check: Callable[[str], _Checked], field: str) -> _Checked:
+    try:
+        return check(field)
+    except InvalidDescriptorsError as error:
+        raise UnprocessableError(str(error), code="invalid_descriptors", field=field) from None
+
+
+def _array(array: object, ndim: int, dim: int, field: str) -> NDArray[np.floating]:
     try:
         values = unpack(array, ndim)  # type: ignore[arg-type]
         if values.shape[-1] != dim:
@@ -115,8 +144,6 @@ def _vectors(array: object, ndim: int, dim: int, field: str) -> NDArray[np.float
                 expected=dim,
                 found=values.shape[-1],
             )
-        return normalised(values, field)
+        return values
     except InvalidArrayError as error:
         raise UnprocessableError(f"{field}: {error}", field=field) from None
-    except InvalidDescriptorsError as error:
-        raise UnprocessableError(str(error), code="invalid_descriptors", field=field) from None

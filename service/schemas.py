@@ -15,6 +15,7 @@ MAX_METADATA_BYTES = 4096
 ImageId = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9._:/@=+\-]+$")]
 Collection = ImageId
 Scales = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(fail_fast=True)]
+Mask = Annotated[list[Annotated[int, Field(ge=0, le=1)]], Field(fail_fast=True)]
 # Similarities: far above any, far below what float32 holds.
 Score = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 
@@ -27,6 +28,7 @@ class GalleryImage(_Request):
     id: ImageId
     descriptors: Matrix
     scales: Scales | None = None
+    mask: Mask | None = None
     global_: Vector | None = Field(None, alias="global")
     metadata: dict[str, Any] | None = None
 
@@ -46,6 +48,7 @@ class RegisterResponse(BaseModel):
 class Query(_Request):
     descriptors: Matrix
     scales: Scales | None = None
+    mask: Mask | None = None
     global_: Vector | None = Field(None, alias="global")
 
 
@@ -116,6 +119,7 @@ class StoredImage(BaseModel):
     dimension: int
     dtype: str
     scales: list[int]
+    mask: list[int] | None
     global_dimension: int | None
     metadata: dict[str, Any] | None
     arrays: StoredArrays | None = None

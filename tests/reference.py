@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -50,16 +51,27 @@ class Reference:
         query, gallery = self.vectors[f"query_{name}"], self.vectors[f"gallery_{name}"]
         return torch.cat((query.unsqueeze(1), gallery), dim=1)
 
+    @property
+    def read(self) -> NDArray[np.bool_]:
+        """(batch, gallery): whether the first token of the image, whose logit is the score of
+        `max-start`, is a real one. What is behind the mask has a score too, but no client sends it.
+        """
+        if self.config.global_dim:
+            return np.ones(self.vectors["gallery_local_mask"].shape[:2], np.bool_)
+        return np.asarray(self.vectors["gallery_local_mask"][..., 0].numpy() == 0)
+
     def windows(self) -> list[Window]:
-        """The same images without what is behind the mask, as a client has them."""
+        """The same images without what is behind the mask, as a client has them: padding keeps its
+        place."""
         batch = self.batch
         found = []
         for w in range(len(batch.locals)):
             images = [
                 ImageDescriptors(
-                    batch.locals[w, i][mask].numpy(),
-                    batch.scales[w, i][mask].numpy().astype(np.uint8),
+                    (batch.locals[w, i] * mask.unsqueeze(1)).numpy(),
+                    batch.scales[w, i].numpy().astype(np.uint8),
                     batch.globals[w, i].numpy() if self.config.global_dim else None,
+                    (~mask).numpy(),
                 )
                 for i, mask in enumerate(batch.local_mask[w])
             ]

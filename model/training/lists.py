@@ -134,7 +134,7 @@ class LabelledLists:
         if rng.random() < options.rotated:
             locals_ = _rotated(locals_, rng)
         query_image, *gallery_images = (
-            ImageDescriptors(rows, image.scales, None if bare else image.global_)
+            ImageDescriptors(rows, image.scales, None if bare else image.global_, image.padding)
             for rows, image in zip(locals_, drawn, strict=True)
         )
         return TrainingList(Window(query_image, gallery_images), relevant[order])

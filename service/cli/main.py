@@ -14,6 +14,7 @@ from model.extraction.images import UnreadableImageError
 from model.training.trainer import TrainingStateError
 from service import __version__
 from service.cli.bench import bench
+from service.cli.convert import convert
 from service.cli.evaluate import evaluate
 from service.cli.extract import extract
 from service.cli.load import load
@@ -50,7 +51,7 @@ def locore() -> None:
     """
 
 
-for command in (serve, extract, load, rerank, train, evaluate, bench, openapi):
+for command in (serve, extract, load, rerank, train, convert, evaluate, bench, openapi):
     locore.add_command(command)
 
 

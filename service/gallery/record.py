@@ -3,9 +3,10 @@
     magic "LOCR" | version u8 | dtype u8 | n u16 | d u16 | g u16 (0: no global) | metadata u16
     | digest 16 bytes | scales n x u8 | descriptors n x d | global g | metadata, JSON
 
-Little-endian. The digest (BLAKE2b) covers the collection and id, the header and the payload: a
-flipped byte, or another image's bytes under this key, is an error and never a wrong score. It
-also serves as the record's version: an image that was replaced has another digest.
+Little-endian. A row of zeros is padding that keeps its place. The digest (BLAKE2b) covers the
+collection and id, the header and the payload: a flipped byte, or another image's bytes under this
+key, is an error and never a wrong score. It also serves as the record's version: an image that was
+replaced has another digest.
 """
 
 from __future__ import annotations
@@ -88,7 +89,9 @@ def unpack_record(collection: str, image_id: str, data: bytes) -> GalleryRecord:
     locals_ = np.frombuffer(payload[at_locals:at_global], numbers).reshape(rows, dim)
     global_ = np.frombuffer(payload[at_global:at_metadata], numbers) if global_dim else None
     metadata = json.loads(bytes(payload[at_metadata:])) if metadata_bytes else None
-    return GalleryRecord(ImageDescriptors(locals_, scales, global_), metadata)
+    padding = np.asarray(~locals_.any(axis=1))
+    image = ImageDescriptors(locals_, scales, global_, padding if padding.any() else None)
+    return GalleryRecord(image, metadata)
 
 
 def _digest(collection: str, image_id: str, header: bytes, payload: bytes | memoryview) -> bytes:

@@ -10,7 +10,7 @@ import numpy as np
 from asgi_correlation_id import correlation_id
 from fastapi import APIRouter, Depends, Request
 
-from model.config import ModelConfig, RerankDefaults
+from model.config import ModelConfig
 from model.descriptors import ImageDescriptors, first_stage_scores
 from model.windows import RerankOptions
 from service.batching.batcher import Outcome
@@ -64,7 +64,7 @@ async def _rerank(
     request: RerankRequest, query: Decoded, state: ServiceState, started: float, decoded: float
 ) -> RerankResponse:
     config = state.model.config
-    options = rerank_options(request, config.rerank)
+    options = rerank_options(request, config)
     per_image = config.descriptors_per_image + config.extra_tokens
     with state.batcher.admit(most_tokens(len(request.gallery_ids), options, per_image)) as ticket:
         records = await _fetch(request, state)
@@ -98,13 +98,19 @@ async def _rerank(
     )
 
 
-def rerank_options(request: RerankRequest, defaults: RerankDefaults) -> RerankOptions:
+def rerank_options(request: RerankRequest, config: ModelConfig) -> RerankOptions:
     """What the request asks for, the checkpoint's defaults where it does not.
 
-    Raises UnprocessableError for a stride above the window that the request names. A default
-    stride gives way to a smaller window.
+    Raises UnprocessableError for a stride above the window that the request names, and for a
+    window that the checkpoint cannot read. A default stride gives way to a smaller window.
     """
+    defaults, longest = config.rerank, config.longest_window
     window = defaults.window if request.window is None else request.window
+    if longest is not None and min(window, len(request.gallery_ids)) > longest:
+        raise UnprocessableError(
+            f"window: {window} images, where the checkpoint reads at most {longest}",
+            field="window",
+        )
     stride = min(defaults.stride, window) if request.stride is None else request.stride
     if stride > window:
         raise UnprocessableError(

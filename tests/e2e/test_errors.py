@@ -66,6 +66,16 @@ RERANK_ERRORS: dict[str, tuple[dict[str, Any], str, str]] = {
         "validation_error",
         "query.scales",
     ),
+    "mask": (
+        {"query": {"descriptors": descriptors(1), "mask": [0, 1]}},
+        "validation_error",
+        "query.mask",
+    ),
+    "all masked": (
+        {"query": {"descriptors": descriptors(1), "mask": [1]}},
+        "invalid_descriptors",
+        "query.descriptors",
+    ),
     "packed too short": (
         {
             "query": {
@@ -150,6 +160,7 @@ BAD_IMAGES: dict[str, tuple[dict[str, Any], str]] = {
     "id": ({"id": "b d", "descriptors": descriptors(1)}, "validation_error"),
     "long id": ({"id": "b" * 257, "descriptors": descriptors(1)}, "validation_error"),
     "twice": (GOOD, "validation_error"),
+    "mask": ({"id": "bad", "descriptors": descriptors(1), "mask": [2]}, "validation_error"),
     "scale": ({"id": "bad", "descriptors": descriptors(1), "scales": [256]}, "validation_error"),
     "metadata": (
         {"id": "bad", "descriptors": descriptors(1), "metadata": {"x": "y" * 4097}},

@@ -127,6 +127,44 @@ def test_files_without_ids_and_globals_are_read(tmp_path: Path) -> None:
         reader.globals()
 
 
+def test_padding_among_valid_rows_keeps_its_place(tmp_path: Path) -> None:
+    features = np.zeros((1, 4, 5 + 3), np.float32)
+    features[0, [0, 2], 5] = 2
+    features[0, [1, 3], 3] = 1
+    features[0, 2, 2] = 7
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["features"] = features
+    (image,) = (found for _, found in DescriptorReader(tmp_path / "x.h5"))
+    assert image.locals.tolist() == [[1, 0, 0], [0, 0, 0], [1, 0, 0]]
+    assert image.scales.tolist() == [0, 0, 7]
+    assert image.padding is not None
+    assert image.padding.tolist() == [False, True, False]
+    assert image.without_padding().scales.tolist() == [0, 7]
+
+
+def test_files_without_leading_columns_and_structured_ones_are_read(tmp_path: Path) -> None:
+    descriptors = np.zeros((2, 3, 8), np.float32)
+    descriptors[:, :2, 1] = 3
+    with h5py.File(tmp_path / "bare.h5", "w") as file:
+        file["features"] = descriptors
+    with h5py.File(tmp_path / "structured.h5", "w") as file:
+        file["descriptor"] = descriptors
+        file["metadata"] = np.tile(np.array([0.5, 0.5, 1, 0, 9], np.float32), (2, 3, 1))
+        file["metadata"][:, 2, 3] = 1
+    with DescriptorReader(tmp_path / "bare.h5", leading_columns=0) as bare:
+        assert (len(bare), bare.descriptor_dim) == (2, 8)
+        assert (bare[1].count, bare[1].scales.tolist()) == (2, [0, 0])
+        assert bare.read(1, most=1).count == 1
+    with DescriptorReader(tmp_path / "structured.h5") as structured:
+        assert (structured.descriptor_dim, structured[0].scales.tolist()) == (8, [1, 1])
+        np.testing.assert_array_equal(structured[0].locals, [[0, 1] + [0] * 6] * 2)
+    with h5py.File(tmp_path / "structured.h5", "a") as file:
+        del file["metadata"]
+        file["metadata"] = np.zeros((2, 2, 5), np.float32)
+    with pytest.raises(DescriptorFileError, match="`metadata` is"):
+        DescriptorReader(tmp_path / "structured.h5")
+
+
 @pytest.mark.parametrize(
     "problem", ["missing", "text", "truncated", "empty", "flat", "nan", "masked"]
 )

@@ -176,3 +176,18 @@ def test_aggregations() -> None:
     assert aggregate(logits, mask, "first").tolist() == [1, 4]
     assert aggregate(logits, mask, "last").tolist() == [3, 6]
     assert aggregate(logits, mask, "mean").tolist() == pytest.approx([11 / 4, 17 / 3])
+
+
+def test_padding_among_the_locals_is_left_out() -> None:
+    """Our re-ranker knows no places: an image with holes is the image without them."""
+    config = tiny_config()
+    model = tiny_model(config)
+    rng = np.random.default_rng(5)
+    whole = window(rng, config, 4)
+    padding = np.array([False, True, False, True, False])
+    rows = image(rng, config, 5)
+    holed = replace(rows, locals=rows.locals * ~padding[:, None], padding=padding)
+    (expected,) = score_windows(model, [Window(holed.without_padding(), whole.gallery)], CPU)
+    (found,) = score_windows(model, [Window(holed, whole.gallery)], CPU)
+    np.testing.assert_array_equal(found, expected)
+    assert holed.without_padding().count == 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -50,6 +52,21 @@ def test_round_trip(image_id: str, record: GalleryRecord, dtype: str) -> None:
         assert image.global_ is not None
         np.testing.assert_array_equal(image.global_, expected.global_.astype(dtype))
     assert found.metadata == record.metadata
+
+
+@given(IDS, records(), st.data())
+def test_padding_keeps_its_place(image_id: str, record: GalleryRecord, data: st.DataObject) -> None:
+    image = record.descriptors
+    padding = np.array(
+        data.draw(st.lists(st.booleans(), min_size=image.count, max_size=image.count))
+    )
+    holed = replace(image, locals=image.locals * ~padding[:, None], padding=padding)
+    packed = pack_record("c", image_id, GalleryRecord(holed), "float16")
+    found = unpack_record("c", image_id, packed).descriptors
+    if padding.any():
+        np.testing.assert_array_equal(found.padding, padding)
+    else:
+        assert found.padding is None
 
 
 @settings(max_examples=20)

@@ -1,0 +1,53 @@
+"""LOCORE's published weights, converted and served, answer with the published code's scores."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.e2e.service import code_of, running, scores_of
+from tests.e2e.test_cli import failed, succeeded
+from tests.reference import CASES, reference
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_is_served_unchanged(case: str, tmp_path: Path) -> None:
+    found = reference(case)
+    path = tmp_path / "published.safetensors"
+    shutil.copy(found.weights, path)
+    sizes = ["--descriptors", found.config.descriptors_per_image, "--attention-heads", 4]
+    sizes += ["--attention-window", 32, "--scoring", "max-start"]
+    sizes += [] if found.config.global_dim else ["--without-global"]
+    assert "weights, " in succeeded("convert", path, *sizes)
+    assert path.read_bytes() == found.weights.read_bytes()
+    assert "is there already" in failed("convert", path, *sizes)
+
+    expected = 1 / (1 + np.exp(-found.vectors["expected.logit.max-start"].numpy()))
+    with running(path, tmp_path / "data", store_dtype="float32") as service:
+        for row, window in enumerate(found.windows()):
+            ids = [f"{row}-{n}" for n in range(len(window.gallery))]
+            assert service.register(dict(zip(ids, window.gallery, strict=True))).is_success
+            answer = service.rerank(window.query, ids, alpha=0, temperature=1)
+            scores = scores_of(answer)
+            assert answer.json()["model"] == "published"
+            np.testing.assert_allclose(
+                np.array([scores[i] for i in ids])[found.read[row]],
+                expected[row][found.read[row]],
+                atol=1e-4,
+            )
+        stored = service.http.get("/gallery/0-0").json()
+        assert stored["mask"] == found.vectors["gallery_local_mask"][0, 0].tolist()
+        assert 'kernel="transformers"' in service.http.get("/metrics").text
+
+        many = {f"more-{n}": window.gallery[0] for n in range(found.config.longest_window + 1)}
+        assert service.register(many).is_success
+        too_long = service.rerank(window.query, list(many), window=len(many))
+        assert code_of(too_long) == (422, "validation_error")
+        if not found.config.global_dim:
+            with_global = {"id": "g", "descriptors": window.query.locals.tolist(), "global": [1.0]}
+            refused = service.http.post("/gallery", json={"images": [with_global]})
+            assert code_of(refused) == (422, "validation_error")
+            assert "send global_scores" in refused.json()["error"]["message"]
