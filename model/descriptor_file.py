@@ -99,18 +99,20 @@ class DescriptorReader(Closing):
     is open, and cannot be written by others, until `close()` or the end of a `with` block.
 
     Three layouts are read: `features` with the five leading columns; `features` without them,
-    where rows of zeros are padding (`leading_columns=0`); and `descriptor` (images, n, d) beside
-    `metadata` (images, n, 5) of those columns.
+    where rows of zeros are padding; and `descriptor` (images, n, d) beside `metadata`
+    (images, n, 5) of those columns.
     """
 
-    def __init__(self, path: Path, leading_columns: int = LEADING_COLUMNS) -> None:
+    def __init__(self, path: Path, descriptor_dim: int | None = None) -> None:
+        """Rows of `features` that are `descriptor_dim` long have no leading columns."""
         self.path = path
         with _as_descriptor_error(path):
             self._file = h5py.File(path, "r")
             name = "descriptor" if "descriptor" in self._file else "features"
             self._metadata = self._dataset("metadata") if name == "descriptor" else None
             self._features = self._dataset(name)
-            self._leading = 0 if self._metadata is not None else leading_columns
+            bare = self._metadata is not None or self._features.shape[2] == descriptor_dim
+            self._leading = 0 if bare else LEADING_COLUMNS
             if self._metadata is not None and self._metadata.shape != (
                 *self._features.shape[:2],
                 LEADING_COLUMNS,

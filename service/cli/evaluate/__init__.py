@@ -5,15 +5,17 @@ from __future__ import annotations
 import click
 
 from service.cli.evaluate.labelled import grocery, sample, views
+from service.cli.evaluate.published import commands
 
 
 @click.group("eval")
 def evaluate() -> None:
     """Measure a checkpoint beside the first stage, on a benchmark.
 
-    The checkpoint is used as the service uses it, windows and all, with its own alpha and T.
+    The checkpoint is used as the service uses it, windows and all, with its own alpha and T unless
+    a command is told others.
     """
 
 
-for command in (grocery, sample, views):
+for command in (grocery, sample, views, *commands()):
     evaluate.add_command(command)

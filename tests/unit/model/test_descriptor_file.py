@@ -151,7 +151,7 @@ def test_files_without_leading_columns_and_structured_ones_are_read(tmp_path: Pa
         file["descriptor"] = descriptors
         file["metadata"] = np.tile(np.array([0.5, 0.5, 1, 0, 9], np.float32), (2, 3, 1))
         file["metadata"][:, 2, 3] = 1
-    with DescriptorReader(tmp_path / "bare.h5", leading_columns=0) as bare:
+    with DescriptorReader(tmp_path / "bare.h5", descriptor_dim=8) as bare:
         assert (len(bare), bare.descriptor_dim) == (2, 8)
         assert (bare[1].count, bare[1].scales.tolist()) == (2, [0, 0])
         assert bare.read(1, most=1).count == 1

@@ -1,0 +1,140 @@
+"""The orders that a re-ranker gives a benchmark's lists, and the search for alpha and T."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.batch import Window
+from model.checkpoint import LoadedModel
+from model.evaluation.opened import Lists, OpenBenchmark
+from model.evaluation.protocols import Figures, Protocol, Ranking, searched
+from model.evaluation.retrieval import Progress, rerank_list
+from model.reranker import score_windows
+from model.scoring import ensemble
+from model.windows import RerankOptions
+
+GRID = tuple(step / 10 for step in range(11))
+"""Of alpha and of T, as published."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """Protocols that share their lists. `asked`: places of the queries that any of them counts."""
+
+    protocols: Sequence[Protocol]
+    lists: Lists
+
+    @property
+    def asked(self) -> NDArray[np.int64]:
+        return np.flatnonzero(np.any([protocol.counted for protocol in self.protocols], axis=0))
+
+    def judge(self, ranking: Ranking) -> dict[str, Figures]:
+        """By protocol."""
+        return {protocol.name: protocol.judge(ranking) for protocol in self.protocols}
+
+
+def passes(benchmark: OpenBenchmark) -> list[Pass]:
+    """As many as there are different lists."""
+    by_list: dict[str, list[Protocol]] = {}
+    for protocol in benchmark.protocols:
+        by_list.setdefault(protocol.list_name, []).append(protocol)
+    return [Pass(sharing, benchmark.lists(sharing[0])) for sharing in by_list.values()]
+
+
+def reranked(
+    benchmark: OpenBenchmark,
+    lists: Lists,
+    asked: Sequence[int] | NDArray[np.int64],
+    model: LoadedModel,
+    options: RerankOptions,
+    top: int,
+    progress: Progress = iter,
+) -> Ranking:
+    """(queries, k): the first `top` images of a list by `model`, windows and all, the rest in the
+    first stage's order. The first stage's similarity is the list's own. Other queries than those
+    `asked` keep their list."""
+    ranking = lists.images.copy()
+    for query in progress(int(place) for place in asked):
+        count = min(top, int(lists.lengths[query]))
+        if not count:
+            continue
+        images = lists.images[query, :count]
+        gallery = [benchmark.gallery[place] for place in images.tolist()]
+        similarities = lists.similarities[query, :count]
+        order, _ = rerank_list(
+            model.reranker, model.device, benchmark.queries[query], gallery, options, similarities
+        )
+        ranking[query, :count] = images[order]
+    return ranking
+
+
+def window_logits(
+    benchmark: OpenBenchmark,
+    lists: Lists,
+    asked: Sequence[int] | NDArray[np.int64],
+    model: LoadedModel,
+    window: int,
+    progress: Progress = iter,
+) -> NDArray[np.float32]:
+    """(queries, window): of the first images of each list that is `asked` for; NaN elsewhere."""
+    width = min(window, lists.images.shape[1])
+    logits = np.full((len(lists.images), width), np.nan, np.float32)
+    for query in progress(int(place) for place in asked):
+        count = min(width, int(lists.lengths[query]))
+        if not count:
+            continue
+        gallery = [benchmark.gallery[place] for place in lists.images[query, :count].tolist()]
+        scored = score_windows(
+            model.reranker, [Window(benchmark.queries[query], gallery)], model.device
+        )
+        logits[query, :count] = scored[0]
+    return logits
+
+
+def ensembled(
+    lists: Lists, logits: NDArray[np.float32], alpha: float, temperature: float
+) -> Ranking:
+    """(queries, k): the images that have `logits` by the ensemble, the rest as they were."""
+    width = logits.shape[1]
+    scored = np.nan_to_num(logits)
+    scores = ensemble(scored, lists.similarities[:, :width], alpha, temperature)
+    scores[np.isnan(logits)] = -np.inf
+    order = np.argsort(-scores, axis=1, kind="stable")
+    ranking = lists.images.copy()
+    ranking[:, :width] = np.take_along_axis(ranking[:, :width], order, axis=1)
+    return ranking
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best of the grid, by the mean of the chief figures of `searched_on`, between 0 and 1."""
+
+    alpha: float
+    temperature: float
+    value: float
+    searched_on: tuple[str, ...]
+
+
+def best_of_grid(
+    found: Sequence[tuple[Pass, NDArray[np.float32]]], progress: Progress = iter
+) -> Choice:
+    """Of every pass with its `window_logits`; of equals the first, alpha before T."""
+    every = [protocol for one, _ in found for protocol in one.protocols]
+    wanted = {protocol.name: protocol.chief for protocol in searched(every)}
+    cells = list(product(GRID, GRID))
+    choices = []
+    for cell in progress(range(len(cells))):
+        alpha, temperature = cells[cell]
+        values = [
+            protocol.judge(ensembled(one.lists, logits, alpha, temperature))[protocol.chief]
+            for one, logits in found
+            for protocol in one.protocols
+            if protocol.name in wanted
+        ]
+        choices.append(Choice(alpha, temperature, float(np.mean(values)), tuple(wanted)))
+    return max(choices, key=lambda choice: choice.value)

@@ -1,0 +1,1 @@
+"""The files that AMES and LOCORE publish beside local descriptors, read without running them."""

@@ -1,0 +1,288 @@
+"""locore eval roxford5k, rparis6k, …+1m, gldv2, sop, inshop, cub200: the published benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from model.checkpoint import LoadedModel, load_checkpoint
+from model.config import DEFAULT_CHECKPOINT, ModelConfig
+from model.evaluation.benchmarks import BENCHMARKS, Benchmark, files
+from model.evaluation.opened import OpenBenchmark
+from model.evaluation.passes import (
+    GRID,
+    Choice,
+    Pass,
+    best_of_grid,
+    ensembled,
+    passes,
+    reranked,
+    window_logits,
+)
+from model.evaluation.protocols import DIFFICULTIES, Figures
+from model.windows import DIRECTIONS, Direction, RerankOptions
+from service.cli.common import (
+    any_path,
+    console,
+    device_of,
+    device_option,
+    existing_folder,
+    tracked,
+)
+from service.cli.evaluate.published_figures import Row, chosen, figures_table, write_figures
+
+_SLIDING_TOP = 400
+
+
+def commands() -> list[click.Command]:
+    return [_command(benchmark) for benchmark in BENCHMARKS.values()]
+
+
+def _command(benchmark: Benchmark) -> click.Command:
+    def run(**options: Any) -> None:
+        _evaluate(benchmark, **options)
+
+    run.__doc__ = _help(benchmark)
+    function: Callable[..., Any] = run
+    for option in reversed(_options(benchmark)):
+        function = option(function)
+    return click.command(benchmark.name)(function)
+
+
+def _options(benchmark: Benchmark) -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
+    protocols = click.option(
+        "--protocols",
+        "difficulties",
+        default=",".join(DIFFICULTIES),
+        show_default=True,
+        callback=_difficulties,
+        help="Hard has lists of its own, so it costs a second pass.",
+    )
+    return [
+        click.option(
+            "--data", type=existing_folder, required=True, help="The folder that has the above."
+        ),
+        click.option(
+            "--checkpoint", type=any_path, default=DEFAULT_CHECKPOINT, help="What to evaluate."
+        ),
+        click.option(
+            "--descriptor-name",
+            default="dinov2",
+            show_default=True,
+            help="How the files' names begin; cvnet for one.",
+        ),
+        click.option("--neighbours", type=any_path, help="Another first stage than nn_….pkl."),
+        *([protocols] if benchmark.kind == "revisited" else []),
+        click.option(
+            "--sliding",
+            type=click.Choice(DIRECTIONS),
+            help="Re-rank the --top by windows every --stride; else one window, the list's top.",
+        ),
+        click.option("--top", type=click.IntRange(1), help=f"--sliding: default {_SLIDING_TOP}."),
+        click.option(
+            "--stride", type=click.IntRange(1), help="--sliding: default the checkpoint's."
+        ),
+        click.option(
+            "--window", type=click.IntRange(1), help="Images of one; default the checkpoint's."
+        ),
+        click.option(
+            "--alpha",
+            type=click.FloatRange(0, 1),
+            help="Weight of the first stage; default the checkpoint's.",
+        ),
+        click.option(
+            "--temperature",
+            type=click.FloatRange(0),
+            help="T of the logits; default the checkpoint's.",
+        ),
+        click.option(
+            "--grid",
+            is_flag=True,
+            help="Search alpha and T from 0 to 1 by 0.1. What is found fits the queries that it "
+            "was searched on: search on gldv2, whose public queries are for validation, and pass "
+            "the values on by --alpha and --temperature.",
+        ),
+        click.option("--json", "json_path", type=any_path, help="Write the figures here too."),
+        device_option,
+    ]
+
+
+def _difficulties(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
+    found = tuple(value.split(","))
+    if not set(found) <= set(DIFFICULTIES):
+        raise click.BadParameter(f"some of {','.join(DIFFICULTIES)}, with commas between them")
+    return found
+
+
+def _help(benchmark: Benchmark) -> str:
+    paths = files(benchmark, Path("DATA"))
+    needed = "\n    ".join(str(path) for path in paths.needed(benchmark))
+    what = {
+        "revisited": "mAP and mP@k of Revisited Oxford or Paris, by protocol.\n\n    As published "
+        "junk goes behind the rest of a list before its top is re-ranked; for Hard what is easy "
+        "goes there too, in a second pass.",
+        "landmarks": "mAP@100 of Google Landmarks v2: public, private (the last 750 queries) and "
+        "combined.",
+        "labelled": "R@k and mAP@R: images of one label are relevant to each other."
+        + (
+            " Every image is a query, left out of its own list."
+            if benchmark.among_themselves
+            else ""
+        ),
+    }[benchmark.kind]
+    return f"""{what}
+
+    Needs these files, in the formats of AMES and LOCORE (the globals only for a checkpoint that
+    reads them):
+
+    \b
+    {needed}
+
+    The images are published at {benchmark.source} by their owners. Descriptors and lists of
+    Revisited Oxford and Paris are published at https://github.com/pavelsuma/ames and
+    https://github.com/MrZilinXiao/LongContextReranker, with the code that makes all others.
+    """
+
+
+def _evaluate(
+    benchmark: Benchmark,
+    *,
+    data: Path,
+    checkpoint: Path,
+    descriptor_name: str,
+    neighbours: Path | None,
+    sliding: Direction | None,
+    top: int | None,
+    stride: int | None,
+    window: int | None,
+    alpha: float | None,
+    temperature: float | None,
+    grid: bool,
+    json_path: Path | None,
+    device: str,
+    difficulties: tuple[str, ...] = DIFFICULTIES,
+) -> None:
+    if sliding is None and (top is not None or stride is not None):
+        raise click.UsageError("--top and --stride go with --sliding")
+    if grid and (sliding is not None or alpha is not None or temperature is not None):
+        raise click.UsageError("--grid searches alpha and T, of one window: no --sliding")
+    if json_path is not None and not json_path.parent.is_dir():
+        raise click.UsageError(f"{json_path}: no such folder to write to")
+    model = load_checkpoint(checkpoint, device_of(device))
+    config = model.config
+    options = _rerank_options(config, sliding, window, stride, alpha, temperature)
+    length = options.window if sliding is None else top or _SLIDING_TOP
+    paths = files(benchmark, data, descriptor_name, neighbours, with_globals=config.global_dim > 0)
+    with OpenBenchmark(benchmark, paths, config, difficulties) as opened:
+        every = passes(opened)
+        if grid:
+            rows, choice = _search(opened, every, model, options.window)
+            options = RerankOptions(
+                choice.alpha, choice.temperature, options.window, options.stride, options.direction
+            )
+        else:
+            rows, choice = _rows(opened, every, model, options, length), None
+        sizes = len(opened.queries), len(opened.gallery)
+    console.print(figures_table(benchmark, rows, _caption(model, options, sliding, length, sizes)))
+    if choice is not None:
+        console.print(chosen(benchmark, choice), markup=False, highlight=False, soft_wrap=True)
+    if json_path is not None:
+        settings = asdict(options) | {"direction": sliding, "top": length}
+        write_figures(json_path, benchmark, config.name, settings, rows, choice)
+
+
+def _rerank_options(
+    config: ModelConfig,
+    sliding: Direction | None,
+    window: int | None,
+    stride: int | None,
+    alpha: float | None,
+    temperature: float | None,
+) -> RerankOptions:
+    chosen = config.rerank
+    window = window or chosen.window
+    if config.longest_window is not None and window > config.longest_window:
+        raise click.UsageError(
+            f"--window: {config.name} reads {config.longest_window} images at most"
+        )
+    stride = stride or min(chosen.stride, window)
+    if stride > window:
+        raise click.UsageError(f"--stride {stride} is larger than the window, {window}")
+    return RerankOptions(
+        chosen.alpha if alpha is None else alpha,
+        chosen.temperature if temperature is None else temperature,
+        window,
+        stride,
+        sliding or chosen.direction,
+    )
+
+
+def _rows(
+    opened: OpenBenchmark,
+    every: Sequence[Pass],
+    model: LoadedModel,
+    options: RerankOptions,
+    top: int,
+) -> list[Row]:
+    rows = []
+    for one in every:
+        ranking = reranked(
+            opened, one.lists, one.asked, model, options, top, _progress(one, "Re-ranking")
+        )
+        rows += _compared(one, one.judge(ranking))
+    return _in_order(opened, rows)
+
+
+def _search(
+    opened: OpenBenchmark, every: Sequence[Pass], model: LoadedModel, window: int
+) -> tuple[list[Row], Choice]:
+    found = [
+        (one, window_logits(opened, one.lists, one.asked, model, window, _progress(one, "Scoring")))
+        for one in every
+    ]
+    choice = best_of_grid(
+        found, lambda cells: tracked(cells, "Choosing alpha and T", len(GRID) ** 2)
+    )
+    rows = []
+    for one, logits in found:
+        ranking = ensembled(one.lists, logits, choice.alpha, choice.temperature)
+        rows += _compared(one, one.judge(ranking))
+    return _in_order(opened, rows), choice
+
+
+def _progress(one: Pass, what: str) -> Callable[[Iterable[int]], Iterable[int]]:
+    names = ", ".join(protocol.name for protocol in one.protocols)
+    return lambda queries: tracked(queries, f"{what} ({names})", len(one.asked))
+
+
+def _compared(one: Pass, figures: Mapping[str, Figures]) -> list[Row]:
+    first_stage = one.judge(one.lists.images)
+    return [
+        Row(p.name, int(p.counted.sum()), first_stage[p.name], figures[p.name])
+        for p in one.protocols
+    ]
+
+
+def _in_order(opened: OpenBenchmark, rows: Sequence[Row]) -> list[Row]:
+    by_name = {row.protocol: row for row in rows}
+    return [by_name[protocol.name] for protocol in opened.protocols]
+
+
+def _caption(
+    model: LoadedModel,
+    options: RerankOptions,
+    sliding: Direction | None,
+    top: int,
+    sizes: tuple[int, int],
+) -> str:
+    how = f"a window of {top}"
+    if sliding is not None:
+        how = f"top {top}, {sliding}, windows of {options.window} every {options.stride}"
+    return (
+        f"{sizes[0]:,} queries, {sizes[1]:,} gallery images; {model.config.name}, {how}, alpha "
+        f"{options.alpha:g}, T {options.temperature:g}, on {model.device}; percent"
+    )

@@ -1,0 +1,296 @@
+"""The published benchmarks, on made-up files in their formats."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model.batch import Window
+from model.checkpoint import LoadedModel, load_checkpoint, write_config
+from model.evaluation.benchmarks import BENCHMARKS, files
+from model.evaluation.opened import Lists, OpenBenchmark
+from model.evaluation.passes import GRID, Pass, best_of_grid, ensembled, passes, reranked
+from model.evaluation.protocols import (
+    Protocol,
+    labelled_protocol,
+    landmark_protocols,
+    revisited_protocols,
+    searched,
+)
+from model.formats.errors import FormatError
+from model.formats.ground_truth import QueryTruth
+from model.reranker import score_windows
+from model.windows import RerankOptions
+from tests.factories import load_tiny, tiny_config
+from tests.minibench import Images, as_tensor, made_up, nearest, write_list, write_pickle
+from tests.reference import reference
+
+CONFIG = tiny_config()
+OPTIONS = RerankOptions(0.5, 1.0, window=6, stride=3, direction="end-to-start")
+
+
+def indices(*places: int) -> np.ndarray:
+    return np.array(places, np.int64)
+
+
+def truth(
+    easy: tuple[int, ...], hard: tuple[int, ...] = (), junk: tuple[int, ...] = ()
+) -> QueryTruth:
+    return QueryTruth(indices(*easy), indices(*hard), indices(*junk), graded=bool(hard))
+
+
+def names(benchmark: str, **options: object) -> list[str]:
+    chosen = BENCHMARKS[benchmark]
+    paths = files(chosen, Path("D"), **options)  # type: ignore[arg-type]
+    return [str(path) for path in paths.needed(chosen)]
+
+
+def test_files_are_where_the_published_code_has_them() -> None:
+    assert names("roxford5k+1m") == [
+        "D/roxford5k/dinov2_query_local.hdf5",
+        "D/roxford5k/dinov2_query_global.pt",
+        "D/roxford5k+1m/dinov2_gallery_local.hdf5",
+        "D/roxford5k+1m/dinov2_gallery_global.pt",
+        "D/roxford5k+1m/nn_dinov2.pkl",
+        "D/roxford5k/gnd_roxford5k.pkl",
+    ]
+    assert names("gldv2", descriptor_name="cvnet", neighbours=Path("mine.pkl")) == [
+        "D/gldv2-test/cvnet_local.hdf5",
+        "D/gldv2-test/cvnet_global.pt",
+        "D/gldv2-index/cvnet_local.hdf5",
+        "D/gldv2-index/cvnet_global.pt",
+        "mine.pkl",
+        "D/gldv2-test/gnd_gldv2-test.pkl",
+    ]
+    assert names("sop", with_globals=False) == [
+        "D/sop/dinov2_gallery_local.hdf5",
+        "D/sop/nn_dinov2.pkl",
+        "D/sop/test_gallery.txt",
+    ]
+    assert "D/inshop/test_query.txt" in names("inshop")
+    assert "D/inshop/dinov2_query_global.pt" in names("inshop")
+
+
+def test_every_missing_file_is_named_at_once(tmp_path: Path) -> None:
+    write_pickle(tmp_path / "sop" / "nn_dinov2.pkl", [])
+    benchmark = BENCHMARKS["sop"]
+    with pytest.raises(FormatError) as caught:
+        OpenBenchmark(benchmark, files(benchmark, tmp_path), CONFIG)
+    said = str(caught.value)
+    for name in ("dinov2_gallery_local.hdf5", "dinov2_gallery_global.pt", "test_gallery.txt"):
+        assert said.count(str(tmp_path / "sop" / name)) == 1
+    assert "nn_dinov2" not in said
+
+
+# Labels of a gallery that asks itself; image 5 has nobody.
+LABELS = [0, 0, 1, 1, 1, 2]
+
+
+@pytest.fixture
+def sop(tmp_path: Path) -> tuple[Path, Images]:
+    images = made_up(np.random.default_rng(0), LABELS, CONFIG)
+    images.write(tmp_path / "sop", "dinov2_gallery")
+    write_list(tmp_path / "sop" / "test_gallery.txt", LABELS, len(LABELS))
+    write_pickle(tmp_path / "sop" / "nn_dinov2.pkl", as_tensor(nearest(images, images, 6)))
+    return tmp_path, images
+
+
+def open_sop(data: Path) -> OpenBenchmark:
+    benchmark = BENCHMARKS["sop"]
+    return OpenBenchmark(benchmark, files(benchmark, data), CONFIG)
+
+
+def test_a_query_is_left_out_of_its_own_list(sop: tuple[Path, Images]) -> None:
+    data, images = sop
+    lists = nearest(images, images, 6)
+    lists[:, 2] = lists[:, 2, [1, 2, 3, 4, 5, 5]]
+    write_pickle(data / "sop" / "nn_dinov2.pkl", lists)
+    with open_sop(data) as opened:
+        (one,) = passes(opened)
+    assert one.asked.tolist() == [0, 1, 2, 3, 4]
+    for query in range(6):
+        own = query not in lists[1, query]
+        assert one.lists.lengths[query] == (6 if own else 5)
+        assert query not in one.lists.images[query, : one.lists.lengths[query]]
+        others = [place for place in lists[1, query] if place != query]
+        assert one.lists.images[query, : len(others)].tolist() == others
+
+
+def test_only_the_top_of_a_list_is_reordered(sop: tuple[Path, Images], tmp_path: Path) -> None:
+    model = load_tiny(tmp_path)
+    with open_sop(sop[0]) as opened:
+        (one,) = passes(opened)
+        ranking = reranked(opened, one.lists, [0, 3], model, OPTIONS, top=3)
+        whole = reranked(opened, one.lists, one.asked, model, OPTIONS, top=100)
+    for query in range(6):
+        before = one.lists.images[query].tolist()
+        assert sorted(ranking[query, :3]) == sorted(before[:3])
+        assert ranking[query, 3:].tolist() == before[3:]
+        if query not in (0, 3):
+            assert ranking[query].tolist() == before
+        # The query, last on its own list, is never scored.
+        assert whole[query, 5] == query
+
+
+def test_the_longformer_reads_what_it_was_trained_on(tmp_path: Path) -> None:
+    """LOCORE's own, without globals: no files of globals are needed."""
+    found = reference("local_only", scoring="max-end")
+    weights = tmp_path / "published.safetensors"
+    shutil.copy(found.weights, weights)
+    write_config(found.config, weights)
+    model = load_checkpoint(weights, torch.device("cpu"))
+    with_globals = model.config.model_copy(update={"global_dim": 12})
+    images = made_up(np.random.default_rng(0), LABELS, with_globals)
+    folder = tmp_path / "sop"
+    images.write(folder, "dinov2_gallery")
+    (folder / "dinov2_gallery_global.pt").unlink()
+    write_list(folder / "test_gallery.txt", LABELS, len(LABELS))
+    write_pickle(folder / "nn_dinov2.pkl", nearest(images, images, 6))
+    benchmark = BENCHMARKS["sop"]
+    paths = files(benchmark, tmp_path, with_globals=False)
+    with OpenBenchmark(benchmark, paths, model.config) as opened:
+        (one,) = passes(opened)
+        ranking = reranked(opened, one.lists, [2], model, OPTIONS, top=4)
+    query, *gallery = [
+        replace(images.described(place, model.config.descriptors_per_image), global_=None)
+        for place in (2, *one.lists.images[2, :4].tolist())
+    ]
+    (logits,) = score_windows(model.reranker, [Window(query, gallery)], model.device)
+    scores = 0.5 * one.lists.similarities[2, :4] + 0.5 / (1 + np.exp(-logits.astype(np.float64)))
+    assert ranking[2, :4].tolist() == one.lists.images[2, :4][np.argsort(-scores)].tolist()
+
+
+def test_files_at_odds_with_each_other_are_said(sop: tuple[Path, Images]) -> None:
+    data, images = sop
+    write_pickle(data / "sop" / "nn_dinov2.pkl", nearest(images, images, 6)[:, :5])
+    with pytest.raises(FormatError, match=r"nn_dinov2\.pkl: lists of 5 queries, where there are 6"):
+        open_sop(data)
+    write_list(data / "sop" / "test_gallery.txt", LABELS[:5], 5)
+    with pytest.raises(FormatError, match=r"5 lines, where .*_local\.hdf5 has 6 images"):
+        open_sop(data)
+    write_list(data / "sop" / "test_gallery.txt", None, 6)
+    with pytest.raises(FormatError, match=r"test_gallery\.txt: has no labels"):
+        open_sop(data)
+    write_list(data / "sop" / "test_gallery.txt", list(range(6)), 6)
+    with pytest.raises(FormatError, match="no query has a relevant image"):
+        open_sop(data)
+    with (data / "sop" / "dinov2_gallery_global.pt").open("ab") as file:
+        file.write(b"1234")
+    with pytest.raises(FormatError, match="are no 6 rows of float32"):
+        open_sop(data)
+
+
+def open_roxford(data: Path, truths: list[dict[str, object]]) -> OpenBenchmark:
+    rng = np.random.default_rng(0)
+    queries, gallery = made_up(rng, [0, 1], CONFIG), made_up(rng, [0, 1, 0, 1, 0], CONFIG)
+    folder = data / "roxford5k"
+    queries.write(folder, "dinov2_query")
+    gallery.write(folder, "dinov2_gallery")
+    lists = np.array([[[5, 4, 3, 2, 1]] * 2, [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0]]], np.float32)
+    write_pickle(folder / "nn_dinov2.pkl", lists)
+    write_pickle(folder / "gnd_roxford5k.pkl", {"gnd": truths}, protocol=2)
+    benchmark = BENCHMARKS["roxford5k"]
+    return OpenBenchmark(benchmark, files(benchmark, data), CONFIG)
+
+
+def test_junk_goes_behind_and_for_hard_what_is_easy_too(tmp_path: Path) -> None:
+    graded: list[dict[str, object]] = [
+        {"easy": [2], "hard": [4], "junk": [0]},
+        {"easy": [3], "hard": [], "junk": [4]},
+    ]
+    with open_roxford(tmp_path, graded) as opened:
+        others, hard = passes(opened)
+    assert [p.name for p in others.protocols] == ["easy", "medium"]
+    assert [p.name for p in hard.protocols] == ["hard"]
+    assert others.lists.images.tolist() == [[1, 2, 3, 4, 0], [3, 2, 1, 0, 4]]
+    assert others.lists.similarities[0].tolist() == [4, 3, 2, 1, 5]
+    assert hard.lists.images.tolist() == [[1, 3, 4, 0, 2], [2, 1, 0, 4, 3]]
+    # The second query has nothing hard: it is not re-ranked for that.
+    assert hard.asked.tolist() == [0]
+
+
+def test_a_ground_truth_of_another_benchmark_is_said(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="not every query has `easy` and `hard`"):
+        open_roxford(tmp_path, [{"ok": [2]}, {"ok": [1]}])
+    with pytest.raises(FormatError, match=r"1 queries, where .* has 2 images"):
+        open_roxford(tmp_path, [{"easy": [2], "hard": [], "junk": []}])
+
+
+def test_the_private_queries_of_landmarks_are_the_last_750() -> None:
+    queries = [truth((0,))] + [truth((1,)), truth(())] + [truth((2,))] * 749
+    public, private, combined = landmark_protocols(queries)
+    assert public.counted.sum() == 2
+    assert private.counted.sum() == 749
+    ranking = np.tile([0, 9], (len(queries), 1))
+    ranking[1] = [9, 1]
+    assert public.judge(ranking) == {"mAP@100": pytest.approx((1 + 1 / 2) / 2)}
+    assert private.judge(ranking) == {"mAP@100": 0}
+    assert combined.judge(ranking) == {"mAP@100": pytest.approx((1 + 1 / 2) / 751)}
+    assert searched([public, private, combined]) == [public]
+
+
+def test_labelled_figures_by_hand() -> None:
+    labels = np.array(LABELS)
+    protocol = labelled_protocol(labels, labels, (1, 2, 4), among_themselves=True)
+    assert protocol.counted.tolist() == [True] * 5 + [False]
+    # Queries 0 to 4; R is 1, 1, 2, 2, 2.
+    ranking = np.array([[1, 2], [2, 0], [3, 4], [0, 4], [0, 1], [0, 1]])
+    assert protocol.judge(ranking) == {
+        "R@1": pytest.approx(2 / 5),
+        "R@2": pytest.approx(4 / 5),
+        "mAP@R": pytest.approx((1 + 0 + 1 + (1 / 2) / 2 + 0) / 5),
+    }
+    apart = labelled_protocol(np.array([1, 7]), labels, (1,), among_themselves=False)
+    assert apart.counted.tolist() == [True, False]
+    assert apart.judge(np.array([[2, 3, 4], [0, 1, 2]])) == {"R@1": 1, "mAP@R": 1}
+
+
+def test_revisited_protocols_are_those_asked_for() -> None:
+    found = revisited_protocols([truth((1,), (2,)), truth((1,), (3,))], ("medium", "hard"), (1,))
+    assert [protocol.name for protocol in found] == ["medium", "hard"]
+    assert found[1].judge(np.array([[1, 2], [3, 1]])) == {"mAP": 1, "mP@1": 1}
+    assert [protocol.name for protocol in searched(found)] == ["medium", "hard"]
+
+
+def test_the_grid_finds_the_weights_that_help() -> None:
+    """Of two images the second is right: the first stage says the first, the logits the second."""
+    lists = Lists(np.array([[8, 9, 7]]), np.array([[0.9, 0.6, 0.5]], np.float32), np.array([3]))
+    logits = np.array([[-1.0, 1.0]], np.float32)
+    protocol = Protocol(
+        "all",
+        np.array([True]),
+        lambda ranking: {"R@1": float(ranking[0, 0] == 9)},
+        "R@1",
+    )
+    choice = best_of_grid([(Pass([protocol], lists), logits)])
+    assert choice.value == 1
+    assert choice.searched_on == ("all",)
+    # T = 0 tells no images apart and leaves the order: the first that helps is T = 0.1.
+    assert (choice.alpha, choice.temperature) == (0, 0.1)
+    assert ensembled(lists, logits, 0, 0.1).tolist() == [[9, 8, 7]]
+    assert ensembled(lists, logits, 1, 1).tolist() == [[8, 9, 7]]
+    assert len(GRID) == 11
+
+
+def test_images_without_logits_stay_where_they_are() -> None:
+    lists = Lists(np.array([[8, 9, 7]]), np.ones((1, 3), np.float32), np.array([2]))
+    logits = np.array([[-1.0, 1.0, np.nan]], np.float32)
+    assert ensembled(lists, logits, 0, 1).tolist() == [[9, 8, 7]]
+
+
+def test_a_list_without_anything_to_score_stays(tmp_path: Path) -> None:
+    model: LoadedModel = load_tiny(tmp_path)
+    images = made_up(np.random.default_rng(0), [0, 0], CONFIG)
+    images.write(tmp_path / "sop", "dinov2_gallery")
+    write_list(tmp_path / "sop" / "test_gallery.txt", [0, 0], 2)
+    lists = np.array([[[1.0], [1.0]], [[0], [1]]])
+    write_pickle(tmp_path / "sop" / "nn_dinov2.pkl", lists)
+    with open_sop(tmp_path) as opened:
+        (one,) = passes(opened)
+        assert one.lists.lengths.tolist() == [0, 0]
+        assert reranked(opened, one.lists, one.asked, model, OPTIONS, 9).tolist() == [[0], [1]]
