@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,8 @@ class ExtractedImage:
     """One image's features, strongest first; rows of unit length, float32.
 
     keypoints (n, 2): x and y of each local as fractions of the image's width and height;
-    scales (n,): step of the image pyramid, 0 the largest; weights (n,): detection strength;
-    descriptors (n, d); global_ (g,).
+    scales (n,): step of the image pyramid, in the extractor's own order; weights (n,): detection
+    strength; descriptors (n, d); global_ (g,).
     """
 
     keypoints: NDArray[np.float32]
@@ -50,30 +51,114 @@ class Extractor(Protocol):
         ...
 
 
-def _efficientnet_lite0() -> Extractor:
+class NoDescriptorsError(ValueError):
+    """An image of which a network makes NaN, infinity or a descriptor of zeros."""
+
+
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom of a part of an image, in its pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedImage:
+    """An image as a batch takes it: `pixels` a step of the pyramid each, (height, width, 3) uint8.
+
+    `corner` and `extent`: x and y of the part that they show, and its width and height, as
+    fractions of the whole image's; keypoints are told of the whole image.
+    """
+
+    pixels: tuple[NDArray[np.uint8], ...]
+    corner: tuple[float, float] = (0.0, 0.0)
+    extent: tuple[float, float] = (1.0, 1.0)
+
+
+@runtime_checkable
+class BatchExtractor(Extractor, Protocol):
+    """An extractor that is faster with several images at a time."""
+
+    def prepare(self, image: Image.Image, box: Box | None = None) -> PreparedImage:
+        """The image, or its part in `box`; may run in several threads. Raises
+        NoDescriptorsError where no pixel of the image is in the box."""
+        ...
+
+    def extract_batch(
+        self, images: Sequence[PreparedImage], count: int
+    ) -> list[ExtractedImage | NoDescriptorsError]:
+        """As `extract`, of images whose pixels have the same sizes, in their order."""
+        ...
+
+
+@dataclass(frozen=True)
+class ExtractorOptions:
+    """What an extractor is loaded with; None is the extractor's own choice.
+
+    `weights`: a folder of config.json and safetensors; `detector`: a file of the weights of the
+    detector; `scales`: steps of the image pyramid; `device`: a torch device's name.
+    """
+
+    weights: Path | None = None
+    detector: Path | None = None
+    scales: tuple[float, ...] | None = None
+    device: str | None = None
+
+    def given(self) -> list[str]:
+        return [field.name for field in fields(self) if getattr(self, field.name) is not None]
+
+
+@dataclass(frozen=True)
+class RegisteredExtractor:
+    """`load` imports the extractor's own packages, those of the extra `extra`, so that one
+    extractor does not need another's; `options` are the fields of ExtractorOptions it takes."""
+
+    load: Callable[[ExtractorOptions], Extractor]
+    extra: str
+    options: frozenset[str] = frozenset()
+    batches: bool = False
+
+
+def _efficientnet_lite0(_: ExtractorOptions) -> Extractor:
     from model.extraction.efficientnet_lite0 import EfficientNetLite0
 
     return EfficientNetLite0.load()
 
 
-EXTRACTORS: dict[str, Callable[[], Extractor]] = {"efficientnet-lite0": _efficientnet_lite0}
-"""By name; a loader imports its own dependencies, so that one extractor does not need another's."""
+def _dinov2_vitb14_reg(options: ExtractorOptions) -> Extractor:
+    from model.extraction.dinov2 import load_dinov2
+
+    return load_dinov2(options)
+
+
+EXTRACTORS: dict[str, RegisteredExtractor] = {
+    "efficientnet-lite0": RegisteredExtractor(_efficientnet_lite0, "extract"),
+    "dinov2-vitb14-reg": RegisteredExtractor(
+        _dinov2_vitb14_reg,
+        "longformer",
+        frozenset({"weights", "detector", "scales", "device"}),
+        batches=True,
+    ),
+}
 
 
 class ExtractorError(ValueError):
-    """An extractor that is not registered, or whose packages are not installed."""
+    """An extractor that is not registered, whose packages or weights are not there or are not
+    its own, or that does not take an option it is given."""
 
 
-def load_extractor(name: str) -> Extractor:
+def load_extractor(name: str, options: ExtractorOptions | None = None) -> Extractor:
     """Raises ExtractorError."""
+    options = options or ExtractorOptions()
     try:
-        loader = EXTRACTORS[name]
+        registered = EXTRACTORS[name]
     except KeyError:
         known = ", ".join(sorted(EXTRACTORS))
         raise ExtractorError(f"no extractor {name!r}; there are: {known}") from None
+    refused = [option for option in options.given() if option not in registered.options]
+    if refused:
+        raise ExtractorError(f"{name} takes no {' and no '.join(refused)}")
     try:
-        return loader()
+        return registered.load(options)
     except ModuleNotFoundError as error:
+        extra = registered.extra
         raise ExtractorError(
-            f"{name} needs the extra [extract], pip install 'locore[extract]': {error}"
+            f"{name} needs the extra [{extra}], pip install 'locore[{extra}]': {error}"
         ) from None

@@ -3,26 +3,52 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 import click
+import numpy as np
 from PIL import Image
 
 from model.descriptor_file import DescriptorWriter
-from model.extraction.extractor import EXTRACTORS, Extractor, load_extractor
+from model.extraction.batches import extract_in_batches
+from model.extraction.extractor import (
+    EXTRACTORS,
+    BatchExtractor,
+    Box,
+    ExtractedImage,
+    Extractor,
+    ExtractorOptions,
+    load_extractor,
+)
 from model.extraction.images import (
     UnreadableImageError,
     extract_images,
     find_images,
     read_image,
 )
-from service.cli.common import any_path, existing_folder, say, tracked
+from model.global_rows import GlobalRows, write_raw
+from service.cli.common import any_path, device_of, existing_folder, say, tracked
+from service.cli.image_list import check_continues, listed_boxes, listed_images
+
+_BATCH = 8
+
+
+def _scales(_: click.Context, __: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    if value is None:
+        return None
+    try:
+        found = tuple(float(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter("numbers with commas between them") from None
+    if not all(0 < scale <= 4 for scale in found) or len(set(found)) < len(found):
+        raise click.BadParameter("above 0 and at most 4, none twice")
+    return found
 
 
 @click.command()
-@click.argument("images", nargs=-1, required=True, type=any_path)
+@click.argument("images", nargs=-1, type=any_path)
 @click.option("-o", "--output", required=True, type=any_path, help="The HDF5 file to write.")
 @click.option(
     "--extractor",
@@ -43,12 +69,27 @@ from service.cli.common import any_path, existing_folder, say, tracked
     type=click.IntRange(1),
     default=os.cpu_count() or 1,
     show_default=True,
-    help="Images at a time.",
+    help="Images at a time; with DINOv2, images read at a time.",
 )
 @click.option(
     "--relative-to",
     type=existing_folder,
-    help="Make ids of the paths below this folder.",
+    help="Make ids of the paths below this folder; with --list, the folder that its paths are in.",
+)
+@click.option(
+    "--list",
+    "list_path",
+    type=any_path,
+    help="Extract the images of this file instead, in its order, `path` or "
+    "`path,label,width,height` a line.",
+)
+@click.option(
+    "--crop",
+    type=any_path,
+    help="With --list: describe of every image only the part that this gnd_*.pkl gives as `bbx`.",
+)
+@click.option(
+    "--global-file", type=any_path, help="Write the globals here too, as raw float32 rows."
 )
 @click.option(
     "--views",
@@ -62,6 +103,23 @@ from service.cli.common import any_path, existing_folder, say, tracked
     is_flag=True,
     help="Learn the extractor's PCA-whitening from the images instead, and write that to OUTPUT.",
 )
+@click.option(
+    "--weights",
+    type=existing_folder,
+    help="DINOv2: a folder of config.json and model.safetensors, instead of the hub's.",
+)
+@click.option("--detector", type=any_path, help="DINOv2: AMES's dinov2_detector.pt.")
+@click.option(
+    "--scales", callback=_scales, help="DINOv2: steps of the image pyramid.  [default: 1.0]"
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    help=f"DINOv2: images of one size that are computed together.  [default: {_BATCH}]",
+)
+@click.option(
+    "--device", metavar="auto|cpu|cuda[:N]", help="DINOv2: where it computes.  [default: auto]"
+)
 def extract(
     images: tuple[Path, ...],
     output: Path,
@@ -69,27 +127,82 @@ def extract(
     descriptors: int,
     workers: int,
     relative_to: Path | None,
+    list_path: Path | None,
+    crop: Path | None,
+    global_file: Path | None,
     views: int,
     fit_whitening: bool,
+    weights: Path | None,
+    detector: Path | None,
+    scales: tuple[float, ...] | None,
+    batch: int | None,
+    device: str | None,
 ) -> None:
     """Make descriptors of IMAGES, files or folders, and write them to an HDF5 file.
 
     An image in a folder gets its path below that folder as id, a single file its name. A file
     that exists is continued: what it has is not made again. Images that cannot be read are
-    named and left out.
+    named and left out; with --list they keep their row, as padding with a global of zeros.
     """
-    found = find_images(images, relative_to)
-    if views == 1:
-        raise click.UsageError("--views: a view is found by another one, so at least 2")
+    _check_sources(bool(images), list_path, crop, views, fit_whitening)
+    _check_extractor(name, batch, crop, fit_whitening)
+    if global_file is not None and not global_file.parent.is_dir():
+        raise click.UsageError(f"--global-file: no folder {global_file.parent}")
+    if list_path is not None:
+        found = listed_images(list_path, relative_to)
+        check_continues(output, list(found), list_path)
+    else:
+        found = find_images(images, relative_to)
     if fit_whitening:
         _fit(found, output)
         return
+    boxes = {} if crop is None else listed_boxes(crop, found)
     written, skipped = extract_to_file(
-        load_extractor(name), found, output, descriptors, workers=workers, views=views
+        load_extractor(name, ExtractorOptions(weights, detector, scales, _place(name, device))),
+        found,
+        output,
+        descriptors,
+        workers=workers,
+        views=views,
+        batch=batch or _BATCH,
+        boxes=boxes,
+        keep_unreadable=list_path is not None,
     )
-    click.echo(f"{written} images written to {output}, {skipped} could not be read", err=True)
-    if skipped and not written:
+    kept = ", their rows are padding" if skipped and list_path is not None else ""
+    click.echo(f"{written} images written to {output}, {skipped} could not be read{kept}", err=True)
+    if global_file is not None:
+        with GlobalRows(output) as rows:
+            write_raw(rows, global_file)
+    # The last rows of a list that is continued may well be unreadable ones.
+    if skipped and not written and (list_path is None or skipped == len(found)):
         raise UnreadableImageError(f"none of the {skipped} images could be read")
+
+
+def _check_sources(
+    images: bool, list_path: Path | None, crop: Path | None, views: int, fit_whitening: bool
+) -> None:
+    if images == (list_path is not None):
+        raise click.UsageError("either IMAGES or --list, one of the two")
+    if list_path is not None and (views or fit_whitening):
+        raise click.UsageError("--list goes neither with --views nor with --fit-whitening")
+    if crop is not None and list_path is None:
+        raise click.UsageError("--crop needs --list, whose lines are the queries it tells of")
+    if views == 1:
+        raise click.UsageError("--views: a view is found by another one, so at least 2")
+
+
+def _check_extractor(name: str, batch: int | None, crop: Path | None, fit_whitening: bool) -> None:
+    for option, value in (("--batch", batch), ("--crop", crop)):
+        if value is not None and not EXTRACTORS[name].batches:
+            raise click.UsageError(f"{option} is not for {name}")
+    if fit_whitening and name != "efficientnet-lite0":
+        raise click.UsageError(f"--fit-whitening is not for {name}, which has none")
+
+
+def _place(name: str, device: str | None) -> str | None:
+    if device is None and "device" not in EXTRACTORS[name].options:
+        return None
+    return str(device_of(device or "auto"))
 
 
 def extract_to_file(
@@ -100,8 +213,12 @@ def extract_to_file(
     *,
     workers: int = os.cpu_count() or 1,
     views: int = 0,
+    batch: int = _BATCH,
+    boxes: Mapping[str, Box] | None = None,
+    keep_unreadable: bool = False,
 ) -> tuple[int, int]:
-    """(images written, images that could not be read). Those that `output` has stay as they are."""
+    """(images written, images that could not be read). Those that `output` has stay as they are.
+    `boxes` are for an extractor that takes batches."""
     found = _openers(images, views)
     written = skipped = 0
     with DescriptorWriter(
@@ -113,15 +230,31 @@ def extract_to_file(
         global_dim=extractor.global_dim,
     ) as writer:
         left = {name: opener for name, opener in found.items() if name not in writer.ids}
-        results = extract_images(extractor, left, descriptors, workers)
+        if isinstance(extractor, BatchExtractor):
+            results = extract_in_batches(extractor, left, descriptors, workers, batch, boxes)
+        else:
+            results = extract_images(extractor, left, descriptors, workers)
         for image_id, result in tracked(results, "Extracting", len(left)):
             if isinstance(result, UnreadableImageError):
-                say(f"left out: {result}")
+                say(f"{'a row of padding' if keep_unreadable else 'left out'}: {result}")
                 skipped += 1
+                if keep_unreadable:
+                    writer.append(image_id, _nothing(extractor))
             else:
                 writer.append(image_id, result)
                 written += 1
     return written, skipped
+
+
+def _nothing(extractor: Extractor) -> ExtractedImage:
+    """An image without descriptors: its row is all padding, its global zeros."""
+    return ExtractedImage(
+        np.empty((0, 2), np.float32),
+        np.empty(0, np.uint8),
+        np.empty(0, np.float32),
+        np.empty((0, extractor.descriptor_dim), np.float32),
+        np.zeros(extractor.global_dim, np.float32),
+    )
 
 
 def _openers(images: dict[str, Path], views: int) -> dict[str, Callable[[], Image.Image]]:

@@ -9,8 +9,9 @@ import click
 from model.checkpoint import CheckpointError
 from model.descriptor_file import DescriptorFileError
 from model.evaluation.grocery import DatasetError
-from model.extraction.extractor import ExtractorError
+from model.extraction.extractor import ExtractorError, NoDescriptorsError
 from model.extraction.images import UnreadableImageError
+from model.formats.errors import FormatError
 from model.training.trainer import TrainingStateError
 from service import __version__
 from service.cli.bench import bench
@@ -18,6 +19,7 @@ from service.cli.convert import convert
 from service.cli.evaluate import evaluate
 from service.cli.extract import extract
 from service.cli.load import load
+from service.cli.neighbours import neighbours
 from service.cli.rerank import rerank
 from service.cli.serve import openapi, serve
 from service.cli.train import train
@@ -33,6 +35,8 @@ EXPECTED = (
     DescriptorFileError,
     EmbeddedStoreError,
     ExtractorError,
+    FormatError,
+    NoDescriptorsError,
     OSError,
     TrainingStateError,
     UnreadableImageError,
@@ -51,7 +55,18 @@ def locore() -> None:
     """
 
 
-for command in (serve, extract, load, rerank, train, convert, evaluate, bench, openapi):
+for command in (
+    serve,
+    extract,
+    neighbours,
+    load,
+    rerank,
+    train,
+    convert,
+    evaluate,
+    bench,
+    openapi,
+):
     locore.add_command(command)
 
 

@@ -59,7 +59,7 @@ def test_the_same_subject_is_nearer_than_another(extractor: Extractor) -> None:
 
 
 def test_an_unknown_extractor_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="no extractor 'x'; there are: efficientnet-lite0"):
+    with pytest.raises(ValueError, match="no extractor 'x'; there are: dinov2-vitb14-reg, eff"):
         load_extractor("x")
 
 

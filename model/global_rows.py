@@ -1,0 +1,101 @@
+"""Global descriptors of any number of images, read in blocks: from a descriptor file of ours
+(`globals`) or from a published `*_global.pt`, a raw memory map of float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from model.closing import Closing
+from model.formats.errors import FormatError
+from model.formats.globals import open_globals
+
+_BYTES = 4
+
+
+class GlobalRows(Closing):
+    """`len(rows)` vectors of `dim`. Raises FormatError for a file that does not hold such."""
+
+    def __init__(self, path: Path, dim: int | None = None) -> None:
+        """`dim` is needed for a raw file alone, which does not tell it."""
+        self.path = path
+        self._file: h5py.File | None = None
+        if not path.is_file():
+            raise FormatError(f"{path}: no such file")
+        if h5py.is_hdf5(path):
+            self._open_hdf5(dim)
+        else:
+            self._open_raw(dim)
+
+    def _open_hdf5(self, dim: int | None) -> None:
+        try:
+            self._file = h5py.File(self.path, "r")
+        except OSError as error:
+            raise FormatError(f"{self.path}: not a readable HDF5 file ({error})") from None
+        found = self._file.get("globals")
+        if not isinstance(found, h5py.Dataset) or found.ndim != 2:
+            raise FormatError(f"{self.path}: has no dataset `globals` of 2 dimensions")
+        if dim is not None and found.shape[1] != dim:
+            raise FormatError(f"{self.path}: globals of {found.shape[1]} numbers, not {dim}")
+        self.dim = int(found.shape[1])
+        # A writer that was killed may have left a row of globals without its id.
+        ids = self._file.get("ids")
+        self._length = int(found.shape[0] if ids is None else min(found.shape[0], ids.shape[0]))
+        self._rows = found
+
+    def _open_raw(self, dim: int | None) -> None:
+        if dim is None:
+            raise FormatError(f"{self.path}: a raw file does not tell its dimensions, --dim does")
+        size = self.path.stat().st_size
+        if not size or size % (dim * _BYTES):
+            raise FormatError(f"{self.path}: {size} bytes are no rows of {dim} float32")
+        self.dim = dim
+        self._length = size // (dim * _BYTES)
+        self._rows = open_globals(self.path, self._length)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def read(self, start: int, stop: int) -> NDArray[np.float32]:
+        """(stop - start, dim) as they are stored, a copy."""
+        try:
+            return np.array(self._rows[start : min(stop, self._length)], dtype=np.float32)
+        except OSError as error:
+            raise FormatError(f"{self.path}: cannot be read ({error})") from None
+
+    def unit_blocks(self, size: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """(first row, vectors of length 1) of up to `size` rows each.
+
+        Raises FormatError, naming the row, for NaN, infinity and zeros.
+        """
+        for start in range(0, self._length, size):
+            rows = self.read(start, start + size)
+            # In float64 a square neither overflows nor vanishes.
+            lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows, dtype=np.float64))
+            wrong = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0))
+            if wrong.size:
+                what = "all zeros" if lengths[wrong[0]] == 0 else "NaN or infinity"
+                raise FormatError(f"{self.path}: row {start + wrong[0]} is {what}")
+            yield start, np.asarray(rows / lengths[:, None], dtype=np.float32)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def write_raw(
+    rows: GlobalRows,
+    path: Path,
+    block: int = 65536,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> None:
+    """`*_global.pt`: all rows, whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        for start in progress(range(0, len(rows), block)):
+            file.write(rows.read(start, start + block).tobytes())
+    partial.replace(path)

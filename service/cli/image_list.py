@@ -1,0 +1,71 @@
+"""The images of a published list, in whose order their descriptors are stored."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from model.descriptor_file import DescriptorReader
+from model.extraction.extractor import Box
+from model.extraction.images import image_id
+from model.formats.ground_truth import read_ground_truth
+from model.formats.image_lists import read_image_list
+
+
+def listed_images(path: Path, folder: Path | None) -> dict[str, Path]:
+    """Ids and files in the list's order, its paths below `folder`, or below the current one.
+
+    Raises FormatError, and click.UsageError where an image is listed twice (two rows cannot have
+    one id) or none of the files is there.
+    """
+    names = read_image_list(path).names
+    found = {image_id(Path(name)): (folder or Path()) / name for name in names}
+    if len(found) < len(names):
+        (twice, _), *_ = Counter(image_id(Path(name)) for name in names).most_common(1)
+        raise click.UsageError(f"{path}: {twice} is listed twice")
+    if not any(file.is_file() for file in found.values()):
+        raise click.UsageError(
+            f"{path}: none of its images is below {folder or Path()}; --relative-to names their "
+            "folder"
+        )
+    return found
+
+
+def check_continues(output: Path, ids: Sequence[str], listed_in: Path) -> None:
+    """A file that exists must hold the list's first images, in its order.
+
+    Raises DescriptorFileError, and click.UsageError where it holds others.
+    """
+    if not output.exists():
+        return
+    with DescriptorReader(output) as reader:
+        stored = list(reader.ids)
+    if stored != list(ids[: len(stored)]):
+        raise click.UsageError(f"{output}: its rows are not the first lines of {listed_in}")
+
+
+def listed_boxes(truth: Path, images: dict[str, Path]) -> dict[str, Box]:
+    """The part of every image of a list that is asked for.
+
+    Raises FormatError, and click.UsageError where the queries of `truth` are not the images.
+    """
+    # Which gallery images are right for a query is of no interest here.
+    found = read_ground_truth(truth, gallery=sys.maxsize)
+    if len(found.queries) != len(images):
+        raise click.UsageError(
+            f"{truth}: {len(found.queries)} queries, where the list has {len(images)} images"
+        )
+    boxes: dict[str, Box] = {}
+    names = found.query_names or [file.stem for file in images.values()]
+    for query, called, (name, file) in zip(found.queries, names, images.items(), strict=True):
+        if called not in (file.stem, file.name, name):
+            raise click.UsageError(f"{truth}: query {called!r}, where the list has {name!r}")
+        if query.box is None:
+            raise click.UsageError(f"{truth}: query {called!r} has no `bbx`")
+        left, top, right, bottom = query.box
+        boxes[name] = (left, top, right, bottom)
+    return boxes
