@@ -26,7 +26,14 @@ class _Longformer(transformers.LongformerModel):  # type: ignore[no-untyped-call
         super().__init__(config, add_pooling_layer=False)
         del self.embeddings.word_embeddings
         self.sep_embedding = nn.Parameter(torch.randn(config.hidden_size) * 0.02)
-        self.pad_embedding = nn.Parameter(torch.zeros(config.hidden_size))
+        # Read and written, but padding is masked: nothing is learnt in it.
+        padding = torch.zeros(config.hidden_size)
+        self.pad_embedding = nn.Parameter(padding, requires_grad=False)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """What transformers makes require gradients where activations are recomputed."""
+        embeddings: nn.Module = self.embeddings
+        return embeddings
 
 
 class _LanguageModel(nn.Module):
@@ -71,6 +78,11 @@ class LongformerReranker(ListReranker):
             self.global_to_lm = nn.Linear(config.global_dim, config.dim)
         self.scale_encoder = nn.Embedding(config.scale_levels, config.dim)
         self.language_model = _LanguageModel(config)
+
+    def recompute_in_backward(self) -> None:
+        """Activations are computed again for the gradients: less memory, more time."""
+        longformer = self.language_model.longformer
+        longformer.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
 
     def forward(self, batch: WindowBatch) -> tuple[Tensor, Tensor]:
         """Log-odds of being relevant, SEP's first as `aggregate` expects it, and which tokens are

@@ -1,4 +1,8 @@
-"""The training loop: seeded by step, resumable after a kill, with a log that can be plotted."""
+"""The training loop: seeded by step and list, resumable after a kill, on one device or several.
+
+A step's lists, and so what is learnt, do not depend on how they are dealt out among processes and
+passes.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +10,24 @@ import copy
 import json
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 
 from model.batch import WindowBatch
 from model.reranker import ListReranker
 from model.training.lists import ListShape, ListSource, TrainingList
+from model.training.processes import ALONE, Processes
 
 R = TypeVar("R", bound=ListReranker)
 
@@ -29,12 +38,15 @@ class TrainingStateError(ValueError):
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """`batch` lists a step; the rate warms up, then falls along a cosine to a hundredth. All lists
-    of a step are of one random shape: shorter than in use they are cheaper, of one shape they
-    need little padding."""
+    """`batch` lists a pass, `accumulate` passes a step on every process; the rate warms up, then
+    falls along a cosine to a hundredth. All lists of a step are of one random shape: shorter than
+    in use they are cheaper, of one shape they need little padding. `dtype` is that of the products
+    in a pass; weights and the optimizer's state are float32."""
 
     steps: int = 2000
     batch: int = 4
+    accumulate: int = 1
+    dtype: Literal["float32", "bfloat16"] = "float32"
     learning_rate: float = 2e-3
     warmup: int = 100
     weight_decay: float = 0.05
@@ -60,8 +72,8 @@ class Step:
 
 
 class Trainer(Generic[R]):
-    """Trains any `ListReranker`. `model` is what is trained, `average` the moving average of
-    its weights, which is what gets shipped."""
+    """Trains any `ListReranker`, together with other `processes`. `model` is what is trained,
+    `average` the moving average of its weights, which is what gets shipped."""
 
     def __init__(
         self,
@@ -69,14 +81,18 @@ class Trainer(Generic[R]):
         options: TrainOptions,
         device: torch.device,
         data: str = "",
+        processes: Processes = ALONE,
     ) -> None:
         """`data` names what is trained on: a run is only ever resumed on the same."""
         torch.manual_seed(options.seed)
         self.options = options
         self.data = data
         self.device = device
+        self.processes = processes
         self.model = build().to(device)
         self.average = copy.deepcopy(self.model)
+        # Averages the gradients of all processes in each backward pass that is not told otherwise.
+        self._parallel = DistributedDataParallel(self.model) if processes.count > 1 else None
         self.step = 0
         decayed = [p for p in self.model.parameters() if p.ndim > 1]
         others = [p for p in self.model.parameters() if p.ndim <= 1]
@@ -92,40 +108,66 @@ class Trainer(Generic[R]):
 
     def run(self, source: ListSource) -> Iterator[Step]:
         """Step by step until `options.steps`; stop at any step and `save`."""
-        while self.step < self.options.steps:
-            seed = (self.options.seed, self.step)
-            rng = np.random.default_rng(seed)
-            # For dropout: a run that was resumed goes on as if it had not been stopped.
-            torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-            shape = self.options.shape(rng)
-            lists = [source.draw(rng, shape) for _ in range(self.options.batch)]
-            loss = self._learn(lists)
-            self.step += 1
-            yield Step(self.step, loss)
+        passes = product(range(self.step, self.options.steps), range(self.options.accumulate))
+        losses: list[float] = []
+        # While one pass is computed the lists of the next are read.
+        with ThreadPoolExecutor(1) as reader:
+            drawn = (reader.submit(self._draw, source, *of) for of in passes)
+            upcoming = next(drawn, None)
+            while upcoming is not None:
+                lists, upcoming = upcoming.result(), next(drawn, None)
+                losses.append(self._pass(lists, len(losses)))
+                if len(losses) == self.options.accumulate:
+                    self._update()
+                    self.step += 1
+                    yield Step(self.step, sum(losses) / len(losses))
+                    losses.clear()
 
-    def _learn(self, lists: list[TrainingList]) -> float:
-        rate = learning_rate(self.step, self.options)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+    def _draw(self, source: ListSource, step: int, number: int) -> list[TrainingList]:
+        """Of this process's pass `number` in a step."""
+        options = self.options
+        shape = options.shape(np.random.default_rng((options.seed, step)))
+        first = (number * self.processes.count + self.processes.rank) * options.batch
+        return [
+            source.draw(np.random.default_rng((options.seed, step, place)), shape)
+            for place in range(first, first + options.batch)
+        ]
+
+    def _pass(self, lists: list[TrainingList], number: int) -> float:
+        """Adds to the gradients. The loss, of this process's lists."""
+        # For dropout: a run that was resumed goes on as if it had not been stopped.
+        seed = (self.options.seed, self.step, number, self.processes.rank)
+        torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         batch = self.model.collate([item.window for item in lists]).to(self.device)
         relevant, present = (t.to(self.device) for t in targets(lists, batch))
         self.model.train()
-        logits, mask = self.model(batch)
-        loss = token_loss(logits, mask, relevant)
-        if self.options.ranking:
-            scores = self.model.image_scores(logits, mask)
-            loss = loss + self.options.ranking * smooth_ap_loss(scores, relevant, present)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        network = self.model if self._parallel is None else self._parallel
+        half = self.options.dtype == "bfloat16"
+        with ExitStack() as stack:
+            if self._parallel is not None and number + 1 < self.options.accumulate:
+                stack.enter_context(self._parallel.no_sync())
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+                logits, mask = network(batch)
+            loss = token_loss(logits, mask, relevant)
+            if self.options.ranking:
+                scores = self.model.image_scores(logits, mask)
+                loss = loss + self.options.ranking * smooth_ap_loss(scores, relevant, present)
+            (loss / self.options.accumulate).backward()
+        return float(loss.detach())
+
+    def _update(self) -> None:
+        rate = learning_rate(self.step, self.options)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0, foreach=True)
         self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
         # Early on an average over many steps is mostly the random start.
         keep = min(self.options.average, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             torch._foreach_lerp_(
                 list(self.average.parameters()), list(self.model.parameters()), 1 - keep
             )
-        return float(loss.detach())
 
     def save(self, path: Path) -> None:
         """All that `resume` needs, written whole or not at all."""

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import click
 import torch
-from pydantic import ValidationError
 
 from model.checkpoint import load_checkpoint, save_checkpoint
-from model.config import DEFAULT_CHECKPOINT, MambaConfig, ModelConfig, RerankDefaults
+from model.config import DEFAULT_CHECKPOINT, LongformerConfig, ModelConfig, RerankDefaults
 from model.evaluation.grocery import FOLDS
-from model.evaluation.retrieval import Quality, first_stage, quality
+from model.evaluation.retrieval import Quality, RetrievalTask, first_stage, quality
 from model.extraction.extractor import load_extractor
 from model.extraction.images import find_images
-from model.reranker import MambaReranker
-from model.scan import select_kernel
+from model.reranker import ListReranker, MambaReranker
+from model.training.processes import joined
 from model.training.selection import select
 from model.training.trainer import Trainer, TrainOptions
-from service.cli.common import (
-    any_path,
-    device_of,
-    device_option,
-    existing_folder,
-    say,
-    tracked,
-)
+from service.cli.common import any_path, device_of, device_option, existing_folder, tracked
 from service.cli.extract import extract_to_file
+from service.cli.gldv2 import gldv2_data
+from service.cli.new_model import Backbone, adapted_config, builder, new_config
 from service.cli.training import TrainingData, grocery_data, run_training, views_data
 
 _DEFAULTS = TrainOptions()
@@ -35,6 +29,7 @@ _TOP = 100
 _VIEWS_OF_AN_IMAGE = 4
 _HELD_OUT = 5
 _EXTRACTOR = "efficientnet-lite0"
+_PUBLISHED_LISTS = (100, 100)
 
 
 @click.command()
@@ -68,12 +63,59 @@ _EXTRACTOR = "efficientnet-lite0"
     flag_value=DEFAULT_CHECKPOINT,
     help="Adapt this checkpoint instead of starting from nothing; without a value the shipped one.",
 )
+@click.option(
+    "--gldv2",
+    type=existing_folder,
+    help="Instead: LOCORE's published training data, the folder that has dinov2_local.hdf5, "
+    "dinov2_global.pt, nn_dinov2.pkl and train_750k.txt.",
+)
+@click.option(
+    "--descriptor-name",
+    default="dinov2",
+    show_default=True,
+    help="With --gldv2: what its files' names begin with.",
+)
+@click.option(
+    "--without-global", is_flag=True, help="With --gldv2: no global descriptor as a token."
+)
+@click.option(
+    "--backbone",
+    type=click.Choice(["mamba", "longformer"]),
+    default="mamba",
+    show_default=True,
+    help="Ours, or LOCORE's (with --gldv2).",
+)
 @click.option("-o", "--output", required=True, type=any_path, help="CHECKPOINT.safetensors")
 @click.option("--run", type=any_path, help="Folder of log and state; default: beside OUTPUT.")
 @click.option("--resume", is_flag=True, help="Go on from the run's last state.")
 @click.option("--fold", type=click.IntRange(0, FOLDS - 1), default=0, show_default=True)
 @click.option("--steps", type=click.IntRange(1), default=_DEFAULTS.steps, show_default=True)
-@click.option("--batch", type=click.IntRange(1), default=_DEFAULTS.batch, show_default=True)
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    default=_DEFAULTS.batch,
+    show_default=True,
+    help="Lists of a pass.",
+)
+@click.option(
+    "--accumulate",
+    type=click.IntRange(1),
+    default=_DEFAULTS.accumulate,
+    show_default=True,
+    help="Passes of a step, on every process.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16"]),
+    default=_DEFAULTS.dtype,
+    show_default=True,
+    help="Of the products in a pass; weights stay float32.",
+)
+@click.option(
+    "--recompute",
+    is_flag=True,
+    help="Longformer: less memory, more time: activations are computed again for the gradients.",
+)
 @click.option(
     "--learning-rate",
     type=click.FloatRange(0, min_open=True),
@@ -83,6 +125,19 @@ _EXTRACTOR = "efficientnet-lite0"
 @click.option("--seed", type=click.IntRange(0), default=_DEFAULTS.seed, show_default=True)
 @click.option("--dim", type=click.IntRange(8), help="Width of the model.")
 @click.option("--depth", type=click.IntRange(1), help="Its blocks.")
+@click.option("--attention-heads", type=click.IntRange(1))
+@click.option("--attention-window", type=click.IntRange(2), help="Longformer: tokens, both sides.")
+@click.option(
+    "--descriptors-per-image",
+    type=click.IntRange(1),
+    default=ModelConfig.model_fields["descriptors_per_image"].default,
+    show_default=True,
+)
+@click.option(
+    "--ranking",
+    type=click.FloatRange(0),
+    help="Weight of Smooth-AP beside the cross-entropy; default 3, for a Longformer 0.",
+)
 @click.option("--image-layers", type=click.IntRange(0), help="Layers between images in each block.")
 @click.option(
     "--tokens-per-image", type=click.IntRange(1), help="Locals of an image that become tokens."
@@ -91,9 +146,8 @@ _EXTRACTOR = "efficientnet-lite0"
     "--list-length",
     nargs=2,
     type=click.IntRange(2),
-    default=(_DEFAULTS.shortest, _DEFAULTS.longest),
-    show_default=True,
-    help="Shortest and longest list to train on: long ones are nearer to use, short ones cheaper.",
+    help="Shortest and longest list to train on: long ones are nearer to use, short ones cheaper. "
+    f"Default {_DEFAULTS.shortest} {_DEFAULTS.longest}, with --gldv2 100 100.",
 )
 @device_option
 def train(
@@ -102,87 +156,106 @@ def train(
     descriptors: Path | None,
     views: Path | None,
     start: Path | None,
+    gldv2: Path | None,
+    descriptor_name: str,
+    without_global: bool,
+    backbone: Backbone,
     output: Path,
     run: Path | None,
     resume: bool,
     fold: int,
     steps: int,
     batch: int,
+    accumulate: int,
+    dtype: Literal["float32", "bfloat16"],
+    recompute: bool,
     learning_rate: float,
     seed: int,
-    list_length: tuple[int, int],
+    descriptors_per_image: int,
+    ranking: float | None,
+    list_length: tuple[int, int] | None,
     device: str,
     **sizes: int | None,
 ) -> None:
     """Train a re-ranker, or adapt one to your own images, and choose alpha, T and the aggregation
-    on images that it has not seen.
+    on images that it has not seen. (With --gldv2 they are chosen afterwards, by
+    `locore eval gldv2 --grid`.)
 
     The log (`log.jsonl`, a line every few steps) and the state are in the run's folder; a run
-    that was stopped goes on with --resume and comes out as if it had not been.
+    that was stopped goes on with --resume and comes out as if it had not been. Several GPUs:
+    `torchrun --nproc-per-node N --no-python locore train …`; a step then takes N times the lists.
     """
     if output.suffix != ".safetensors":
         raise click.UsageError("OUTPUT must end in .safetensors")
-    folder = run or output.with_suffix(".run")
-    folder.mkdir(parents=True, exist_ok=True)
-    found = _data(images, data, descriptors, views, fold, folder, resume)
-    place = device_of(device)
-    given = {name: size for name, size in sizes.items() if size is not None}
-    initial = None if start is None else load_checkpoint(start, place)
-    if initial is not None:
-        config = _adapted(initial.config, found, output.stem, given)
-    else:
-        config = _config(
-            name=output.stem,
-            extractor=found.extractor,
-            descriptor_dim=found.descriptor_dim,
-            global_dim=found.global_dim,
-            held_out_classes=found.held_out_classes,
-            **given,
-        )
-    kernel, note = select_kernel(place, torch.float32)
-    if note is not None:
-        say(f"The plain scan is used: {note}")
-
-    def build() -> MambaReranker:
-        reranker = MambaReranker(config, kernel.scan)
-        if initial is not None:
-            reranker.load_state_dict(initial.reranker.state_dict())
-        return reranker
-
-    shortest, longest = list_length
+    if backbone != "mamba" and gldv2 is None:
+        raise click.UsageError(f"--backbone {backbone} is for --gldv2")
+    shortest, longest = list_length or (
+        (_DEFAULTS.shortest, _DEFAULTS.longest) if gldv2 is None else _PUBLISHED_LISTS
+    )
     if shortest > longest:
         raise click.UsageError("--list-length: the shortest comes first")
-    options = TrainOptions(
-        steps=steps,
-        batch=batch,
-        learning_rate=learning_rate,
-        seed=seed,
-        shortest=shortest,
-        longest=longest,
-    )
-    trainer = Trainer(build, options, place, found.fingerprint)
-    if resume:
-        trainer.resume(folder / "state.pt")
-    run_training(trainer, found.source, folder, "Training", append=resume)
+    folder = run or output.with_suffix(".run")
+    folder.mkdir(parents=True, exist_ok=True)
+    if gldv2 is not None and images is data is descriptors is views is None:
+        found = gldv2_data(gldv2, descriptor_name, not without_global)
+    else:
+        found = _data(images, data, descriptors, views, fold, folder, resume)
+    given = {name: size for name, size in sizes.items() if size is not None}
+    with joined(device_of(device)) as (processes, place):
+        initial = None if start is None else load_checkpoint(start, place)
+        config = (
+            new_config(backbone, output.stem, found, descriptors_per_image, given)
+            if initial is None
+            else adapted_config(initial.config, found, output.stem, given)
+        )
+        if ranking is None:
+            ranking = 0.0 if isinstance(config, LongformerConfig) else _DEFAULTS.ranking
+        options = TrainOptions(
+            steps=steps,
+            batch=batch,
+            accumulate=accumulate,
+            dtype=dtype,
+            learning_rate=learning_rate,
+            ranking=ranking,
+            seed=seed,
+            shortest=shortest,
+            longest=longest,
+            most_descriptors=config.descriptors_per_image,
+            fewest_descriptors=config.descriptors_per_image
+            if gldv2 is not None
+            else min(_DEFAULTS.fewest_descriptors, config.descriptors_per_image),
+        )
+        build = builder(config, initial, place, getattr(torch, dtype), recompute=recompute)
+        trainer = Trainer(build, options, place, found.fingerprint, processes)
+        if resume:
+            trainer.resume(folder / "state.pt")
+        run_training(trainer, found.source, folder, "Training", append=resume)
+        if processes.first:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            click.echo(f"{output}: {_finish(trainer, found.validation)}")
+            save_checkpoint(trainer.average, output)
 
-    task = found.validation
+
+def _finish(trainer: Trainer[ListReranker], task: RetrievalTask | None) -> str:
+    """Chooses what is left to choose; what to say of it."""
+    network = trainer.average.eval()
+    if task is None or not isinstance(network, MambaReranker):
+        return "alpha and T are still to be chosen: locore eval gldv2 --grid"
     lists = first_stage(task, _TOP)
     before = quality(task, lists, lists.scores)
     chosen = select(
-        trainer.average.eval(),
+        network,
         task,
         lists,
-        place,
+        trainer.device,
         lambda queries: tracked(queries, "Validating", len(task.queries)),
     )
     rerank = RerankDefaults(alpha=chosen.alpha, temperature=chosen.temperature)
-    trainer.average.config = config.model_copy(
+    network.config = network.config.model_copy(
         update={"rerank": rerank, "aggregation": chosen.aggregation}
     )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(trainer.average, output)
-    click.echo(
-        f"{output}: R@1 {_percent(chosen.quality)} on the validation images with the logit of "
+    return (
+        f"R@1 {_percent(chosen.quality)} on the validation images with the logit of "
         f"{chosen.aggregation}, alpha {chosen.alpha:.2f}, T {chosen.temperature:g}; "
         f"the first stage has R@1 {_percent(before)}"
     )
@@ -210,34 +283,10 @@ def _data(
             load_extractor(_EXTRACTOR),
             found,
             of_views,
-            MambaConfig.model_fields["descriptors_per_image"].default,
+            ModelConfig.model_fields["descriptors_per_image"].default,
             views=_VIEWS_OF_AN_IMAGE,
         )
         return views_data(of_views, list(found), _HELD_OUT)
     if images is None and data is not None and descriptors is not None:
         return grocery_data(data, descriptors, views, fold)
-    raise click.UsageError("give either --images, or --data and --descriptors")
-
-
-def _config(**sizes: Any) -> MambaConfig:
-    try:
-        return MambaConfig(**sizes)
-    except ValidationError as error:
-        raise click.UsageError(error.errors()[0]["msg"]) from None
-
-
-def _adapted(
-    config: ModelConfig, found: TrainingData, name: str, given: dict[str, int]
-) -> MambaConfig:
-    if not isinstance(config, MambaConfig):
-        raise click.UsageError(f"--from: {config.name} is no Mamba re-ranker")
-    if given:
-        raise click.UsageError("--from has its own sizes")
-    if config.extractor != found.extractor:
-        raise click.UsageError(
-            f"{config.name} was trained on descriptors of {config.extractor.name} "
-            f"{config.extractor.version}, these are of {found.extractor.name} "
-            f"{found.extractor.version}"
-        )
-    held_out = set(config.held_out_classes) & set(found.held_out_classes)
-    return config.model_copy(update={"name": name, "held_out_classes": tuple(sorted(held_out))})
+    raise click.UsageError("give either --images, or --data and --descriptors, or --gldv2")

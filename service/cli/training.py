@@ -34,22 +34,15 @@ VIEWS_SHARE = 0.4
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """Lists to train on, a task of other classes to choose on, and what names them both."""
+    """Lists to train on, what names them, and a task of other classes to choose on, if any."""
 
     source: ListSource
-    validation: RetrievalTask
+    validation: RetrievalTask | None
     extractor: ExtractorId
+    descriptor_dim: int
+    global_dim: int
     fingerprint: str
     held_out_classes: tuple[int, ...] = ()
-
-    @property
-    def descriptor_dim(self) -> int:
-        return int(self.validation.gallery[0].locals.shape[1])
-
-    @property
-    def global_dim(self) -> int:
-        any_global = self.validation.gallery[0].global_
-        return len(any_global) if any_global is not None else 0
 
 
 def grocery_data(folder: Path, descriptors: Path, views: Path | None, fold: int) -> TrainingData:
@@ -69,6 +62,7 @@ def grocery_data(folder: Path, descriptors: Path, views: Path | None, fold: int)
         source,
         labelled_task(validation, images),
         made_by,
+        *_sizes(images),
         _fingerprint(made_by, training.ids, sorted(of_views)),
         tuple(np.unique(validation.classes).tolist()),
     )
@@ -90,6 +84,7 @@ def views_data(views: Path, names: Sequence[str], held_out: int) -> TrainingData
         labelled_lists(training, of_views),
         labelled_task(validation, of_views),
         made_by,
+        *_sizes(of_views),
         _fingerprint(made_by, training.ids, []),
     )
 
@@ -127,6 +122,12 @@ def labelled_lists(
         raise click.UsageError(str(error)) from None
 
 
+def _sizes(images: Mapping[str, ImageDescriptors]) -> tuple[int, int]:
+    """Of local and global descriptors."""
+    first = next(iter(images.values()))
+    return int(first.locals.shape[1]), 0 if first.global_ is None else len(first.global_)
+
+
 def _fingerprint(made_by: ExtractorId, ids: Sequence[str], views: Sequence[str]) -> str:
     drawn_from = (made_by, ids, views, VIEWS_SHARE, ListOptions())
     return hashlib.sha256(repr(drawn_from).encode()).hexdigest()
@@ -135,7 +136,12 @@ def _fingerprint(made_by: ExtractorId, ids: Sequence[str], views: Sequence[str])
 def run_training(
     trainer: Trainer[R], source: ListSource, folder: Path, description: str, *, append: bool
 ) -> None:
-    """To the last step, with `log.jsonl` and every two minutes `state.pt` in `folder`."""
+    """To the last step, with `log.jsonl` and every two minutes `state.pt` in `folder`, which the
+    first of several processes writes."""
+    if not trainer.processes.first:
+        for _ in trainer.run(source):
+            pass
+        return
     saved = started = time.monotonic()
     losses: list[float] = []
     state = folder / "state.pt"

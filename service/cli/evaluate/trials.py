@@ -50,8 +50,9 @@ class Budget:
 
 
 def judged(data: TrainingData) -> Fold:
-    lists = first_stage(data.validation, TOP)
-    whole = Fold(data.validation, lists)
+    if data.validation is None:
+        raise ValueError("nothing to judge on")
+    whole = Fold(data.validation, first_stage(data.validation, TOP))
     return subset(whole, range(0, len(data.validation.queries), EVERY))
 
 

@@ -85,6 +85,22 @@ def test_a_run_that_was_broken_off_comes_out_as_if_it_had_not(tmp_path: Path) ->
     assert same(whole, second)
 
 
+def test_what_is_learnt_does_not_depend_on_how_lists_are_dealt_out_to_passes() -> None:
+    at_once = trainer(replace(OPTIONS, batch=4))
+    in_two = trainer(replace(OPTIONS, batch=2, accumulate=2))
+    losses = [[step.loss for step in one.run(SameObject())] for one in (at_once, in_two)]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
+    for one, other in zip(weights(at_once).values(), weights(in_two).values(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
+
+
+def test_products_in_bfloat16_learn_too() -> None:
+    half = trainer(replace(OPTIONS, steps=40, dtype="bfloat16", learning_rate=3e-3))
+    losses = [step.loss for step in half.run(SameObject())]
+    assert np.mean(losses[-10:]) < np.mean(losses[:10])
+    assert all(tensor.dtype == torch.float32 for tensor in weights(half).values())
+
+
 @pytest.mark.parametrize("problem", ["options", "sizes", "data", "text", "missing"])
 def test_a_state_of_another_run_is_refused(tmp_path: Path, problem: str) -> None:
     path = tmp_path / "state.pt"

@@ -1,0 +1,44 @@
+"""The processes of one training, as torchrun starts them: each on a device of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class Processes:
+    """`count` train together, this is number `rank`."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes log, state and checkpoint."""
+        return self.rank == 0
+
+
+ALONE = Processes()
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
+    """This process among those that torchrun started, and its device: on CUDA one for each. Alone
+    where it was not started by torchrun."""
+    if "WORLD_SIZE" not in os.environ:
+        yield ALONE, device
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Processes(dist.get_rank(), dist.get_world_size()), device
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,78 @@
+"""LOCORE's published training data, as `locore train --gldv2` reads it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from model.config import ExtractorId, ModelConfig
+from model.descriptor_file import DescriptorReader
+from model.formats.described import DescribedImages
+from model.formats.globals import open_globals
+from model.formats.image_lists import read_image_list
+from model.formats.neighbours import read_neighbours
+from model.training.published_lists import NeighbourLists
+from service.cli.training import TrainingData
+
+_PUBLISHED = ExtractorId(name="dinov2-vitb14-reg", version="published")
+
+
+@dataclass(frozen=True)
+class _Files:
+    descriptors: Path
+    globals_: Path
+    neighbours: Path
+    images: Path
+
+
+def gldv2_data(folder: Path, descriptor_name: str, with_global: bool) -> TrainingData:
+    """Raises click.UsageError where files are missing, FormatError and DescriptorFileError where
+    one is damaged or they are at odds with each other."""
+    files = _Files(
+        folder / f"{descriptor_name}_local.hdf5",
+        folder / f"{descriptor_name}_global.pt",
+        folder / f"nn_{descriptor_name}.pkl",
+        folder / "train_750k.txt",
+    )
+    needed = [files.descriptors, files.neighbours, files.images]
+    missing = [path for path in (*needed, *[files.globals_] * with_global) if not path.exists()]
+    if missing:
+        raise click.UsageError("missing: " + ", ".join(map(str, missing)))
+    listed = read_image_list(files.images)
+    if listed.labels is None:
+        raise click.UsageError(f"{files.images}: lines have no label")
+    with DescriptorReader(files.descriptors) as reader:
+        count, dim, rows = len(reader), reader.descriptor_dim, reader.descriptors_per_image
+        made_by = _PUBLISHED
+        if reader.extractor and reader.extractor_version:
+            made_by = ExtractorId(name=reader.extractor, version=reader.extractor_version)
+    if count != len(listed.names):
+        raise click.UsageError(
+            f"{files.descriptors}: {count} images, where {files.images} names {len(listed.names)}"
+        )
+    global_dim = open_globals(files.globals_, count).shape[1] if with_global else 0
+    neighbours = read_neighbours(files.neighbours, count, count)
+    if neighbours.images.shape[1] < 3:
+        raise click.UsageError(f"{files.neighbours}: lists of fewer than 3 images")
+    held = ModelConfig(
+        name=folder.name,
+        extractor=made_by,
+        descriptor_dim=dim,
+        global_dim=global_dim,
+        descriptors_per_image=rows,
+    )
+    images = DescribedImages(files.descriptors, files.globals_ if with_global else None, held)
+    digest = hashlib.sha256(repr(held).encode())
+    digest.update(listed.labels.tobytes())
+    digest.update(neighbours.images.tobytes())
+    return TrainingData(
+        NeighbourLists(images, neighbours.images, listed.labels),
+        None,
+        made_by,
+        dim,
+        global_dim,
+        digest.hexdigest(),
+    )
