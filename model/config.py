@@ -12,6 +12,8 @@ from model.windows import Direction
 DEFAULT_CHECKPOINT = Path(__file__).with_name("weights") / "small.safetensors"
 """The checkpoint that is served unless another is named."""
 
+PUBLISHED = "published"
+
 Aggregation = Literal["mean", "first", "last", "sep"]
 
 
@@ -40,6 +42,12 @@ class ExtractorId(BaseModel):
 
     name: str
     version: str
+
+    def fits(self, other: ExtractorId) -> bool:
+        """Whether descriptors of both may mix. Published files and checkpoints do not tell which
+        weights made them: their version is `PUBLISHED`, which goes with every other."""
+        unknown = PUBLISHED in (self.version, other.version)
+        return self.name == other.name and (unknown or self.version == other.version)
 
 
 class ModelConfig(BaseModel):

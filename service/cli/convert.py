@@ -9,7 +9,7 @@ import click
 import torch
 
 from model.checkpoint import CheckpointError, load_checkpoint, write_config
-from model.config import ExtractorId, Scoring
+from model.config import PUBLISHED, ExtractorId, Scoring
 from model.published import Unwritten, longformer_config
 from service.cli.common import any_path
 
@@ -40,7 +40,7 @@ from service.cli.common import any_path
 )
 @click.option("--softmax", is_flag=True, help="Score by probabilities instead of raw logits.")
 @click.option("--extractor", default="dinov2-vitb14-reg", show_default=True)
-@click.option("--extractor-version", default="published", show_default=True)
+@click.option("--extractor-version", default=PUBLISHED, show_default=True)
 @click.option("--force", is_flag=True, help="Replace a config that is there.")
 def convert(
     checkpoint: Path,

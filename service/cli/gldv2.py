@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from model.config import ExtractorId, ModelConfig
+from model.config import PUBLISHED, ExtractorId, ModelConfig
 from model.descriptor_file import DescriptorReader
 from model.formats.described import DescribedImages
 from model.formats.globals import open_globals
@@ -17,7 +17,7 @@ from model.formats.neighbours import read_neighbours
 from model.training.published_lists import NeighbourLists
 from service.cli.training import TrainingData
 
-_PUBLISHED = ExtractorId(name="dinov2-vitb14-reg", version="published")
+_UNNAMED = ExtractorId(name="dinov2-vitb14-reg", version=PUBLISHED)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def gldv2_data(folder: Path, descriptor_name: str, with_global: bool) -> Trainin
         raise click.UsageError(f"{files.images}: lines have no label")
     with DescriptorReader(files.descriptors) as reader:
         count, dim, rows = len(reader), reader.descriptor_dim, reader.descriptors_per_image
-        made_by = _PUBLISHED
+        made_by = _UNNAMED
         if reader.extractor and reader.extractor_version:
             made_by = ExtractorId(name=reader.extractor, version=reader.extractor_version)
     if count != len(listed.names):

@@ -57,7 +57,7 @@ def adapted_config(
     """Of a checkpoint that is trained further. Raises click.UsageError where it does not fit."""
     if sizes:
         raise click.UsageError("--from has its own sizes")
-    if config.extractor != data.extractor:
+    if not config.extractor.fits(data.extractor):
         raise click.UsageError(
             f"{config.name} was trained on descriptors of {config.extractor.name} "
             f"{config.extractor.version}, these are of {data.extractor.name} "

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from model.checkpoint import CheckpointError, load_checkpoint, write_config
-from model.config import ExtractorId, LongformerConfig
+from model.config import PUBLISHED, ExtractorId, LongformerConfig
 from model.longformer import LongformerReranker
 from model.published import Unwritten, longformer_config
 from tests.reference import CASES, reference
@@ -65,6 +65,16 @@ def test_what_is_no_published_checkpoint_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"text")
     with pytest.raises(CheckpointError, match="not a readable safetensors file"):
         longformer_config(path, Unwritten("x", EXTRACTOR))
+
+
+def test_a_published_version_goes_with_every_other() -> None:
+    first, second = (ExtractorId(name="dinov2", version=version) for version in "ab")
+    published = ExtractorId(name="dinov2", version=PUBLISHED)
+    assert first.fits(first)
+    assert not first.fits(second)
+    assert first.fits(published)
+    assert published.fits(second)
+    assert not published.fits(ExtractorId(name="other", version=PUBLISHED))
 
 
 def test_a_tensor_too_few_is_named(tmp_path: Path) -> None:
