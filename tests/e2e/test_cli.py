@@ -19,6 +19,7 @@ from model.config import DEFAULT_CHECKPOINT
 from model.descriptor_file import DescriptorReader, DescriptorWriter
 from model.descriptors import ImageDescriptors
 from model.extraction.extractor import ExtractedImage
+from tests.e2e.here import refused
 from tests.e2e.service import LOCORE, RunningService, free_port
 from tests.e2e.valkey import plain_valkey
 from tests.factories import save_tiny, tiny_config, unit
@@ -265,7 +266,12 @@ def test_the_service_under_load(
     assert "10 answers of 10 requests, 0 refused" in shown
 
 
-def test_user_errors_are_one_line_and_exit_code_2(tmp_path: Path, dataset: Path) -> None:
+def test_user_errors_are_one_line_and_exit_code_2(
+    tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def wrong(*arguments: object) -> str:
+        return refused(capsys, *arguments)
+
     text = tmp_path / "x.h5"
     text.write_text("not HDF5")
     pickle = tmp_path / "weights.pt"
@@ -273,21 +279,21 @@ def test_user_errors_are_one_line_and_exit_code_2(tmp_path: Path, dataset: Path)
     checkpoint = save_tiny(tmp_path)
     out = tmp_path / "out.safetensors"
     common = ["train", "--data", dataset, "-o", out]
-    assert "no such command" in failed("nothing").lower()
-    assert "no such option" in failed("serve", "--nothing").lower()
-    assert "--port / LOCORE_PORT" in failed("serve", "--port", "many")
-    assert "--device / LOCORE_DEVICE" in failed("serve", "--device", "abacus")
-    assert "no device cuda:63" in failed("serve", "--device", "cuda:63")
-    assert "--redis-url / LOCORE_REDIS_URL" in failed("serve", "--redis-url", "http://x")
-    assert "pickled weights are not loaded" in failed("serve", "--checkpoint", pickle)
-    assert "none.json: no such file" in failed("serve", "--checkpoint", "none.safetensors")
-    assert "not a readable HDF5 file" in failed("load", text)
-    assert "no.h5: no such file" in failed("load", tmp_path / "no.h5")
-    assert "no such file or folder" in failed("extract", tmp_path / "no", "-o", tmp_path / "o.h5")
+    assert "no such command" in wrong("nothing").lower()
+    assert "no such option" in wrong("serve", "--nothing").lower()
+    assert "--port / LOCORE_PORT" in wrong("serve", "--port", "many")
+    assert "--device / LOCORE_DEVICE" in wrong("serve", "--device", "abacus")
+    assert "no device cuda:63" in wrong("serve", "--device", "cuda:63")
+    assert "--redis-url / LOCORE_REDIS_URL" in wrong("serve", "--redis-url", "http://x")
+    assert "pickled weights are not loaded" in wrong("serve", "--checkpoint", pickle)
+    assert "none.json: no such file" in wrong("serve", "--checkpoint", "none.safetensors")
+    assert "not a readable HDF5 file" in wrong("load", text)
+    assert "no.h5: no such file" in wrong("load", tmp_path / "no.h5")
+    assert "no such file or folder" in wrong("extract", tmp_path / "no", "-o", tmp_path / "o.h5")
     assert "none of the 1 images" in failed_last("extract", text, "-o", tmp_path / "o.h5")
-    assert "--data" in failed("eval", "grocery", "--checkpoint", checkpoint)
-    assert "not a readable HDF5 file" in failed(*common, "--descriptors", text)
-    assert "must end in .safetensors" in failed(
+    assert "--data" in wrong("eval", "grocery", "--checkpoint", checkpoint)
+    assert "not a readable HDF5 file" in wrong(*common, "--descriptors", text)
+    assert "must end in .safetensors" in wrong(
         "train", "--data", dataset, "--descriptors", text, "-o", tmp_path / "x.pt"
     )
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -295,17 +301,17 @@ def test_user_errors_are_one_line_and_exit_code_2(tmp_path: Path, dataset: Path)
         said = failed("serve", "--port", port, "--checkpoint", checkpoint)
         assert f"cannot listen on 127.0.0.1 port {port}" in said
     assert "LOCORE_REDIS_URL" in failed("serve", "--redis-url", "redis://a:1,redis://b:2")
-    assert "multiple" in failed(*common, "--descriptors", dataset / "descriptors.h5", "--dim", 33)
-    assert "localhost:abc" in failed(
+    assert "multiple" in wrong(*common, "--descriptors", dataset / "descriptors.h5", "--dim", 33)
+    assert "localhost:abc" in wrong(
         "load", dataset / "descriptors.h5", "--url", "http://localhost:abc"
     )
-    assert "--collection" in failed("load", dataset / "descriptors.h5", "--collection", "a b")
+    assert "--collection" in wrong("load", dataset / "descriptors.h5", "--collection", "a b")
     assert "Usage: locore" in locore().stderr
     closed = f"http://127.0.0.1:{free_port()}"
     write_descriptors(tmp_path / "one.h5", ["a-1"])
-    assert closed in failed("load", tmp_path / "one.h5", "--url", closed)
+    assert closed in wrong("load", tmp_path / "one.h5", "--url", closed)
     write_descriptors(tmp_path / "odd.h5", ["a 1"])
-    assert "id 'a 1'" in failed("load", tmp_path / "odd.h5", "--url", closed)
+    assert "id 'a 1'" in wrong("load", tmp_path / "odd.h5", "--url", closed)
 
 
 def failed_last(*arguments: object) -> str:

@@ -17,8 +17,9 @@ from safetensors.torch import load_file
 from model.checkpoint import load_checkpoint
 from model.config import LongformerConfig
 from model.formats.neighbours import Neighbours, write_neighbours
+from tests.e2e.here import refused
 from tests.e2e.service import LOCORE
-from tests.e2e.test_cli import failed, succeeded
+from tests.e2e.test_cli import succeeded
 from tests.factories import unit
 
 IMAGES, LABELS, DIM, LOCALS = 48, 6, 16, 5
@@ -97,13 +98,15 @@ def test_locores_own_backbone_in_bfloat16(folder: Path, tmp_path: Path) -> None:
     succeeded(*again, "--list-length", 8, 8, "-o", tmp_path / "more.safetensors")
 
 
-def test_files_at_odds_are_one_line(folder: Path, tmp_path: Path) -> None:
+def test_files_at_odds_are_one_line(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = ["-o", tmp_path / "x.safetensors"]
-    assert "missing: " in failed("train", "--gldv2", tmp_path, *out)
-    assert "nothing_local.hdf5" in failed(
-        "train", "--gldv2", folder, "--descriptor-name", "nothing", *out
+    assert "missing: " in refused(capsys, "train", "--gldv2", tmp_path, *out)
+    assert "nothing_local.hdf5" in refused(
+        capsys, "train", "--gldv2", folder, "--descriptor-name", "nothing", *out
     )
-    assert "is for --gldv2" in failed("train", "--backbone", "longformer", *out)
-    assert "image-layers: " in failed(
-        "train", "--gldv2", folder, "--backbone", "longformer", "--image-layers", 1, *out
+    assert "is for --gldv2" in refused(capsys, "train", "--backbone", "longformer", *out)
+    assert "image-layers: " in refused(
+        capsys, "train", "--gldv2", folder, "--backbone", "longformer", "--image-layers", 1, *out
     )
