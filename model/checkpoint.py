@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from model.config import LongformerConfig, MambaConfig, ModelConfig
+from model.config import LongformerConfig, MambaConfig, ModelConfig, reason
 from model.reranker import ListReranker, MambaReranker
 from model.scan import select_kernel
 
@@ -63,23 +63,32 @@ def read_config(path: Path) -> MambaConfig | LongformerConfig:
     except OSError as error:
         raise CheckpointError(f"{beside}: cannot be read ({error.strerror})") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "config"
-        raise CheckpointError(f"{beside}: {where}: {first['msg']}") from None
+        raise CheckpointError(f"{beside}: {reason(error)}") from None
 
 
 def load_checkpoint(
     path: Path, device: torch.device, dtype: torch.dtype = torch.float32
 ) -> LoadedModel:
-    """Read a checkpoint for inference on `device`, each tensor once: loading takes little more
-    memory than the weights.
+    """Read a checkpoint for inference on `device`; its config is beside it.
 
-    Only safetensors are read: a pickle could run code. Raises CheckpointError for a missing or
-    damaged file, and where a tensor is missing, superfluous or not of the config's shape.
+    Only safetensors are read: a pickle could run code. Raises CheckpointError.
     """
     if path.suffix != ".safetensors":
         raise CheckpointError(f"{path}: not a .safetensors file; pickled weights are not loaded")
-    config = read_config(path)
+    return load_weights(path, read_config(path), device, dtype)
+
+
+def load_weights(
+    path: Path,
+    config: MambaConfig | LongformerConfig,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+) -> LoadedModel:
+    """Each tensor is read once: loading takes little more memory than the weights.
+
+    Raises CheckpointError for a missing or damaged file, and where a tensor is missing,
+    superfluous, not of the config's shape or not of floating-point numbers.
+    """
     with torch.device("meta"):
         reranker, kernel, note = _backbone(config, device, dtype)
     expected = {name: tensor.shape for name, tensor in reranker.state_dict().items()}
@@ -93,6 +102,9 @@ def load_checkpoint(
                         f"{_shape(expected.get(name))} by the config"
                     )
             tensors = {name: file.get_tensor(name) for name in expected}
+            whole = [name for name, t in tensors.items() if not t.is_floating_point()]
+            if whole:
+                raise CheckpointError(f"{path}: {whole[0]} is of {tensors[whole[0]].dtype}")
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
     except (SafetensorError, OSError) as error:
@@ -112,7 +124,8 @@ def _backbone(
         from model.longformer import LongformerReranker
     except ModuleNotFoundError as error:
         raise CheckpointError(
-            f"{config.name}: a Longformer needs {error.name}: pip install 'locore[longformer]'"
+            f"{config.name}: a Longformer needs the extra [longformer], pip install "
+            f"'locore[longformer]': {error}"
         ) from None
     return LongformerReranker(config), "transformers", None
 

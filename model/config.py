@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from model.windows import Direction
 
@@ -168,3 +168,13 @@ class LongformerConfig(ModelConfig):
                 f"{self.longest_window}"
             )
         return self
+
+
+def reason(error: ValidationError) -> str:
+    """What is wrong with a config first, in one line, with the field's name."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        return f"{where}: there is no such size"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message

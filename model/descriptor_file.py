@@ -33,6 +33,11 @@ class DescriptorFileError(ValueError):
     """A file that cannot be read as descriptors; the message names it and says why."""
 
 
+class NoDescriptorError(DescriptorFileError):
+    """An image whose row is all padding, as `locore extract --list` writes one that it could not
+    read: there is nothing to score."""
+
+
 class DescriptorWriter(Closing):
     """Writes a descriptor file image by image; what was appended is kept if the work breaks off.
 
@@ -123,8 +128,8 @@ class DescriptorReader(Closing):
                 )
             if self._features.shape[2] <= self._leading:
                 raise DescriptorFileError(f"{path}: rows of `{name}` have no descriptor")
-            self._globals = self._file.get("globals")
-            stored = self._file.get("ids")
+            self._globals = self._optional("globals", ndim=2)
+            stored = self._optional("ids", ndim=1)
             numbered = map(str, range(self._features.shape[0]))
             self.ids: Sequence[str] = list(numbered if stored is None else stored.asstr()[:])
         if self._globals is not None and self._globals.shape[0] < len(self):
@@ -136,8 +141,16 @@ class DescriptorReader(Closing):
 
     def _dataset(self, name: str) -> h5py.Dataset:
         found = self._file.get(name)
-        if not isinstance(found, h5py.Dataset) or found.ndim != 3:
-            raise DescriptorFileError(f"{self.path}: has no dataset `{name}` of 3 dimensions")
+        if not isinstance(found, h5py.Dataset) or found.ndim != 3 or found.dtype.kind not in "fiu":
+            raise DescriptorFileError(
+                f"{self.path}: has no dataset `{name}` of 3 dimensions and numbers"
+            )
+        return found
+
+    def _optional(self, name: str, ndim: int) -> h5py.Dataset | None:
+        found = self._file.get(name)
+        if found is not None and (not isinstance(found, h5py.Dataset) or found.ndim != ndim):
+            raise DescriptorFileError(f"{self.path}: `{name}` is no dataset of {ndim} dimensions")
         return found
 
     def close(self) -> None:
@@ -158,24 +171,33 @@ class DescriptorReader(Closing):
     def __getitem__(self, place: int) -> ImageDescriptors:
         return self.read(place)
 
-    def read(self, place: int, most: int | None = None) -> ImageDescriptors:
-        """An image, or its first `most` rows. Raises DescriptorFileError."""
+    def read(
+        self, place: int, most: int | None = None, *, with_global: bool = True
+    ) -> ImageDescriptors:
+        """An image, or its first `most` rows. Raises NoDescriptorError where none of them is
+        valid, DescriptorFileError for what cannot be read or scored."""
+        global_ = None
         with _as_descriptor_error(self.path):
             rows = self._features[place, :most].astype(np.float32)
-            global_ = None if self._globals is None else self._globals[place].astype(np.float32)
+            if with_global and self._globals is not None:
+                global_ = self._globals[place].astype(np.float32)
             if self._metadata is not None:
                 leading = self._metadata[place, :most].astype(np.float32)
             else:
                 leading, rows = rows[:, : self._leading], rows[:, self._leading :]
         what = f"{self.path}: image {self.ids[place]!r}"
         if leading.shape[1]:
-            if not np.isfinite(leading[:, [_SCALE, _MASK]]).all():
-                raise DescriptorFileError(f"{what}: a scale or a mask that is no number")
+            mask = leading[:, _MASK]
+            if not np.isfinite(leading[:, _SCALE]).all() or not np.isin(mask, (0, 1)).all():
+                raise DescriptorFileError(
+                    f"{what}: its five leading columns are not x, y, scale, mask and weight; of "
+                    "rows that are the descriptor alone the dimension must be given"
+                )
             padding, scales = leading[:, _MASK] != 0, np.clip(leading[:, _SCALE], 0, 255)
         else:
             padding, scales = ~rows.any(axis=1), np.zeros(len(rows))
         if padding.all():
-            raise DescriptorFileError(f"{what} has no valid descriptor")
+            raise NoDescriptorError(f"{what} has no valid descriptor")
         # Padding behind the last valid row says nothing; between valid ones it keeps its place.
         count = len(padding) - int(padding[::-1].argmin())
         try:
@@ -188,6 +210,14 @@ class DescriptorReader(Closing):
             )
         except InvalidDescriptorsError as error:
             raise DescriptorFileError(str(error)) from None
+
+    def keypoints(self, place: int) -> NDArray[np.float32]:
+        """(n, 2): x and y of an image's rows, padding and all. Raises DescriptorFileError."""
+        leading = self._features if self._metadata is None else self._metadata
+        if self._metadata is None and not self._leading:
+            raise DescriptorFileError(f"{self.path}: has no keypoints")
+        with _as_descriptor_error(self.path):
+            return np.asarray(leading[place, :, _X], np.float32)
 
     def globals(self) -> NDArray[np.float32]:
         """(images, g), unit rows, for the first stage. Raises DescriptorFileError."""
@@ -207,10 +237,12 @@ class DescriptorReader(Closing):
 
 @contextmanager
 def _as_descriptor_error(path: Path) -> Iterator[None]:
-    """h5py reports a missing or damaged file as OSError, KeyError or TypeError."""
+    """What h5py raises for a missing or damaged file, by trial."""
     try:
         yield
     except FileNotFoundError:
         raise DescriptorFileError(f"{path}: no such file") from None
-    except (OSError, KeyError, TypeError) as error:
+    except DescriptorFileError:
+        raise
+    except (OSError, LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise DescriptorFileError(f"{path}: not a readable HDF5 file ({error})") from None

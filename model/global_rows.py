@@ -34,11 +34,11 @@ class GlobalRows(Closing):
     def _open_hdf5(self, dim: int | None) -> None:
         try:
             self._file = h5py.File(self.path, "r")
-        except OSError as error:
+            found = self._file.get("globals")
+        except (OSError, LookupError, ValueError, RuntimeError) as error:
             raise FormatError(f"{self.path}: not a readable HDF5 file ({error})") from None
-        found = self._file.get("globals")
-        if not isinstance(found, h5py.Dataset) or found.ndim != 2:
-            raise FormatError(f"{self.path}: has no dataset `globals` of 2 dimensions")
+        if not isinstance(found, h5py.Dataset) or found.ndim != 2 or found.dtype.kind != "f":
+            raise FormatError(f"{self.path}: has no dataset `globals` of 2 dimensions and numbers")
         if dim is not None and found.shape[1] != dim:
             raise FormatError(f"{self.path}: globals of {found.shape[1]} numbers, not {dim}")
         self.dim = int(found.shape[1])
@@ -64,22 +64,22 @@ class GlobalRows(Closing):
         """(stop - start, dim) as they are stored, a copy."""
         try:
             return np.array(self._rows[start : min(stop, self._length)], dtype=np.float32)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
             raise FormatError(f"{self.path}: cannot be read ({error})") from None
 
     def unit_blocks(self, size: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """(first row, vectors of length 1) of up to `size` rows each.
-
-        Raises FormatError, naming the row, for NaN, infinity and zeros.
+        """(first row, vectors of length 1) of up to `size` rows each. Zeros stay zeros: an image
+        that could not be read, which is like no other. Raises FormatError, naming the row, for NaN
+        and infinity.
         """
         for start in range(0, self._length, size):
             rows = self.read(start, start + size)
             # In float64 a square neither overflows nor vanishes.
             lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows, dtype=np.float64))
-            wrong = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0))
+            wrong = np.flatnonzero(~np.isfinite(lengths))
             if wrong.size:
-                what = "all zeros" if lengths[wrong[0]] == 0 else "NaN or infinity"
-                raise FormatError(f"{self.path}: row {start + wrong[0]} is {what}")
+                raise FormatError(f"{self.path}: row {start + wrong[0]} is NaN or infinity")
+            lengths[lengths == 0] = 1
             yield start, np.asarray(rows / lengths[:, None], dtype=np.float32)
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ class _Longformer(transformers.LongformerModel):  # type: ignore[no-untyped-call
         super().__init__(config, add_pooling_layer=False)
         del self.embeddings.word_embeddings
         self.sep_embedding = nn.Parameter(torch.randn(config.hidden_size) * 0.02)
-        # Read and written, but padding is masked: nothing is learnt in it.
+        # There to be read from a checkpoint and written to one; padding is masked.
         padding = torch.zeros(config.hidden_size)
         self.pad_embedding = nn.Parameter(padding, requires_grad=False)
 
@@ -55,6 +55,7 @@ class _LanguageModel(nn.Module):
                 sep_token_id=None,
             )
         )
+        self.dropout = nn.Dropout(self.longformer.config.hidden_dropout_prob)
         self.classifier = nn.Linear(config.dim, 2)
 
 
@@ -111,8 +112,8 @@ class LongformerReranker(ListReranker):
         padding = -length % self.config.attention_window
         position = torch.arange(length, device=tokens.device) + _FIRST_POSITION
         if self.training:
-            # Shorter lists than in use start anywhere, so that every position is learnt.
-            room = (self.config.positions - _FIRST_POSITION - length) // slots
+            # Lists that are shorter than a window start anywhere in it: all positions are learnt.
+            room = max(0, self.config.rerank.window - (images - 1))
             position = position + slots * int(torch.randint(room + 1, ()))
         hidden = self.language_model.longformer(
             inputs_embeds=F.pad(tokens.flatten(1, 2), (0, 0, 0, padding)),
@@ -123,7 +124,8 @@ class LongformerReranker(ListReranker):
                 windows, length + padding, dtype=torch.long, device=tokens.device
             ),
         ).last_hidden_state[:, :length]
-        classes = self.language_model.classifier(hidden.view(windows, images, slots, dim)[:, 1:])
+        hidden = self.language_model.dropout(hidden.view(windows, images, slots, dim)[:, 1:])
+        classes = self.language_model.classifier(hidden)
         return classes.float(), mask[:, 1:]
 
     def _tokens(self, batch: WindowBatch) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
 from model.checkpoint import CheckpointError
-from model.config import ExtractorId, LongformerConfig, RerankDefaults, Scoring
+from model.config import ExtractorId, LongformerConfig, RerankDefaults, Scoring, reason
 
 _HEAD_DIM = 64
 _LOCALS_WITH_GLOBAL, _LOCALS_ALONE = 48, 49
@@ -50,14 +50,25 @@ def longformer_config(path: Path, unwritten: Unwritten) -> LongformerConfig:
     the published evaluation. Raises CheckpointError where it is none."""
     shapes = read_shapes(path)
 
-    def shape(name: str) -> tuple[int, ...]:
-        if name not in shapes:
+    def matrix(name: str) -> tuple[int, int]:
+        found = shapes.get(name)
+        if found is None:
             raise CheckpointError(f"{path}: no checkpoint of LOCORE's: it has no {name}")
-        return shapes[name]
+        if len(found) != 2:
+            raise CheckpointError(f"{path}: {name} is no matrix but {found}")
+        return found[0], found[1]
 
-    positions, dim = shape(f"{_LONGFORMER}embeddings.position_embeddings.weight")
-    mlp_dim, _ = shape(f"{_LONGFORMER}encoder.layer.0.intermediate.dense.weight")
-    local, global_ = shapes.get("local_to_lm.weight"), shapes.get("global_to_lm.weight")
+    positions, dim = matrix(f"{_LONGFORMER}embeddings.position_embeddings.weight")
+    mlp_dim, _ = matrix(f"{_LONGFORMER}encoder.layer.0.intermediate.dense.weight")
+    if any(name.startswith(("local_to_lm.0.", "global_to_lm.0.")) for name in shapes):
+        raise CheckpointError(f"{path}: projections with a bottleneck are not supported")
+    local, global_ = (
+        matrix(name) if name in shapes else None
+        for name in ("local_to_lm.weight", "global_to_lm.weight")
+    )
+    layers = {int(found[1]) for name in shapes if (found := _LAYER.match(name))}
+    if layers != set(range(len(layers))):
+        raise CheckpointError(f"{path}: it has layer {max(layers)}, but only {len(layers)} layers")
     with_global = unwritten.with_global
     descriptors = unwritten.descriptors_per_image or (
         _LOCALS_WITH_GLOBAL if with_global else _LOCALS_ALONE
@@ -71,9 +82,9 @@ def longformer_config(path: Path, unwritten: Unwritten) -> LongformerConfig:
             descriptor_dim=dim if local is None else local[1],
             global_dim=(dim if global_ is None else global_[1]) if with_global else 0,
             descriptors_per_image=descriptors,
-            scale_levels=shape("scale_encoder.weight")[0],
+            scale_levels=matrix("scale_encoder.weight")[0],
             dim=dim,
-            depth=1 + max(int(found[1]) for name in shapes if (found := _LAYER.match(name))),
+            depth=len(layers),
             attention_heads=unwritten.attention_heads or max(1, dim // _HEAD_DIM),
             attention_window=unwritten.attention_window,
             mlp_dim=mlp_dim,
@@ -87,4 +98,4 @@ def longformer_config(path: Path, unwritten: Unwritten) -> LongformerConfig:
             ),
         )
     except ValidationError as error:
-        raise CheckpointError(f"{path}: {error.errors()[0]['msg']}") from None
+        raise CheckpointError(f"{path}: {reason(error)}") from None

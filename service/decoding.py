@@ -103,10 +103,8 @@ def decode_image(image: GalleryImage | Query, config: ModelConfig, where: str) -
     global_ = None
     if image.global_ is not None:
         global_field = f"{where}.global"
-        if not config.global_dim:
-            message = f"{global_field}: the checkpoint reads none; send global_scores"
-            raise UnprocessableError(message, field=global_field)
-        vector = _array(image.global_, 1, config.global_dim, global_field)
+        # A checkpoint that reads no globals leaves them to the first stage's similarity.
+        vector = _array(image.global_, 1, config.global_dim or None, global_field)
         global_ = _checked(partial(normalised, vector), global_field)
     locals_, padding = _checked(partial(normalised_rows, rows, mask), field)
     whole = ImageDescriptors(locals_, scales, global_, padding)
@@ -114,7 +112,7 @@ def decode_image(image: GalleryImage | Query, config: ModelConfig, where: str) -
     if kept.padding is not None and kept.padding.all():
         message = f"{field}: no valid row among the first {kept.count}"
         raise UnprocessableError(message, code="invalid_descriptors", field=field)
-    return Decoded(kept, len(rows) > kept.count)
+    return Decoded(kept, not mask[kept.count :].all())
 
 
 def _by_row(numbers: list[int] | None, rows: int, field: str) -> NDArray[np.uint8]:
@@ -133,10 +131,10 @@ def _checked(check: Callable[[str], _Checked], field: str) -> _Checked:
         raise UnprocessableError(str(error), code="invalid_descriptors", field=field) from None
 
 
-def _array(array: object, ndim: int, dim: int, field: str) -> NDArray[np.floating]:
+def _array(array: object, ndim: int, dim: int | None, field: str) -> NDArray[np.floating]:
     try:
         values = unpack(array, ndim)  # type: ignore[arg-type]
-        if values.shape[-1] != dim:
+        if dim is not None and values.shape[-1] != dim:
             raise UnprocessableError(
                 f"{field}: dimension {values.shape[-1]}, where the checkpoint takes {dim}",
                 code="descriptor_dim_mismatch",

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from model.batch import Window, WindowBatch
-from model.config import ExtractorId, LongformerConfig
+from model.config import ExtractorId, LongformerConfig, Scoring
 from model.descriptors import ImageDescriptors
 
 REFERENCES = Path(__file__).with_name("data") / "locore"
@@ -51,14 +51,14 @@ class Reference:
         query, gallery = self.vectors[f"query_{name}"], self.vectors[f"gallery_{name}"]
         return torch.cat((query.unsqueeze(1), gallery), dim=1)
 
-    @property
-    def read(self) -> NDArray[np.bool_]:
-        """(batch, gallery): whether the first token of the image, whose logit is the score of
-        `max-start`, is a real one. What is behind the mask has a score too, but no client sends it.
+    def read(self, scoring: Scoring) -> NDArray[np.bool_]:
+        """(batch, gallery): whether the token of the image whose logit is its score by `max-start`
+        or `max-end` is a real one. What is behind the mask has a score too, but no client sends it.
         """
-        if self.config.global_dim:
-            return np.ones(self.vectors["gallery_local_mask"].shape[:2], np.bool_)
-        return np.asarray(self.vectors["gallery_local_mask"][..., 0].numpy() == 0)
+        masked = self.vectors["gallery_local_mask"].numpy() != 0
+        if scoring == "max-end":
+            return np.asarray(~masked[..., -1])
+        return np.asarray(~masked[..., 0] | bool(self.config.global_dim))
 
     def windows(self) -> list[Window]:
         """The same images without what is behind the mask, as a client has them: padding keeps its

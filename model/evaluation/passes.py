@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 
 from model.batch import Window
 from model.checkpoint import LoadedModel
+from model.descriptor_file import NoDescriptorError
+from model.descriptors import ImageDescriptors
 from model.evaluation.opened import Lists, OpenBenchmark
 from model.evaluation.protocols import Figures, Protocol, Ranking, searched
 from model.evaluation.retrieval import Progress, rerank_list
@@ -61,16 +64,31 @@ def reranked(
     ranking = lists.images.copy()
     for query in progress(int(place) for place in asked):
         count = min(top, int(lists.lengths[query]))
-        if not count:
+        images, similarities = lists.images[query, :count], lists.similarities[query, :count]
+        asked_for, places, gallery = _described(benchmark, query, images)
+        if asked_for is None or not gallery:
             continue
-        images = lists.images[query, :count]
-        gallery = [benchmark.gallery[place] for place in images.tolist()]
-        similarities = lists.similarities[query, :count]
         order, _ = rerank_list(
-            model.reranker, model.device, benchmark.queries[query], gallery, options, similarities
+            model.reranker, model.device, asked_for, gallery, options, similarities[places]
         )
-        ranking[query, :count] = images[order]
+        # What cannot be scored goes behind what can, in the first stage's order.
+        unscored = np.delete(np.arange(count), places)
+        ranking[query, :count] = images[[*places[order], *unscored]]
     return ranking
+
+
+def _described(
+    benchmark: OpenBenchmark, query: int, images: NDArray[np.int64]
+) -> tuple[ImageDescriptors | None, NDArray[np.int64], list[ImageDescriptors]]:
+    """The query, and those of a list's `images` that have descriptors, with their places in it."""
+    found: dict[int, ImageDescriptors] = {}
+    for place, image in enumerate(images.tolist()):
+        with suppress(NoDescriptorError):
+            found[place] = benchmark.gallery[image]
+    asked = None
+    with suppress(NoDescriptorError):
+        asked = benchmark.queries[query]
+    return asked, np.array(list(found), np.int64), list(found.values())
 
 
 def window_logits(
@@ -86,13 +104,10 @@ def window_logits(
     logits = np.full((len(lists.images), width), np.nan, np.float32)
     for query in progress(int(place) for place in asked):
         count = min(width, int(lists.lengths[query]))
-        if not count:
-            continue
-        gallery = [benchmark.gallery[place] for place in lists.images[query, :count].tolist()]
-        scored = score_windows(
-            model.reranker, [Window(benchmark.queries[query], gallery)], model.device
-        )
-        logits[query, :count] = scored[0]
+        asked_for, places, gallery = _described(benchmark, query, lists.images[query, :count])
+        if asked_for is not None and gallery:
+            scored = score_windows(model.reranker, [Window(asked_for, gallery)], model.device)
+            logits[query, places] = scored[0]
     return logits
 
 
@@ -103,7 +118,7 @@ def ensembled(
     width = logits.shape[1]
     scored = np.nan_to_num(logits)
     scores = ensemble(scored, lists.similarities[:, :width], alpha, temperature)
-    scores[np.isnan(logits)] = -np.inf
+    scores[np.isnan(logits)] = -np.inf  # and in the first stage's order: the sort is stable
     order = np.argsort(-scores, axis=1, kind="stable")
     ranking = lists.images.copy()
     ranking[:, :width] = np.take_along_axis(ranking[:, :width], order, axis=1)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors import SafetensorError
@@ -201,7 +201,15 @@ def _load_network(folder: Path) -> tuple[Any, str]:
                 dtype=torch.float32,
             )
             network, report = loaded
-    except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as error:
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        TypeError,
+        KeyError,
+        SafetensorError,
+        StrictDataclassError,
+    ) as error:
         first = str(error).strip().split("\n")[0]
         raise ExtractorError(f"{folder}: not the weights of a DINOv2 ({first})") from None
     unlike = sorted(report["missing_keys"]) + sorted(report["unexpected_keys"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from model.closing import Closing
@@ -40,11 +41,10 @@ class DescribedImages(Closing):
         return len(self._reader)
 
     def __getitem__(self, place: int) -> ImageDescriptors:
-        """Raises DescriptorFileError and FormatError for what cannot be scored, such as NaN."""
-        image = self._reader.read(place, self._most)
-        if self._globals is None:
-            return ImageDescriptors(image.locals, image.scales, None, image.padding)
-        return ImageDescriptors(image.locals, image.scales, self._globals[place], image.padding)
+        """Raises NoDescriptorError for an image that is all padding, DescriptorFileError and
+        FormatError for what cannot be scored, such as NaN."""
+        image = self._reader.read(place, self._most, with_global=False)
+        return image if self._globals is None else replace(image, global_=self._globals[place])
 
 
 def _fits(path: Path, kind: str, found: int, expected: int, config: ModelConfig) -> None:

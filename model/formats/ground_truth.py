@@ -67,7 +67,7 @@ def _query(path: Path, place: int, of: Any, gallery: int) -> QueryTruth:
             with np.errstate(invalid="ignore"):
                 found = given.astype(np.int64)
             whole = bool((found == given).all())
-        except (TypeError, ValueError, OverflowError):
+        except (TypeError, ValueError, OverflowError, RuntimeError):
             whole = False
         if not whole:
             raise FormatError(f"{what}: `{key}` is no list of whole numbers")

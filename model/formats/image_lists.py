@@ -39,7 +39,7 @@ def read_image_list(path: Path) -> ImageList:
     numbers: list[list[int]] = []
     fields = 0
     with _as_format_error(path), path.open(encoding="utf-8") as file:
-        for at, line in enumerate(file, start=1):
+        for at, line in enumerate(file.read().rstrip().splitlines(), start=1):
             parts = line.strip().split(",")
             fields = fields or len(parts)
             if len(parts) != fields:
@@ -55,7 +55,10 @@ def read_image_list(path: Path) -> ImageList:
             names.append(parts[0])
     if not names:
         raise FormatError(f"{path}: names no image")
-    columns = np.array(numbers, dtype=np.int64)
+    try:
+        columns = np.array(numbers, dtype=np.int64)
+    except OverflowError:
+        raise FormatError(f"{path}: a label or size is too large") from None
     return ImageList(
         names,
         columns[:, 0] if fields in _LABELLED else None,
@@ -64,9 +67,9 @@ def read_image_list(path: Path) -> ImageList:
 
 
 def count_images(path: Path) -> int:
-    """Lines of a list, without keeping its names. Raises FormatError."""
+    """Lines of a list up to its last name, without keeping them. Raises FormatError."""
     with _as_format_error(path), path.open("rb") as file:
-        return sum(1 for _ in file)
+        return max((at for at, line in enumerate(file, start=1) if line.strip()), default=0)
 
 
 @contextmanager

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from model.formats.errors import FormatError
-from model.formats.pickles import load_pickle
+from model.formats.pickles import as_array, load_pickle
 
 _EXACT_IN_FLOAT32 = 2**24
 
@@ -28,23 +27,25 @@ class Neighbours:
     images: NDArray[np.int64]
 
 
-def read_neighbours(path: Path, queries: int, gallery: int) -> Neighbours:
-    """The lists of `queries` queries among `gallery` images.
+def read_neighbours(path: Path, queries: int, gallery: int, most: int | None = None) -> Neighbours:
+    """The lists of `queries` queries among `gallery` images, or their first `most` places. The
+    whole file is in memory while it is read.
 
-    Raises FormatError for another shape or number of queries, NaN, and an index that is no place
-    of the gallery.
+    Raises FormatError for another shape or number of queries, NaN, an index that is no place
+    of the gallery, and one that is in a list twice.
     """
     loaded = load_pickle(path)
-    stacked = loaded.numpy() if isinstance(loaded, torch.Tensor) else loaded
-    if not isinstance(stacked, np.ndarray) or stacked.dtype.kind not in "fiu":
+    stacked = as_array(loaded)
+    if stacked is None:
         raise FormatError(f"{path}: not an array of numbers")
     if stacked.ndim != 3 or stacked.shape[0] != 2 or not stacked.shape[2]:
         raise FormatError(f"{path}: shape {stacked.shape}, where (2, queries, k) is expected")
     if stacked.shape[1] != queries:
         raise FormatError(f"{path}: lists of {stacked.shape[1]} queries, where there are {queries}")
     with np.errstate(over="ignore"):
-        similarities = np.asarray(stacked[0], np.float32)
-    found = stacked[1]
+        # A copy: a view would keep the whole file in memory.
+        similarities = np.array(stacked[0, :, :most], np.float32)
+    found = stacked[1, :, :most]
     # One query at a time: temporary arrays would take several times the file.
     images = np.empty(found.shape, np.int64)
     for query, row in enumerate(found):
@@ -54,6 +55,8 @@ def read_neighbours(path: Path, queries: int, gallery: int) -> Neighbours:
             images[query] = row
         if (images[query] != row).any():
             raise FormatError(f"{path}: query {query} has an index that is not a whole number")
+        if len(np.unique(images[query])) < len(row):
+            raise FormatError(f"{path}: query {query} has an image twice in its list")
         if images[query].min() < 0 or images[query].max() >= gallery:
             wrong = images[query][(images[query] < 0) | (images[query] >= gallery)][0]
             raise FormatError(

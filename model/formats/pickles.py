@@ -56,6 +56,17 @@ def load_pickle(path: Path) -> object:
         return _Unpickler(file, path).load()
 
 
+def as_array(found: object) -> np.ndarray[Any, Any] | None:
+    """The numbers of an array or a tensor; None of anything else, and of sparse or meta tensors."""
+    if isinstance(found, torch.Tensor):
+        if found.layout != torch.strided or found.is_meta:
+            return None
+        if found.dtype in (torch.bfloat16, torch.float16):
+            found = found.float()
+        return np.asarray(found.detach().resolve_conj().resolve_neg().cpu().numpy())
+    return found if isinstance(found, np.ndarray) and found.dtype.kind in "fiu" else None
+
+
 class _Ndarray:
     """Stands for numpy.ndarray: a pickle names it as an argument, and is not to call it."""
 

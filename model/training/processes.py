@@ -31,7 +31,7 @@ ALONE = Processes()
 def joined(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
     """This process among those that torchrun started, and its device: on CUDA one for each. Alone
     where it was not started by torchrun."""
-    if "WORLD_SIZE" not in os.environ:
+    if not dist.is_torchelastic_launched():
         yield ALONE, device
         return
     if device.type == "cuda":

@@ -8,8 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.batch import Window
+from model.descriptor_file import NoDescriptorError
 from model.descriptors import ImageDescriptors
 from model.training.lists import ListShape, TrainingList
+
+_TRIES = 100
 
 
 class Images(Protocol):
@@ -21,7 +24,8 @@ class Images(Protocol):
 class NeighbourLists:
     """Every image asks for those of its label among its nearest neighbours, which come shuffled:
     otherwise the model copies the first stage's order (Xiao et al., CVPR 2025). As published a
-    list may be without a relevant image."""
+    list may be without a relevant image. One that has no descriptors is not asked for, and is left
+    out of the lists of others."""
 
     def __init__(
         self, images: Images, neighbours: NDArray[np.int64], labels: NDArray[np.int64]
@@ -33,10 +37,19 @@ class NeighbourLists:
         self._labels = labels
 
     def draw(self, rng: np.random.Generator, shape: ListShape) -> TrainingList:
-        query = int(rng.integers(len(self._neighbours)))
-        others = self._neighbours[query]
-        nearest = rng.permutation(others[others != query][: shape.images])
-        asked, *gallery = (
-            self._images[int(place)].strongest(shape.descriptors) for place in (query, *nearest)
-        )
-        return TrainingList(Window(asked, gallery), self._labels[nearest] == self._labels[query])
+        for _ in range(_TRIES):
+            query = int(rng.integers(len(self._neighbours)))
+            others = self._neighbours[query]
+            asked = self._seen(query, shape)
+            nearest = rng.permutation(others[others != query][: shape.images]).tolist()
+            seen = {place: image for place in nearest if (image := self._seen(place, shape))}
+            if asked is not None and len(seen) > 1:
+                relevant = self._labels[list(seen)] == self._labels[query]
+                return TrainingList(Window(asked, list(seen.values())), relevant)
+        raise NoDescriptorError(f"{_TRIES} images drawn, and none can be trained on")
+
+    def _seen(self, place: int, shape: ListShape) -> ImageDescriptors | None:
+        try:
+            return self._images[place].strongest(shape.descriptors)
+        except NoDescriptorError:
+            return None

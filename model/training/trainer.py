@@ -1,7 +1,7 @@
 """The training loop: seeded by step and list, resumable after a kill, on one device or several.
 
-A step's lists, and so what is learnt, do not depend on how they are dealt out among processes and
-passes.
+A step's lists do not depend on how they are dealt out among processes and passes; nor does what
+is learnt, for a network that draws nothing at random itself.
 """
 
 from __future__ import annotations
@@ -169,12 +169,18 @@ class Trainer(Generic[R]):
                 list(self.average.parameters()), list(self.model.parameters()), 1 - keep
             )
 
+    @property
+    def lists(self) -> int:
+        """Of a step, over all passes and processes."""
+        return self.options.batch * self.options.accumulate * self.processes.count
+
     def save(self, path: Path) -> None:
         """All that `resume` needs, written whole or not at all."""
         state = {
             "config": self.model.config.model_dump_json(),
             "options": json.dumps(asdict(self.options)),
             "data": self.data,
+            "lists": self.lists,
             "step": self.step,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
@@ -188,8 +194,13 @@ class Trainer(Generic[R]):
         """Continue a saved run. Raises TrainingStateError where sizes, options or data differ."""
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            found = (state["config"], json.loads(state["options"]), state["data"])
-            own = (self.model.config.model_dump_json(), asdict(self.options), self.data)
+            found = (state["config"], _without_dealing(json.loads(state["options"])), state["data"])
+            own = (
+                self.model.config.model_dump_json(),
+                _without_dealing(asdict(self.options)),
+                self.data,
+            )
+            lists = state["lists"]
         except (
             OSError,
             EOFError,
@@ -203,10 +214,20 @@ class Trainer(Generic[R]):
             raise TrainingStateError(f"{path}: not a training state ({why})") from None
         if found != own:
             raise TrainingStateError(f"{path}: was trained with other sizes, options or data")
+        if lists != self.lists:
+            raise TrainingStateError(
+                f"{path}: {lists} lists a step, and now {self.lists}: --batch x --accumulate x "
+                "processes must stay the same"
+            )
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
+
+
+def _without_dealing(options: dict[str, Any]) -> dict[str, Any]:
+    """What must be the same to go on. How a step's lists are dealt out to passes need not."""
+    return {name: value for name, value in options.items() if name not in ("batch", "accumulate")}
 
 
 def learning_rate(step: int, options: TrainOptions) -> float:

@@ -102,6 +102,14 @@ device_option = click.option(
 )
 
 
+descriptor_dim_option = click.option(
+    "--descriptor-dim",
+    type=click.IntRange(1),
+    help="Of a descriptor file: rows that are this long are the descriptor alone, without the five "
+    "leading columns (x, y, scale, mask, weight).",
+)
+
+
 def service_options(function: _Function) -> _Function:
     """--url, --api-key and --collection of the commands that talk to a running service."""
     for option in (

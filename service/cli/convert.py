@@ -8,7 +8,7 @@ from typing import get_args
 import click
 import torch
 
-from model.checkpoint import CheckpointError, load_checkpoint, write_config
+from model.checkpoint import load_weights, write_config
 from model.config import PUBLISHED, ExtractorId, Scoring
 from model.published import Unwritten, longformer_config
 from service.cli.common import any_path
@@ -78,12 +78,8 @@ def convert(
             softmax=softmax,
         ),
     )
+    model = load_weights(checkpoint, config, torch.device("cpu"))
     write_config(config, checkpoint)
-    try:
-        model = load_checkpoint(checkpoint, torch.device("cpu"))
-    except CheckpointError:
-        beside.unlink()
-        raise
     weights = sum(p.numel() for p in model.reranker.parameters())
     click.echo(
         f"{beside}: {weights:,} weights, {config.depth} layers of {config.dim}, "

@@ -146,8 +146,8 @@ def extract(
     """
     _check_sources(bool(images), list_path, crop, views, fit_whitening)
     _check_extractor(name, batch, crop, fit_whitening)
-    if global_file is not None and not global_file.parent.is_dir():
-        raise click.UsageError(f"--global-file: no folder {global_file.parent}")
+    if global_file is not None and (global_file.is_dir() or not global_file.parent.is_dir()):
+        raise click.UsageError(f"--global-file: {global_file} is no file that can be written")
     if list_path is not None:
         found = listed_images(list_path, relative_to)
         check_continues(output, list(found), list_path)

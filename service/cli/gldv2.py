@@ -17,7 +17,8 @@ from model.formats.neighbours import read_neighbours
 from model.training.published_lists import NeighbourLists
 from service.cli.training import TrainingData
 
-_UNNAMED = ExtractorId(name="dinov2-vitb14-reg", version=PUBLISHED)
+_EXTRACTORS = {"dinov2": "dinov2-vitb14-reg"}
+"""Of published files, which do not name theirs, by what their names begin with."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,20 @@ class _Files:
     images: Path
 
 
-def gldv2_data(folder: Path, descriptor_name: str, with_global: bool) -> TrainingData:
-    """Raises click.UsageError where files are missing, FormatError and DescriptorFileError where
-    one is damaged or they are at odds with each other."""
+def gldv2_data(
+    folder: Path,
+    descriptor_name: str,
+    descriptor_dim: int | None,
+    longest: int,
+    *,
+    with_global: bool,
+) -> TrainingData:
+    """For lists of up to `longest` images. Rows of locals that are `descriptor_dim` long have no
+    leading columns.
+
+    Raises click.UsageError where files are missing or at odds with each other, FormatError and
+    DescriptorFileError where one is damaged.
+    """
     files = _Files(
         folder / f"{descriptor_name}_local.hdf5",
         folder / f"{descriptor_name}_global.pt",
@@ -44,17 +56,19 @@ def gldv2_data(folder: Path, descriptor_name: str, with_global: bool) -> Trainin
     listed = read_image_list(files.images)
     if listed.labels is None:
         raise click.UsageError(f"{files.images}: lines have no label")
-    with DescriptorReader(files.descriptors) as reader:
+    with DescriptorReader(files.descriptors, descriptor_dim) as reader:
         count, dim, rows = len(reader), reader.descriptor_dim, reader.descriptors_per_image
-        made_by = _UNNAMED
-        if reader.extractor and reader.extractor_version:
-            made_by = ExtractorId(name=reader.extractor, version=reader.extractor_version)
+        made_by = ExtractorId(
+            name=reader.extractor or _EXTRACTORS.get(descriptor_name, descriptor_name),
+            version=reader.extractor_version or PUBLISHED,
+        )
     if count != len(listed.names):
         raise click.UsageError(
             f"{files.descriptors}: {count} images, where {files.images} names {len(listed.names)}"
         )
     global_dim = open_globals(files.globals_, count).shape[1] if with_global else 0
-    neighbours = read_neighbours(files.neighbours, count, count)
+    # One more than a list has, since an image may be in its own.
+    neighbours = read_neighbours(files.neighbours, count, count, most=longest + 1)
     if neighbours.images.shape[1] < 3:
         raise click.UsageError(f"{files.neighbours}: lists of fewer than 3 images")
     held = ModelConfig(

@@ -11,9 +11,15 @@ from typing import Literal, Protocol, TypeVar
 import click
 from pydantic import TypeAdapter, ValidationError
 
-from model.descriptor_file import DescriptorFileError, DescriptorReader
+from model.descriptor_file import DescriptorFileError, DescriptorReader, NoDescriptorError
 from model.descriptors import ImageDescriptors
-from service.cli.common import any_path, progress_bar, service_options
+from service.cli.common import (
+    any_path,
+    descriptor_dim_option,
+    progress_bar,
+    say,
+    service_options,
+)
 from service.client import Client
 from service.gallery.gallery import Gallery
 from service.gallery.record import GalleryRecord
@@ -39,6 +45,7 @@ _Item = TypeVar("_Item")
     envvar="LOCORE_STORE_DTYPE",
     help="With --redis: numbers that descriptors are stored as.",
 )
+@descriptor_dim_option
 @click.option("--replace", is_flag=True, help="Load images again that are there already.")
 def load(
     file: Path,
@@ -47,26 +54,27 @@ def load(
     collection: str,
     redis_url: str | None,
     store_dtype: Literal["float16", "float32"],
+    descriptor_dim: int | None,
     replace: bool,
 ) -> None:
     """Register the images of FILE.h5, through a service or straight in Redis.
 
     Images that are there already are passed over, so a load that broke off is taken up where it
-    was by the same command.
+    was by the same command. An image without a valid descriptor is named and left out.
     """
-    reader = DescriptorReader(file)
+    reader = DescriptorReader(file, descriptor_dim)
     _check_names(reader, collection)
     if redis_url is None:
         with Client(url, api_key) as client:
-            count = load_images(reader, ThroughService(client, collection), replace=replace)
+            count, there = load_images(reader, ThroughService(client, collection), replace=replace)
     else:
         with asyncio.Runner() as runner:
             target = StraightToRedis(runner, redis_url, collection, store_dtype)
             try:
-                count = load_images(reader, target, replace=replace)
+                count, there = load_images(reader, target, replace=replace)
             finally:
                 target.close()
-    click.echo(f"{count} images loaded, {len(reader) - count} were there already", err=True)
+    click.echo(f"{count} images loaded, {there} were there already", err=True)
 
 
 class Target(Protocol):
@@ -116,8 +124,10 @@ class StraightToRedis:
         self._runner.run(self._store.close())
 
 
-def load_images(reader: DescriptorReader, target: Target, *, replace: bool = False) -> int:
-    """How many images were registered."""
+def load_images(
+    reader: DescriptorReader, target: Target, *, replace: bool = False
+) -> tuple[int, int]:
+    """(images registered, images that were there already)."""
     there: set[str] = set()
     cursor: str | None = None
     while not replace:
@@ -126,11 +136,25 @@ def load_images(reader: DescriptorReader, target: Target, *, replace: bool = Fal
         if cursor is None:
             break
     left = [place for place, image_id in enumerate(reader.ids) if image_id not in there]
+    registered = 0
     with progress_bar("Loading", len(left)) as advance:
         for places in _batches(left):
-            target.register({reader.ids[place]: reader[place] for place in places})
+            images = dict(_described(reader, places))
+            if images:
+                target.register(images)
+            registered += len(images)
             advance(len(places))
-    return len(left)
+    return registered, len(reader) - len(left)
+
+
+def _described(
+    reader: DescriptorReader, places: Iterable[int]
+) -> Iterator[tuple[str, ImageDescriptors]]:
+    for place in places:
+        try:
+            yield reader.ids[place], reader[place]
+        except NoDescriptorError as error:
+            say(f"left out: {error}")
 
 
 def _check_names(reader: DescriptorReader, collection: str) -> None:

@@ -68,8 +68,8 @@ def neighbours(
         raise click.UsageError(
             "either --queries, or --without-self, where the queries are the gallery"
         )
-    if not output.parent.is_dir():
-        raise click.UsageError(f"{output}: no such folder")
+    if output.is_dir() or not output.parent.is_dir():
+        raise click.UsageError(f"{output}: no file that can be written")
     try:
         from model.neighbour_search import Search, nearest
     except ModuleNotFoundError as error:

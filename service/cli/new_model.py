@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from model.checkpoint import LoadedModel
-from model.config import LongformerConfig, MambaConfig, ModelConfig
+from model.config import LongformerConfig, MambaConfig, ModelConfig, reason
 from model.reranker import ListReranker, MambaReranker
 from model.scan import select_kernel
 from service.cli.common import say
@@ -46,17 +46,11 @@ def new_config(
         }
         return LongformerConfig.model_validate(shared | projected | dict(sizes))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = " ".join(str(part).replace("_", "-") for part in first["loc"])
-        raise click.UsageError(f"{where}: {first['msg']}" if where else first["msg"]) from None
+        raise click.UsageError(f"{backbone}: {reason(error)}") from None
 
 
-def adapted_config(
-    config: ModelConfig, data: TrainingData, name: str, sizes: Mapping[str, int]
-) -> ModelConfig:
+def adapted_config(config: ModelConfig, data: TrainingData, name: str) -> ModelConfig:
     """Of a checkpoint that is trained further. Raises click.UsageError where it does not fit."""
-    if sizes:
-        raise click.UsageError("--from has its own sizes")
     if not config.extractor.fits(data.extractor):
         raise click.UsageError(
             f"{config.name} was trained on descriptors of {config.extractor.name} "
@@ -73,6 +67,14 @@ def adapted_config(
     return config.model_copy(update={"name": name, "held_out_classes": tuple(sorted(held_out))})
 
 
+def check_length(config: ModelConfig, longest: int) -> None:
+    """Raises click.UsageError for lists that are longer than can be read."""
+    if config.longest_window is not None and longest > config.longest_window:
+        raise click.UsageError(
+            f"--list-length: {config.name} reads {config.longest_window} images at most"
+        )
+
+
 def builder(
     config: ModelConfig,
     initial: LoadedModel | None,
@@ -83,6 +85,8 @@ def builder(
 ) -> Callable[[], ListReranker]:
     """What makes the network, with the weights of `initial` where there is one. With `recompute`
     a Longformer's activations are computed again in the backward pass instead of kept."""
+    if recompute and not isinstance(config, LongformerConfig):
+        raise click.UsageError("--recompute is for a Longformer")
     kernel, note = select_kernel(device, dtype)
     if note is not None and isinstance(config, MambaConfig):
         say(f"The plain scan is used: {note}")

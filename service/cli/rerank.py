@@ -16,7 +16,7 @@ from model.evaluation.retrieval import first_stage_order
 from model.extraction.extractor import load_extractor
 from model.extraction.images import read_image
 from model.windows import DIRECTIONS
-from service.cli.common import any_path, console, service_options
+from service.cli.common import any_path, console, descriptor_dim_option, service_options
 from service.client import Client
 from service.schemas import MAX_SHORTLIST, RerankResponse
 
@@ -43,6 +43,7 @@ from service.schemas import MAX_SHORTLIST, RerankResponse
 @click.option("--window", type=int)
 @click.option("--stride", type=int)
 @click.option("--direction", type=click.Choice(DIRECTIONS))
+@descriptor_dim_option
 @click.option("--json", "as_json", is_flag=True, help="Print the service's answer as it is.")
 @service_options
 def rerank(
@@ -52,6 +53,7 @@ def rerank(
     query_id: str | None,
     top: int,
     show: int,
+    descriptor_dim: int | None,
     as_json: bool,
     url: str,
     api_key: str | None,
@@ -61,8 +63,8 @@ def rerank(
     """Re-rank a shortlist for QUERY, an image or a descriptor file, by a running service."""
     if (gallery is None) == (ids is None):
         raise click.UsageError("give the shortlist by either --gallery or --ids")
-    reader = None if gallery is None else DescriptorReader(gallery)
-    image = _query(query, query_id, reader)
+    reader = None if gallery is None else DescriptorReader(gallery, descriptor_dim)
+    image = _query(query, query_id, reader, descriptor_dim)
     if reader is not None:
         try:
             order = first_stage_order(image, reader.globals())[:top]
@@ -81,9 +83,11 @@ def rerank(
         console.print(_table(answer), highlight=False)
 
 
-def _query(path: Path, query_id: str | None, gallery: DescriptorReader | None) -> ImageDescriptors:
+def _query(
+    path: Path, query_id: str | None, gallery: DescriptorReader | None, descriptor_dim: int | None
+) -> ImageDescriptors:
     if path.is_file() and h5py.is_hdf5(path):
-        reader = DescriptorReader(path)
+        reader = DescriptorReader(path, descriptor_dim)
         if query_id is None and len(reader) == 1:
             return reader[0]
         if query_id not in reader.ids:

@@ -77,7 +77,7 @@ def offer_sample(
     key = settings.api_key.get_secret_value() if settings.api_key else None
     try:
         with Client(url, key) as client, DescriptorReader(folders.gallery_file) as gallery:
-            registered = load_images(gallery, ThroughService(client, COLLECTION))
+            registered, _ = load_images(gallery, ThroughService(client, COLLECTION))
             count = client.page(COLLECTION, limit=1).count
     except ClientError as error:
         say(f"The sample gallery could not be registered: {error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -9,27 +10,42 @@ import click
 import torch
 
 from model.checkpoint import load_checkpoint, save_checkpoint
-from model.config import DEFAULT_CHECKPOINT, LongformerConfig, ModelConfig, RerankDefaults
+from model.config import DEFAULT_CHECKPOINT, LongformerConfig, ModelConfig
 from model.evaluation.grocery import FOLDS
-from model.evaluation.retrieval import Quality, RetrievalTask, first_stage, quality
 from model.extraction.extractor import load_extractor
 from model.extraction.images import find_images
-from model.reranker import ListReranker, MambaReranker
 from model.training.processes import joined
-from model.training.selection import select
 from model.training.trainer import Trainer, TrainOptions
-from service.cli.common import any_path, device_of, device_option, existing_folder, tracked
+from service.cli.common import (
+    any_path,
+    descriptor_dim_option,
+    device_of,
+    device_option,
+    existing_folder,
+)
 from service.cli.extract import extract_to_file
 from service.cli.gldv2 import gldv2_data
-from service.cli.new_model import Backbone, adapted_config, builder, new_config
-from service.cli.training import TrainingData, grocery_data, run_training, views_data
+from service.cli.new_model import (
+    Backbone,
+    adapted_config,
+    builder,
+    check_length,
+    new_config,
+)
+from service.cli.training import (
+    TrainingData,
+    choose_on_validation,
+    grocery_data,
+    run_training,
+    views_data,
+)
 
 _DEFAULTS = TrainOptions()
-_TOP = 100
 _VIEWS_OF_AN_IMAGE = 4
 _HELD_OUT = 5
 _EXTRACTOR = "efficientnet-lite0"
 _PUBLISHED_LISTS = (100, 100)
+_DESCRIPTORS: int = ModelConfig.model_fields["descriptors_per_image"].default
 
 
 @click.command()
@@ -71,19 +87,16 @@ _PUBLISHED_LISTS = (100, 100)
 )
 @click.option(
     "--descriptor-name",
-    default="dinov2",
-    show_default=True,
-    help="With --gldv2: what its files' names begin with.",
+    help="With --gldv2: what its files' names begin with; default dinov2.",
 )
 @click.option(
     "--without-global", is_flag=True, help="With --gldv2: no global descriptor as a token."
 )
+@descriptor_dim_option
 @click.option(
     "--backbone",
     type=click.Choice(["mamba", "longformer"]),
-    default="mamba",
-    show_default=True,
-    help="Ours, or LOCORE's (with --gldv2).",
+    help="With --gldv2: ours, the default, or LOCORE's.",
 )
 @click.option("-o", "--output", required=True, type=any_path, help="CHECKPOINT.safetensors")
 @click.option("--run", type=any_path, help="Folder of log and state; default: beside OUTPUT.")
@@ -130,8 +143,7 @@ _PUBLISHED_LISTS = (100, 100)
 @click.option(
     "--descriptors-per-image",
     type=click.IntRange(1),
-    default=ModelConfig.model_fields["descriptors_per_image"].default,
-    show_default=True,
+    help=f"Default {_DESCRIPTORS}.",
 )
 @click.option(
     "--ranking",
@@ -157,9 +169,10 @@ def train(
     views: Path | None,
     start: Path | None,
     gldv2: Path | None,
-    descriptor_name: str,
+    descriptor_name: str | None,
     without_global: bool,
-    backbone: Backbone,
+    descriptor_dim: int | None,
+    backbone: Backbone | None,
     output: Path,
     run: Path | None,
     resume: bool,
@@ -171,7 +184,7 @@ def train(
     recompute: bool,
     learning_rate: float,
     seed: int,
-    descriptors_per_image: int,
+    descriptors_per_image: int | None,
     ranking: float | None,
     list_length: tuple[int, int] | None,
     device: str,
@@ -187,29 +200,46 @@ def train(
     """
     if output.suffix != ".safetensors":
         raise click.UsageError("OUTPUT must end in .safetensors")
-    if backbone != "mamba" and gldv2 is None:
-        raise click.UsageError(f"--backbone {backbone} is for --gldv2")
+    given = {name: size for name, size in sizes.items() if size is not None}
+    _refuse_contradictions(
+        gldv2 is not None,
+        (descriptor_name, backbone, descriptor_dim, without_global or None),
+        start is not None,
+        (*given, backbone, descriptors_per_image),
+    )
     shortest, longest = list_length or (
         (_DEFAULTS.shortest, _DEFAULTS.longest) if gldv2 is None else _PUBLISHED_LISTS
     )
     if shortest > longest:
         raise click.UsageError("--list-length: the shortest comes first")
     folder = run or output.with_suffix(".run")
-    folder.mkdir(parents=True, exist_ok=True)
-    if gldv2 is not None and images is data is descriptors is views is None:
-        found = gldv2_data(gldv2, descriptor_name, not without_global)
-    else:
-        found = _data(images, data, descriptors, views, fold, folder, resume)
-    given = {name: size for name, size in sizes.items() if size is not None}
-    with joined(device_of(device)) as (processes, place):
-        initial = None if start is None else load_checkpoint(start, place)
+    with joined(device_of(device)) as (processes, on):
+        if processes.count > 1 and gldv2 is None:
+            raise click.UsageError("several processes are for --gldv2")
+        folder.mkdir(parents=True, exist_ok=True)
+        initial = None if start is None else load_checkpoint(start, torch.device("cpu"))
+        if gldv2 is not None and images is data is descriptors is views is None:
+            dim = descriptor_dim or (None if initial is None else initial.config.descriptor_dim)
+            found = gldv2_data(
+                gldv2, descriptor_name or "dinov2", dim, longest, with_global=not without_global
+            )
+        else:
+            found = _data(images, data, descriptors, views, fold, folder, resume)
         config = (
-            new_config(backbone, output.stem, found, descriptors_per_image, given)
+            new_config(
+                backbone or "mamba",
+                output.stem,
+                found,
+                descriptors_per_image or _DESCRIPTORS,
+                given,
+            )
             if initial is None
-            else adapted_config(initial.config, found, output.stem, given)
+            else adapted_config(initial.config, found, output.stem)
         )
+        check_length(config, longest)
         if ranking is None:
             ranking = 0.0 if isinstance(config, LongformerConfig) else _DEFAULTS.ranking
+        fewest = _DEFAULTS.fewest_descriptors if gldv2 is None else config.descriptors_per_image
         options = TrainOptions(
             steps=steps,
             batch=batch,
@@ -220,49 +250,30 @@ def train(
             seed=seed,
             shortest=shortest,
             longest=longest,
+            fewest_descriptors=min(fewest, config.descriptors_per_image),
             most_descriptors=config.descriptors_per_image,
-            fewest_descriptors=config.descriptors_per_image
-            if gldv2 is not None
-            else min(_DEFAULTS.fewest_descriptors, config.descriptors_per_image),
         )
-        build = builder(config, initial, place, getattr(torch, dtype), recompute=recompute)
-        trainer = Trainer(build, options, place, found.fingerprint, processes)
+        build = builder(config, initial, on, getattr(torch, dtype), recompute=recompute)
+        trainer = Trainer(build, options, on, found.fingerprint, processes)
         if resume:
             trainer.resume(folder / "state.pt")
         run_training(trainer, found.source, folder, "Training", append=resume)
         if processes.first:
             output.parent.mkdir(parents=True, exist_ok=True)
-            click.echo(f"{output}: {_finish(trainer, found.validation)}")
+            click.echo(f"{output}: {choose_on_validation(trainer, found.validation)}")
             save_checkpoint(trainer.average, output)
 
 
-def _finish(trainer: Trainer[ListReranker], task: RetrievalTask | None) -> str:
-    """Chooses what is left to choose; what to say of it."""
-    network = trainer.average.eval()
-    if task is None or not isinstance(network, MambaReranker):
-        return "alpha and T are still to be chosen: locore eval gldv2 --grid"
-    lists = first_stage(task, _TOP)
-    before = quality(task, lists, lists.scores)
-    chosen = select(
-        network,
-        task,
-        lists,
-        trainer.device,
-        lambda queries: tracked(queries, "Validating", len(task.queries)),
-    )
-    rerank = RerankDefaults(alpha=chosen.alpha, temperature=chosen.temperature)
-    network.config = network.config.model_copy(
-        update={"rerank": rerank, "aggregation": chosen.aggregation}
-    )
-    return (
-        f"R@1 {_percent(chosen.quality)} on the validation images with the logit of "
-        f"{chosen.aggregation}, alpha {chosen.alpha:.2f}, T {chosen.temperature:g}; "
-        f"the first stage has R@1 {_percent(before)}"
-    )
-
-
-def _percent(found: Quality) -> str:
-    return f"{100 * found.recall_at_1:.1f}, mAP@R {100 * found.map_at_r:.1f}"
+def _refuse_contradictions(
+    gldv2: bool, for_gldv2: Sequence[object], adapts: bool, of_a_new_one: Sequence[object]
+) -> None:
+    """An option that would not count is refused instead of passed over."""
+    if not gldv2 and any(value is not None for value in for_gldv2):
+        raise click.UsageError(
+            "--descriptor-name, --descriptor-dim, --without-global and --backbone are for --gldv2"
+        )
+    if adapts and any(value is not None for value in of_a_new_one):
+        raise click.UsageError("--from has its own backbone and sizes")
 
 
 def _data(
@@ -283,7 +294,7 @@ def _data(
             load_extractor(_EXTRACTOR),
             found,
             of_views,
-            ModelConfig.model_fields["descriptors_per_image"].default,
+            _DESCRIPTORS,
             views=_VIEWS_OF_AN_IMAGE,
         )
         return views_data(of_views, list(found), _HELD_OUT)

@@ -13,10 +13,17 @@ from types import MappingProxyType
 import click
 import numpy as np
 
-from model.config import ExtractorId
+from model.config import ExtractorId, RerankDefaults
 from model.descriptors import ImageDescriptors
 from model.evaluation.grocery import LabelledImages, read_labels, split
-from model.evaluation.retrieval import RetrievalTask, labelled_task
+from model.evaluation.retrieval import (
+    Quality,
+    RetrievalTask,
+    first_stage,
+    labelled_task,
+    quality,
+)
+from model.reranker import ListReranker, MambaReranker
 from model.training.lists import (
     LabelledLists,
     ListOptions,
@@ -24,9 +31,11 @@ from model.training.lists import (
     MixedLists,
     views_as_images,
 )
+from model.training.selection import select
 from model.training.trainer import R, Trainer
-from service.cli.common import progress_bar, read_images
+from service.cli.common import progress_bar, read_images, tracked
 
+_TOP = 100
 SAVE_SECONDS = 120.0
 LOG_STEPS = 25
 VIEWS_SHARE = 0.4
@@ -168,3 +177,33 @@ def run_training(
         finally:
             # After Ctrl-C too: resuming then loses nothing.
             trainer.save(state)
+
+
+def choose_on_validation(trainer: Trainer[ListReranker], task: RetrievalTask | None) -> str:
+    """Gives the average its aggregation, alpha and T, where there is a task to choose them on; what
+    to say of it."""
+    network = trainer.average.eval()
+    if task is None or not isinstance(network, MambaReranker):
+        return "alpha and T are still to be chosen: locore eval gldv2 --grid"
+    lists = first_stage(task, _TOP)
+    before = quality(task, lists, lists.scores)
+    chosen = select(
+        network,
+        task,
+        lists,
+        trainer.device,
+        lambda queries: tracked(queries, "Validating", len(task.queries)),
+    )
+    rerank = RerankDefaults(alpha=chosen.alpha, temperature=chosen.temperature)
+    network.config = network.config.model_copy(
+        update={"rerank": rerank, "aggregation": chosen.aggregation}
+    )
+    return (
+        f"R@1 {_percent(chosen.quality)} on the validation images with the logit of "
+        f"{chosen.aggregation}, alpha {chosen.alpha:.2f}, T {chosen.temperature:g}; "
+        f"the first stage has R@1 {_percent(before)}"
+    )
+
+
+def _percent(found: Quality) -> str:
+    return f"{100 * found.recall_at_1:.1f}, mAP@R {100 * found.map_at_r:.1f}"

@@ -138,7 +138,8 @@ async def _fetch(request: RerankRequest, state: ServiceState) -> Mapping[str, Ga
 def _check_dimensions(image_id: str, image: ImageDescriptors, config: ModelConfig) -> None:
     """An image may have been registered when another checkpoint was served."""
     found = (image.locals.shape[1], None if image.global_ is None else len(image.global_))
-    if found[0] != config.descriptor_dim or found[1] not in (None, config.global_dim):
+    fits = not config.global_dim or found[1] in (None, config.global_dim)
+    if found[0] != config.descriptor_dim or not fits:
         raise UnprocessableError(
             f"image {image_id!r} was registered with descriptors of another size",
             code="descriptor_dim_mismatch",

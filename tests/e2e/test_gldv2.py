@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from model.checkpoint import load_checkpoint
 from model.config import LongformerConfig
 from model.formats.neighbours import Neighbours, write_neighbours
-from tests.e2e.here import refused
+from tests.e2e.here import refused, run_here
 from tests.e2e.service import LOCORE
 from tests.e2e.test_cli import succeeded
 from tests.factories import unit
@@ -37,10 +37,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     features = np.zeros((IMAGES, LOCALS + 2, 5 + DIM), np.float32)
     features[:, LOCALS:, 3] = 1
     features[:, :LOCALS, 5:] = locals_
+    # As `locore extract --list` leaves an image that it could not read.
+    features[7] = 0
+    features[7, :, 3] = 1
     with h5py.File(folder / "dinov2_local.hdf5", "w") as file:
         file["features"] = features
     globals_ = locals_.mean(1) + 0.3 * unit(rng, IMAGES, DIM)
     globals_ = (globals_ / np.linalg.norm(globals_, axis=1, keepdims=True)).astype(np.float32)
+    globals_[7] = 0
     globals_.tofile(folder / "dinov2_global.pt")
     cosines = globals_ @ globals_.T
     order = np.argsort(-cosines, axis=1)[:, :20]
@@ -81,8 +85,6 @@ def test_two_processes_learn_what_one_learns(folder: Path, tmp_path: Path) -> No
     assert first.keys() == second.keys()
     for name, tensor in first.items():
         torch.testing.assert_close(tensor, second[name], atol=1e-5, rtol=1e-4)
-    # A state that one process left is taken up by two, and the other way round.
-    by_two_processes(*arguments, "-o", together, "--resume")
 
 
 def test_locores_own_backbone_in_bfloat16(folder: Path, tmp_path: Path) -> None:
@@ -98,6 +100,18 @@ def test_locores_own_backbone_in_bfloat16(folder: Path, tmp_path: Path) -> None:
     succeeded(*again, "--list-length", 8, 8, "-o", tmp_path / "more.safetensors")
 
 
+def test_a_run_goes_on_with_the_same_lists_a_step_however_they_are_dealt_out(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "x.safetensors"
+    arguments = ["train", "--gldv2", folder, *COMMON, "-o", path]
+    code, said, _ = run_here(capsys, *arguments)
+    assert (code, said.count("still to be chosen")) == (0, 1)
+    again = [*arguments, "--resume", "--batch", 1]
+    assert "2 lists a step, and now 1" in refused(capsys, *again)
+    assert run_here(capsys, *again, "--accumulate", 2)[0] == 0
+
+
 def test_files_at_odds_are_one_line(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -106,7 +120,16 @@ def test_files_at_odds_are_one_line(
     assert "nothing_local.hdf5" in refused(
         capsys, "train", "--gldv2", folder, "--descriptor-name", "nothing", *out
     )
-    assert "is for --gldv2" in refused(capsys, "train", "--backbone", "longformer", *out)
-    assert "image-layers: " in refused(
+    assert "are for --gldv2" in refused(capsys, "train", "--backbone", "longformer", *out)
+    longformer = ["--gldv2", folder, "--backbone", "longformer", "--attention-window", 16]
+    longformer += ["--dim", 16, "--attention-heads", 2, "--descriptors-per-image", LOCALS]
+    assert "reads 730 images at most" in refused(
+        capsys, "train", *longformer, "--list-length", 731, 731, *out
+    )
+    assert "--recompute is for" in refused(capsys, "train", "--gldv2", folder, "--recompute", *out)
+    assert "has its own backbone" in refused(
+        capsys, "train", "--gldv2", folder, "--from", "--backbone", "mamba", *out
+    )
+    assert "image_layers: there is no such size" in refused(
         capsys, "train", "--gldv2", folder, "--backbone", "longformer", "--image-layers", 1, *out
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -170,8 +171,10 @@ def _evaluate(
         raise click.UsageError("--top and --stride go with --sliding")
     if grid and (sliding is not None or alpha is not None or temperature is not None):
         raise click.UsageError("--grid searches alpha and T, of one window: no --sliding")
-    if json_path is not None and not json_path.parent.is_dir():
-        raise click.UsageError(f"{json_path}: no such folder to write to")
+    if json_path is not None and (json_path.is_dir() or not json_path.parent.is_dir()):
+        raise click.UsageError(f"{json_path}: no file to write to")
+    if not all(math.isfinite(value) for value in (alpha, temperature) if value is not None):
+        raise click.UsageError("--alpha and --temperature must be finite")
     model = load_checkpoint(checkpoint, device_of(device))
     config = model.config
     options = _rerank_options(config, sliding, window, stride, alpha, temperature)

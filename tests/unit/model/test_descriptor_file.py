@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from model.descriptor_file import DescriptorFileError, DescriptorReader, DescriptorWriter
+from model.descriptor_file import (
+    DescriptorFileError,
+    DescriptorReader,
+    DescriptorWriter,
+    NoDescriptorError,
+)
 from model.extraction.extractor import ExtractedImage
 from tests.factories import unit
 
@@ -140,6 +148,40 @@ def test_padding_among_valid_rows_keeps_its_place(tmp_path: Path) -> None:
     assert image.padding is not None
     assert image.padding.tolist() == [False, True, False]
     assert image.without_padding().scales.tolist() == [0, 7]
+
+
+def test_rows_without_leading_columns_are_not_taken_for_others(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    with h5py.File(tmp_path / "bare.h5", "w") as file:
+        file["features"] = rng.standard_normal((1, 3, 12))
+    with pytest.raises(DescriptorFileError, match="five leading columns are not"):
+        DescriptorReader(tmp_path / "bare.h5")[0]
+    assert DescriptorReader(tmp_path / "bare.h5", descriptor_dim=12)[0].count == 3
+
+
+def test_an_image_that_could_not_be_read_is_told_from_a_damaged_one(tmp_path: Path) -> None:
+    features = np.zeros((1, 2, 5 + 3), np.float32)
+    features[..., 3] = 1
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["features"] = features
+    with pytest.raises(NoDescriptorError, match="image '0' has no valid descriptor"):
+        DescriptorReader(tmp_path / "x.h5")[0]
+
+
+@given(st.integers(0, 2500), st.integers(1, 255))
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_flipped_byte_is_read_or_refused(tmp_path: Path, place: int, flip: int) -> None:
+    path = tmp_path / "x.h5"
+    if not path.exists():
+        with writer(path) as out:
+            for n in range(2):
+                out.append(str(n), extracted(np.random.default_rng(n), 3))
+    data = bytearray(path.read_bytes())
+    data[place % len(data)] ^= flip
+    (tmp_path / "damaged.h5").write_bytes(data)
+    with suppress(DescriptorFileError), DescriptorReader(tmp_path / "damaged.h5") as reader:
+        for _ in reader:
+            pass
 
 
 def test_files_without_leading_columns_and_structured_ones_are_read(tmp_path: Path) -> None:

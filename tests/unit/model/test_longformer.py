@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from model.batch import Window
 from model.checkpoint import load_checkpoint, write_config
-from model.config import Scoring
+from model.config import RerankDefaults, Scoring
 from model.longformer import LongformerReranker
 from model.reranker import score_windows
+from model.training.lists import ListShape, TrainingList
+from model.training.trainer import Trainer, TrainOptions
 from tests.reference import CASES, Reference, reference
 
 CPU = torch.device("cpu")
@@ -48,19 +51,21 @@ def test_scores_are_those_of_the_published_code(
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_padding_and_company_do_not_count(case: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scoring", ["max-start", "max-end"])
+def test_padding_and_company_do_not_count(case: str, scoring: Scoring, tmp_path: Path) -> None:
     """The published code has fixed shapes; here a window may be short, in a batch of longer ones,
     and its images may have fewer locals than others."""
-    found = reference(case, scoring="max-start")
+    found = reference(case, scoring=scoring)
     model = loaded(found, tmp_path)
     whole = found.windows()
     short = type(whole[0])(whole[0].query, whole[0].gallery[:5])
     (alone,) = score_windows(model, [short], CPU)
     together, *others = score_windows(model, [short, *whole], CPU)
     np.testing.assert_allclose(together, alone, atol=1e-4)
-    expected = found.vectors["expected.logit.max-start"].numpy()
-    np.testing.assert_allclose(np.array(others)[found.read], expected[found.read], atol=1e-4)
-    assert found.read.mean() > 0.5
+    expected = found.vectors[f"expected.logit.{scoring}"].numpy()
+    read = found.read(scoring)
+    np.testing.assert_allclose(np.array(others)[read], expected[read], atol=1e-4)
+    assert read.mean() > 0.5
 
 
 def test_an_image_without_a_global_is_scored_by_its_locals(tmp_path: Path) -> None:
@@ -82,11 +87,46 @@ def test_in_training_positions_that_short_lists_leave_are_learnt() -> None:
     model = LongformerReranker(found.config).train()
     table = model.language_model.longformer.embeddings.position_embeddings.weight
     reached = torch.zeros(len(table), dtype=torch.bool)
-    for _ in range(12):
+    for _ in range(20):
         table.grad = None
         logits, mask = model(found.batch)
         logits[mask].sum().backward()
         assert table.grad is not None
         reached |= table.grad.abs().sum(1) > 0
-    assert reached[800:].any()
-    assert not reached[0]
+    images, slots = found.batch.image_mask.shape[1], found.config.slots
+    last = 2 + (found.config.rerank.window + 1) * slots
+    # Padding to whole windows of attention has position 1.
+    assert reached[last - 20 * slots : last].any()
+    assert not reached[last:].any()
+    # A list as long as a window starts where it does in use.
+    whole = found.config.model_copy(update={"rerank": RerankDefaults(window=images - 1, stride=1)})
+    model = LongformerReranker(whole).train()
+    logits, mask = model(found.batch)
+    logits[mask].sum().backward()
+    grad = model.language_model.longformer.embeddings.position_embeddings.weight.grad
+    assert grad is not None
+    assert not grad[2 + images * slots :].any()
+
+
+def test_a_run_with_dropout_goes_on_as_if_it_had_not_been_broken_off(tmp_path: Path) -> None:
+    found = reference("local_only")
+    (window, *_) = found.windows()
+
+    class Same:
+        def draw(self, rng: np.random.Generator, _: ListShape) -> TrainingList:
+            order = rng.permutation(len(window.gallery))
+            return TrainingList(Window(window.query, [window.gallery[n] for n in order]), order < 8)
+
+    def trainer() -> Trainer[LongformerReranker]:
+        options = TrainOptions(steps=4, batch=1, warmup=1, ranking=0.0, learning_rate=1e-3)
+        return Trainer(lambda: LongformerReranker(found.config), options, CPU)
+
+    whole = [step.loss for step in trainer().run(Same())]
+    first = trainer()
+    for step in first.run(Same()):
+        if step.number == 2:
+            break
+    first.save(tmp_path / "state.pt")
+    second = trainer()
+    second.resume(tmp_path / "state.pt")
+    assert [step.loss for step in second.run(Same())] == whole[2:]

@@ -18,6 +18,7 @@ from tests.reference import CASES, reference
 
 EXTRACTOR = ExtractorId(name="made-up", version="1")
 CPU = torch.device("cpu")
+LAYERS = "language_model.longformer.encoder.layer"
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -65,6 +66,39 @@ def test_what_is_no_published_checkpoint_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"text")
     with pytest.raises(CheckpointError, match="not a readable safetensors file"):
         longformer_config(path, Unwritten("x", EXTRACTOR))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"language_model.longformer.embeddings.position_embeddings.weight": (9,)}, "is no matrix"),
+        (
+            {"language_model.longformer.encoder.layer.0.intermediate.dense.weight": (2,)},
+            "no matrix",
+        ),
+        ({"local_to_lm.weight": (3,)}, "is no matrix"),
+        ({"scale_encoder.weight": ()}, "is no matrix"),
+        ({"local_to_lm.0.weight": (3, 3)}, "bottleneck"),
+        ({f"{LAYERS}.40.x": (1,)}, "layer 40, but only 3 layers"),
+    ],
+)
+def test_odd_tensors_are_named(
+    changes: dict[str, tuple[int, ...]], said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "odd.safetensors"
+    tensors = load_file(reference("local_only").weights)
+    save_file(tensors | {name: torch.zeros(shape) for name, shape in changes.items()}, path)
+    with pytest.raises(CheckpointError, match=said):
+        longformer_config(path, Unwritten("odd", EXTRACTOR))
+
+
+def test_whole_numbers_are_no_weights(tmp_path: Path) -> None:
+    found = reference("local_only")
+    path = tmp_path / "x.safetensors"
+    save_file({name: t.to(torch.int32) for name, t in load_file(found.weights).items()}, path)
+    write_config(found.config, path)
+    with pytest.raises(CheckpointError, match=r"is of torch\.int32"):
+        load_checkpoint(path, CPU)
 
 
 def test_a_published_version_goes_with_every_other() -> None:

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,15 @@ from model.batch import Window
 from model.checkpoint import LoadedModel, load_checkpoint, write_config
 from model.evaluation.benchmarks import BENCHMARKS, files
 from model.evaluation.opened import Lists, OpenBenchmark
-from model.evaluation.passes import GRID, Pass, best_of_grid, ensembled, passes, reranked
+from model.evaluation.passes import (
+    GRID,
+    Pass,
+    best_of_grid,
+    ensembled,
+    passes,
+    reranked,
+    window_logits,
+)
 from model.evaluation.protocols import (
     Protocol,
     labelled_protocol,
@@ -107,15 +116,16 @@ def open_sop(data: Path) -> OpenBenchmark:
 
 def test_a_query_is_left_out_of_its_own_list(sop: tuple[Path, Images]) -> None:
     data, images = sop
-    lists = nearest(images, images, 6)
-    lists[:, 2] = lists[:, 2, [1, 2, 3, 4, 5, 5]]
+    whole = nearest(images, images, 6)
+    lists = whole[:, :, :5].copy()
+    lists[:, 2] = whole[:, 2, 1:]
     write_pickle(data / "sop" / "nn_dinov2.pkl", lists)
     with open_sop(data) as opened:
         (one,) = passes(opened)
     assert one.asked.tolist() == [0, 1, 2, 3, 4]
     for query in range(6):
         own = query not in lists[1, query]
-        assert one.lists.lengths[query] == (6 if own else 5)
+        assert one.lists.lengths[query] == (5 if own else 4)
         assert query not in one.lists.images[query, : one.lists.lengths[query]]
         others = [place for place in lists[1, query] if place != query]
         assert one.lists.images[query, : len(others)].tolist() == others
@@ -135,6 +145,31 @@ def test_only_the_top_of_a_list_is_reordered(sop: tuple[Path, Images], tmp_path:
             assert ranking[query].tolist() == before
         # The query, last on its own list, is never scored.
         assert whole[query, 5] == query
+
+
+def test_images_without_descriptors_go_behind_those_that_are_scored(
+    sop: tuple[Path, Images], tmp_path: Path
+) -> None:
+    """As `locore extract --list` leaves what it could not read."""
+    data, _ = sop
+    model = load_tiny(tmp_path)
+    with open_sop(data) as opened:
+        (one,) = passes(opened)
+        before = reranked(opened, one.lists, one.asked, model, OPTIONS, top=5)
+    with h5py.File(data / "sop" / "dinov2_gallery_local.hdf5", "r+") as file:
+        file["features"][4] = 0
+        file["features"][4, :, 3] = 1
+    with open_sop(data) as opened:
+        (one,) = passes(opened)
+        after = reranked(opened, one.lists, one.asked, model, OPTIONS, top=5)
+        logits = window_logits(opened, one.lists, one.asked, model, window=5)
+    assert after[4].tolist() == one.lists.images[4].tolist()
+    assert np.isnan(logits[4]).all()
+    for query in (0, 1, 2, 3):
+        assert after[query, 4] == 4
+        assert sorted(after[query]) == sorted(before[query])
+        assert np.isnan(logits[query]).sum() == 1
+        assert ensembled(one.lists, logits, 0.5, 1.0)[query, 4] == 4
 
 
 def test_the_longformer_reads_what_it_was_trained_on(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def test_what_a_list_does_not_have_is_none(tmp_path: Path) -> None:
         (",1,2,3\n", "line 1 is not"),
         ("a.jpg\n\nb.jpg\n", "line 2 is not"),
         ("", "names no image"),
+        ("a.jpg,99999999999999999999\n", "a label or size is too large"),
     ],
 )
 def test_a_line_that_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
@@ -52,6 +53,12 @@ def test_a_line_that_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> 
     with pytest.raises(FormatError) as caught:
         read_image_list(path)
     assert str(caught.value).startswith(f"{path}: {said}")
+
+
+def test_blank_lines_at_the_end_are_no_images(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.jpg\nb.jpg\n\n")
+    assert read_image_list(path).names == ["a.jpg", "b.jpg"]
+    assert count_images(path) == 2
 
 
 def test_files_that_are_no_text_are_said(tmp_path: Path) -> None:

@@ -27,6 +27,31 @@ def test_arrays_and_tensors_are_read(tmp_path: Path, value: object) -> None:
     np.testing.assert_array_equal(found.similarities, LISTS[0])
 
 
+def test_tensors_of_any_kind_are_read_or_refused(tmp_path: Path) -> None:
+    numbers = torch.from_numpy(LISTS)
+    for value in (numbers.bfloat16(), numbers.clone().requires_grad_()):
+        path = tmp_path / "nn.pt"
+        torch.save(value, path)
+        assert read_neighbours(path, queries=2, gallery=5).images.tolist()[0] == [4, 0, 2]
+    torch.save(numbers.to_sparse(), tmp_path / "sparse.pt")
+    with pytest.raises(FormatError, match=r"sparse\.pt"):
+        read_neighbours(tmp_path / "sparse.pt", queries=2, gallery=5)
+
+
+def test_the_first_places_alone_are_kept(tmp_path: Path) -> None:
+    path = written(tmp_path / "nn.pkl", LISTS)
+    found = read_neighbours(path, queries=2, gallery=5, most=2)
+    assert found.images.tolist() == [[4, 0], [1, 3]]
+    assert found.similarities.base is None
+
+
+def test_an_image_twice_in_a_list_is_refused(tmp_path: Path) -> None:
+    twice = LISTS.copy()
+    twice[1, 1] = [1, 3, 1]
+    with pytest.raises(FormatError, match="query 1 has an image twice"):
+        read_neighbours(written(tmp_path / "nn.pkl", twice), queries=2, gallery=5)
+
+
 @pytest.mark.parametrize("largest", [4, 2**24, 2**24 + 1])
 def test_what_is_written_comes_back_whole(tmp_path: Path, largest: int) -> None:
     images = np.array([[largest, 0, 2]])
