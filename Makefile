@@ -3,13 +3,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run test lint types install lock openapi clean
+.PHONY: run test test-all lint types install lock openapi clean
 
 run: $(INSTALLED)  ## The service on port 8000 with the embedded store and the sample gallery
 	$(BIN)/locore serve --sample
 
 test: lint types  ## Lint, types, all tests
 	$(BIN)/pytest --numprocesses auto
+
+test-all: test  ## And those that start engines and a browser, for which it installs Debian packages (as root)
+	sh tests/slow/install_browser.sh
+	sh tests/slow/install_deploy.sh
+	$(BIN)/pytest -m slow
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

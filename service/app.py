@@ -17,10 +17,12 @@ from service.errors import install_error_handlers
 from service.gallery.embedded import EmbeddedValkey
 from service.gallery.gallery import Gallery
 from service.gallery.store import GalleryStore
-from service.metrics import MODEL_INFO
+from service.memory import memory_limit
+from service.metrics import MEMORY_LIMIT, MODEL_INFO, QUEUE_TOKENS_LIMIT, READY
 from service.middleware import install_middleware
 from service.openapi import openapi_document
 from service.routes import gallery, health, rerank
+from service.routes.page import install_page
 from service.settings import EMBEDDED, Settings
 from service.state import ServiceState
 
@@ -47,6 +49,7 @@ def create_app(settings: Settings, model: LoadedModel) -> FastAPI:
     install_error_handlers(app)
     for routes in (rerank, gallery, health):
         app.include_router(routes.router)
+    install_page(app, settings, model.config)
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
     return app
 
@@ -86,4 +89,8 @@ async def _start(settings: Settings, model: LoadedModel, stack: AsyncExitStack) 
         store=settings.redis_url if settings.redis_url == EMBEDDED else "redis",
     )
     cached = Gallery(store, cache_bytes=settings.cache_bytes, dtype=settings.store_dtype)
-    return ServiceState(settings, model, store, cached, worker, batcher)
+    state = ServiceState(settings, model, store, cached, worker, batcher)
+    QUEUE_TOKENS_LIMIT.set(settings.max_queue_tokens)
+    MEMORY_LIMIT.set(memory_limit())
+    READY.set_function(lambda: float(state.refusal() is None))
+    return state

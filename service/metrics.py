@@ -36,6 +36,7 @@ BATCH_PADDING = Histogram(
     "locore_batch_padding_ratio", "Share of a forward pass that is padding.", buckets=_RATIOS
 )
 QUEUE_TOKENS = Gauge("locore_queue_tokens", "Tokens admitted and not yet scored.")
+QUEUE_TOKENS_LIMIT = Gauge("locore_queue_tokens_limit", "Tokens above which requests are refused.")
 INFLIGHT = Gauge("locore_inflight_requests", "Requests being answered.")
 REJECTED = Counter("locore_rejected", "Requests refused before any work.", ["reason"])
 CACHE_REQUESTS = Counter("locore_cache_requests", "Images looked up in the cache.", ["result"])
@@ -46,8 +47,13 @@ STORE_SECONDS = Histogram(
     ["operation"],
     buckets=_STORE_SECONDS,
 )
+READY = Gauge("locore_ready", "1 while requests are taken, whatever the store does, else 0.")
 STORE_UP = Gauge("locore_store_up", "1 where the store answered last time, else 0.")
 IMAGES_REGISTERED = Counter("locore_gallery_images_registered", "Images registered.")
+MEMORY_LIMIT = Gauge(
+    "locore_memory_limit_bytes",
+    "Memory that the process may take: the container's or the machine's.",
+)
 MODEL_INFO = Gauge("locore_model_info", "Always 1.", ["checkpoint", "device", "dtype", "kernel"])
 
 for _endpoint in ENDPOINTS:

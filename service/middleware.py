@@ -60,7 +60,7 @@ class ObservedRequests:
 def endpoint_of(path: str) -> str:
     """The `endpoint` label of a path, one of `service.metrics.ENDPOINTS`."""
     match path.strip("/").split("/")[0]:
-        case "":
+        case "" | "page":
             return "page"
         case "gallery":
             return "gallery" if path.rstrip("/") == "/gallery" else "gallery_image"

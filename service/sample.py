@@ -9,16 +9,14 @@ leaves a re-ranking something to put right.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import skimage.data
 from PIL import Image
 
 from model.training.views import random_view
+from service.sample_folders import SampleFolders
 
-COLLECTION = "sample"
 VIEWS = 6
 SEED = 7
 
@@ -38,33 +36,6 @@ PHOTOGRAPHS = {
     "retina": (2, 2),
     "rocket": (2, 2),
 }
-
-
-@dataclass(frozen=True)
-class SampleFolders:
-    """Where the sample lies: image files, and the descriptors that are made of them."""
-
-    root: Path
-
-    @property
-    def gallery(self) -> Path:
-        return self.root / "gallery"
-
-    @property
-    def queries(self) -> Path:
-        return self.root / "queries"
-
-    @property
-    def gallery_file(self) -> Path:
-        return self.root / "gallery.h5"
-
-    @property
-    def queries_file(self) -> Path:
-        return self.root / "queries.h5"
-
-    @property
-    def request(self) -> Path:
-        return self.root / "rerank.json"
 
 
 def subjects() -> Iterator[tuple[str, Image.Image]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Response
-from fastapi.responses import RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from service.routes.body import documented_errors
@@ -27,12 +26,6 @@ async def ready(state: State) -> Health:
         raise refusal[1]
     await state.store.ping()
     return Health(status="ok")
-
-
-@router.get("/", include_in_schema=False)
-async def front() -> RedirectResponse:
-    """Until there is a page for looking at a re-ranking: the documentation."""
-    return RedirectResponse("/docs")
 
 
 @router.get("/metrics", response_class=Response)

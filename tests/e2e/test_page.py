@@ -1,0 +1,319 @@
+"""The page's routes over HTTP: static files, the sample, first stage, matches, the key."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model.descriptor_file import DescriptorReader, DescriptorWriter
+from service.arrays import pack
+from service.client import packed_image
+from service.sample_folders import SampleFolders
+from tests.e2e.service import RunningService, code_of, ids_of, running
+from tests.page_sample import (
+    EXTRACTOR,
+    ROWS,
+    SUBJECTS,
+    VIEWS,
+    made_up,
+    serving_page,
+    write_sample,
+)
+
+KEY = "a-key-of-the-page"
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> SampleFolders:
+    return write_sample(tmp_path_factory.mktemp("page") / "sample", EXTRACTOR, 128, 512)
+
+
+@pytest.fixture(scope="module")
+def page(folders: SampleFolders) -> Iterator[RunningService]:
+    with serving_page(folders) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def strict(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    """A key is set, there is no sample, and its checkpoint's extractor is not to be had."""
+    with running(checkpoint, tmp_path_factory.mktemp("strict"), api_key=KEY) as started:
+        yield started
+
+
+def test_the_page_comes_with_a_strict_policy_and_all_its_files(page: RunningService) -> None:
+    response = page.http.get("/")
+    assert response.status_code == 200
+    assert response.headers["Content-Type"].startswith("text/html")
+    policy = response.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
+    assert " on" not in policy
+    folder = Path(__file__).parents[2] / "service/page"
+    kinds = {".js": "javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html"}
+    for file in folder.iterdir():
+        found = page.http.get(f"/page/static/{file.name}")
+        assert found.content == file.read_bytes()
+        assert kinds[file.suffix] in found.headers["Content-Type"]
+        assert found.headers["X-Content-Type-Options"] == "nosniff"
+        again = page.http.get(
+            f"/page/static/{file.name}", headers={"If-None-Match": found.headers["ETag"]}
+        )
+        assert again.status_code == 304
+
+
+def test_no_file_of_the_page_asks_anyone_else(page: RunningService) -> None:
+    for file in (Path(__file__).parents[2] / "service/page").iterdir():
+        text = file.read_text().replace("http://www.w3.org/2000/svg", "")
+        assert "http:" not in text
+        assert "https:" not in text
+        assert "//cdn" not in text
+
+
+def test_about_names_queries_and_what_is_right_for_them(page: RunningService) -> None:
+    about = page.http.get("/page/about").json()
+    assert about["images"] == len(SUBJECTS) * VIEWS
+    assert about["no_sample"] is None
+    assert about["no_extraction"] is None
+    assert about["max_upload_bytes"] == 400_000
+    assert {query["id"]: query["relevant"] for query in about["queries"]} == {
+        f"{s}.jpg": [f"{s}/{v}.jpg" for v in range(VIEWS)] for s in SUBJECTS
+    }
+
+
+def test_the_first_stage_is_by_the_cosine_of_the_globals(
+    page: RunningService, folders: SampleFolders
+) -> None:
+    described = page.http.get("/page/sample/descriptors/two.jpg").json()
+    body = {"query": described["query"], "top": 4}
+    answer = page.http.post("/page/shortlist", json=body).json()
+    with (
+        DescriptorReader(folders.queries_file) as queries,
+        DescriptorReader(folders.gallery_file) as gallery,
+    ):
+        asked = queries[queries.ids.index("two.jpg")].global_
+        assert asked is not None
+        globals_ = gallery.globals()
+        cosines = {i: float(np.dot(globals_[n], asked)) for n, i in enumerate(gallery.ids)}
+    best = sorted(cosines, key=lambda i: -cosines[i])[:4]
+    assert [result["id"] for result in answer["results"]] == best
+    assert [r["score"] for r in answer["results"]] == pytest.approx(
+        [cosines[i] for i in best], abs=1e-5
+    )
+    assert answer["images"] == len(cosines)
+    # What the page does with it next.
+    reranked = page.http.post(
+        "/rerank",
+        json={
+            "collection": answer["collection"],
+            "query": described["query"],
+            "gallery_ids": best,
+            "global_scores": [r["score"] for r in answer["results"]],
+        },
+    )
+    assert set(ids_of(reranked)) == set(best)
+
+
+def test_matches_are_mutual_nearest_descriptors(
+    page: RunningService, folders: SampleFolders
+) -> None:
+    described = page.http.get("/page/sample/descriptors/one.jpg").json()
+    body = {**described, "id": "three/1.jpg"}
+    found = page.http.post("/page/matches", json=body).json()["matches"]
+    with (
+        DescriptorReader(folders.queries_file) as queries,
+        DescriptorReader(folders.gallery_file) as gallery,
+    ):
+        q, g = queries.ids.index("one.jpg"), gallery.ids.index("three/1.jpg")
+        cosines = queries[q].locals @ gallery[g].locals.T
+        x, y = queries.keypoints(q), gallery.keypoints(g)
+    expected = [
+        (float(cosines[i, j]), x[i], y[j])
+        for i in range(ROWS)
+        for j in range(ROWS)
+        if cosines[i, j] == cosines[i].max() == cosines[:, j].max()
+    ]
+    expected.sort(key=lambda match: -match[0])
+    assert found
+    assert [match["cosine"] for match in found] == pytest.approx(
+        [c for c, _, _ in expected], abs=1e-4
+    )
+    assert [match["query"] for match in found] == pytest.approx(
+        np.array([p for _, p, _ in expected]), abs=1e-4
+    )
+    assert [match["gallery"] for match in found] == pytest.approx(
+        np.array([p for _, _, p in expected]), abs=1e-4
+    )
+
+
+def test_padding_matches_nothing(page: RunningService) -> None:
+    described = page.http.get("/page/sample/descriptors/one.jpg").json()
+    body = {**described, "id": "one/0.jpg"}
+    body["query"] = body["query"] | {"mask": [0] + [1] * (ROWS - 1)}
+    assert len(page.http.post("/page/matches", json=body).json()["matches"]) <= 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "code"),
+    [
+        ({"id": "none/0.jpg"}, 404, "not_found"),
+        ({"keypoints": [[0.1, 0.2]]}, 422, "validation_error"),
+        ({"keypoints": [[0.1, 0.2, 0.3]] * ROWS}, 422, "validation_error"),
+        ({"keypoints": [[0.1], [0.1, 0.2]]}, 422, "validation_error"),
+        ({"more": 1}, 422, "validation_error"),
+        ({"query": {"descriptors": [[1.0]]}}, 422, "descriptor_dim_mismatch"),
+    ],
+)
+def test_matches_refuses(
+    page: RunningService, changes: dict[str, Any], status: int, code: str
+) -> None:
+    described = page.http.get("/page/sample/descriptors/one.jpg").json()
+    response = page.http.post("/page/matches", json={**described, "id": "one/0.jpg"} | changes)
+    assert code_of(response) == (status, code)
+
+
+def test_shortlist_refuses_a_query_without_a_global(page: RunningService) -> None:
+    query = page.http.get("/page/sample/descriptors/one.jpg").json()["query"]
+    query.pop("global")
+    response = page.http.post("/page/shortlist", json={"query": query})
+    assert code_of(response) == (422, "validation_error")
+    assert code_of(page.http.post("/page/shortlist", content=b"{")) == (400, "invalid_json")
+
+
+def test_pictures_are_those_on_disk(page: RunningService, folders: SampleFolders) -> None:
+    for path, file in (
+        ("gallery/one/1.jpg", folders.gallery / "one/1.jpg"),
+        ("queries/two.jpg", folders.queries / "two.jpg"),
+    ):
+        response = page.http.get(f"/page/sample/{path}")
+        assert response.content == file.read_bytes()
+        assert response.headers["Content-Type"] == "image/jpeg"
+
+
+UNSAFE = (
+    "/page/sample/gallery/../rerank.json",
+    "/page/sample/gallery/%2e%2e/rerank.json",
+    "/page/sample/gallery/..%2frerank.json",
+    "/page/sample/gallery/%2e%2e%2f%2e%2e%2fmodel%2ftiny.safetensors",
+    "/page/sample/gallery//etc/passwd",
+    "/page/sample/gallery/%2fetc%2fpasswd",
+    "/page/sample/gallery/one",
+    "/page/sample/gallery/",
+    "/page/sample/gallery/one/../one/0.jpg",
+    "/page/sample/gallery/none.jpg",
+    "/page/sample/queries/..%5c..%5crerank.json",
+    "/page/sample/queries/two.jpg%00.txt",
+    "/page/sample/rerank.json",
+    "/page/sample/gallery.h5",
+    "/page/static/..%2fapp.py",
+    "/page/static/%2e%2e/app.py",
+    "/page/static/%2fetc%2fpasswd",
+    "/page/static/none.js",
+    "/page/static/",
+    "/page",
+)
+
+
+def test_nothing_outside_the_folders_can_be_had(page: RunningService) -> None:
+    # httpx would tidy `..` up before it sends it; this client does not.
+    address = page.url.removeprefix("http://")
+    for path in UNSAFE:
+        with contextlib.closing(http.client.HTTPConnection(address, timeout=20)) as connection:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            assert answer.status == 404, path
+            assert json.load(answer)["error"]["code"] == "not_found", path
+
+
+def test_an_id_that_leads_outside_does_not(tmp_path: Path, checkpoint: Path) -> None:
+    """A descriptor file is data: what it calls an image is not taken for a path on trust."""
+    folders = write_sample(tmp_path / "sample", "made-up", 8, 12)
+    (tmp_path / "secret.jpg").write_bytes(b"secret")
+    (folders.gallery / "link.jpg").symlink_to(tmp_path / "secret.jpg")
+    with DescriptorWriter(
+        folders.gallery_file,
+        extractor="made-up",
+        extractor_version="1",
+        descriptors_per_image=ROWS,
+        descriptor_dim=8,
+        global_dim=12,
+    ) as writer:
+        for image_id in ("../../secret.jpg", "link.jpg", str(tmp_path / "secret.jpg")):
+            writer.append(image_id, made_up(np.random.default_rng(0), 8, 12))
+    with running(checkpoint, tmp_path) as service:
+        assert service.http.get("/page/about").json()["images"] == len(SUBJECTS) * VIEWS + 3
+        for path in ("..%2f..%2fsecret.jpg", "link.jpg", str(tmp_path / "secret.jpg")):
+            response = service.http.get(f"/page/sample/gallery/{path}")
+            assert code_of(response) == (404, "not_found"), path
+
+
+def test_the_key_guards_all_but_the_page_itself(strict: RunningService) -> None:
+    for path in ("/", "/page/static/page.js"):
+        assert strict.http.get(path).status_code == 200
+    asked = (
+        ("GET", "/page/about"),
+        ("GET", "/page/sample/gallery/one/0.jpg"),
+        ("GET", "/page/sample/queries/one.jpg"),
+        ("GET", "/page/sample/descriptors/one.jpg"),
+        ("POST", "/page/extract"),
+        ("POST", "/page/shortlist"),
+        ("POST", "/page/matches"),
+    )
+    for method, path in asked:
+        assert code_of(strict.http.request(method, path)) == (401, "unauthorized"), path
+
+
+def test_without_sample_and_extractor_the_page_can_say_so(strict: RunningService) -> None:
+    headers = {"Authorization": f"Bearer {KEY}"}
+    about = strict.http.get("/page/about", headers=headers).json()
+    assert about["queries"] == []
+    assert about["no_sample"] == "there is no sample gallery here"
+    assert "made-up" in about["no_extraction"]
+    for method, path, code in (
+        ("POST", "/page/extract", "extractor_not_installed"),
+        ("POST", "/page/shortlist", "no_sample"),
+        ("POST", "/page/matches", "no_sample"),
+        ("GET", "/page/sample/gallery/one/0.jpg", "no_sample"),
+    ):
+        response = strict.http.request(method, path, headers=headers)
+        assert code_of(response) == (404, code)
+
+
+def test_a_sample_of_another_extractor_is_not_searched(tmp_path: Path, checkpoint: Path) -> None:
+    write_sample(tmp_path / "sample", "another", 8, 12)
+    with running(checkpoint, tmp_path) as service:
+        about = service.http.get("/page/about").json()
+        assert about["no_sample"] == "the sample gallery on disk does not go with this checkpoint"
+        assert str(tmp_path) not in json.dumps(about)
+        # Made anew while the service runs, it is found.
+        for file in (tmp_path / "sample").glob("*.h5"):
+            file.unlink()
+        (tmp_path / "sample/rerank.json").unlink()
+        assert service.http.get("/page/about").json()["no_sample"]
+        (tmp_path / "sample").rename(tmp_path / "old")
+        write_sample(tmp_path / "sample", "made-up", 8, 12)
+        assert service.http.get("/page/about").json()["images"] == len(SUBJECTS) * VIEWS
+
+
+def test_the_pages_requests_are_counted_as_the_pages(page: RunningService) -> None:
+    series = 'locore_requests_total{endpoint="page",status="200"}'
+    before = page.metric(series)
+    assert page.http.get("/page/about").is_success
+    assert page.metric(series) == before + 1
+
+
+def test_a_query_as_the_client_packs_it_goes_too(
+    page: RunningService, folders: SampleFolders
+) -> None:
+    with DescriptorReader(folders.queries_file) as queries:
+        image, keypoints = queries[0], queries.keypoints(0)
+    body = {"query": packed_image(image), "keypoints": pack(keypoints), "id": "one/0.jpg"}
+    assert page.http.post("/page/matches", json=body).is_success
