@@ -224,7 +224,7 @@ def test_adapting_to_a_folder_of_images_without_labels(tmp_path: Path) -> None:
     shown = succeeded("eval", "views", "--descriptors", views, "--checkpoint", adapted)
     assert "20 queries, 20 gallery images" in shown
     assert "--descriptors" in failed("eval", "views")
-    assert "has its own sizes" in failed(
+    assert "has its own backbone and sizes" in failed(
         "train", "--images", folder, "--from", "--dim", 32, "-o", adapted
     )
 
