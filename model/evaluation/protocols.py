@@ -131,7 +131,10 @@ def labelled_protocol(
     def judge(ranking: Ranking) -> Figures:
         rows = np.flatnonzero(counted)
         whole = ranking.shape[1] >= len(gallery_labels) - int(among_themselves)
-        usable = [k for k in ks if whole or k <= ranking.shape[1]]
+        # Where lists name the query itself, which then comes last, they are one place shorter.
+        named = among_themselves and bool((ranking[rows, -1] == rows).any())
+        length = ranking.shape[1] - int(named)
+        usable = [k for k in ks if whole or k <= length]
         depth = max((*usable, int(relevant.max())))
         sums = np.zeros(len(usable) + 1)
         # A few queries at a time: relevance of whole rankings would take as much as they do.

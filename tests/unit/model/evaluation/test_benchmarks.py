@@ -285,6 +285,15 @@ def test_labelled_figures_by_hand() -> None:
     assert apart.judge(np.array([[2, 3, 4], [0, 1, 2]])) == {"R@1": 1, "mAP@R": 1}
 
 
+def test_a_place_that_the_query_itself_takes_is_none_for_others() -> None:
+    labels = np.array([0, 0, 1, 1])
+    protocol = labelled_protocol(labels, labels, (1, 2), among_themselves=True)
+    without_self = np.array([[1, 2], [2, 0], [3, 0], [0, 1]])
+    assert set(protocol.judge(without_self)) == {"R@1", "R@2", "mAP@R"}
+    named = np.array([[1, 0], [2, 1], [3, 2], [0, 3]])
+    assert protocol.judge(named) == pytest.approx({"R@1": 0.5, "mAP@R": 0.5})
+
+
 def test_revisited_protocols_are_those_asked_for() -> None:
     found = revisited_protocols([truth((1,), (2,)), truth((1,), (3,))], ("medium", "hard"), (1,))
     assert [protocol.name for protocol in found] == ["medium", "hard"]
