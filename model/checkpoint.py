@@ -89,8 +89,7 @@ def load_weights(
     Raises CheckpointError for a missing or damaged file, and where a tensor is missing,
     superfluous, not of the config's shape or not of floating-point numbers.
     """
-    with torch.device("meta"):
-        reranker, kernel, note = _backbone(config, device, dtype)
+    reranker, kernel, note = new_network(config, device, dtype, empty=True)
     expected = {name: tensor.shape for name, tensor in reranker.state_dict().items()}
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
@@ -113,13 +112,22 @@ def load_weights(
     return LoadedModel(reranker.to(dtype).eval(), device, dtype, kernel, note)
 
 
-def _backbone(
-    config: MambaConfig | LongformerConfig, device: torch.device, dtype: torch.dtype
+def new_network(
+    config: ModelConfig, device: torch.device, dtype: torch.dtype, *, empty: bool = False
 ) -> tuple[ListReranker, str, str | None]:
-    """A re-ranker without its weights; its kernel's name, and why that is not the fastest."""
+    """A re-ranker that is to run on `device`, its weights random, or, where it is `empty`, none
+    that take memory; its kernel's name, and why that is not the fastest.
+
+    Raises CheckpointError where packages that it needs are not installed.
+    """
+    where = torch.device("meta" if empty else "cpu")
     if isinstance(config, MambaConfig):
+        # Not on `where`: a kernel is tried out on real numbers.
         kernel, note = select_kernel(device, dtype)
-        return MambaReranker(config, kernel.scan), kernel.name, note
+        with where:
+            return MambaReranker(config, kernel.scan), kernel.name, note
+    if not isinstance(config, LongformerConfig):
+        raise TypeError(f"no backbone for {type(config).__name__}")
     try:
         from model.longformer import LongformerReranker
     except ModuleNotFoundError as error:
@@ -127,7 +135,8 @@ def _backbone(
             f"{config.name}: a Longformer needs the extra [longformer], pip install "
             f"'locore[longformer]': {error}"
         ) from None
-    return LongformerReranker(config), "transformers", None
+    with where:
+        return LongformerReranker(config), "transformers", None
 
 
 def _shape(shape: torch.Size | None) -> str:

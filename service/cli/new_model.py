@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import click
 import torch
 from pydantic import ValidationError
 
-from model.checkpoint import LoadedModel
+from model.checkpoint import LoadedModel, new_network
 from model.config import LongformerConfig, MambaConfig, ModelConfig, reason
-from model.reranker import ListReranker, MambaReranker
-from model.scan import select_kernel
+from model.reranker import ListReranker
 from service.cli.common import say
 from service.cli.training import TrainingData
+
+if TYPE_CHECKING:
+    from model.longformer import LongformerReranker
 
 Backbone = Literal["mamba", "longformer"]
 
@@ -87,23 +89,13 @@ def builder(
     a Longformer's activations are computed again in the backward pass instead of kept."""
     if recompute and not isinstance(config, LongformerConfig):
         raise click.UsageError("--recompute is for a Longformer")
-    kernel, note = select_kernel(device, dtype)
-    if note is not None and isinstance(config, MambaConfig):
-        say(f"The plain scan is used: {note}")
 
     def build() -> ListReranker:
-        network: ListReranker
-        if isinstance(config, LongformerConfig):
-            from model.longformer import LongformerReranker
-
-            longformer = LongformerReranker(config)
-            if recompute:
-                longformer.recompute_in_backward()
-            network = longformer
-        elif isinstance(config, MambaConfig):
-            network = MambaReranker(config, kernel.scan)
-        else:
-            raise TypeError(f"no backbone for {type(config).__name__}")
+        network, _, note = new_network(config, device, dtype)
+        if note is not None:
+            say(f"A slower kernel is used: {note}")
+        if recompute:
+            cast("LongformerReranker", network).recompute_in_backward()
         if initial is not None:
             network.load_state_dict(initial.reranker.state_dict())
         return network

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from model.checkpoint import CheckpointError, load_checkpoint, read_config
 from model.config import DEFAULT_CHECKPOINT
 from model.reranker import random_window, score_windows
+from model.scan import ScanKernel, select_kernel
 from tests.factories import save_tiny, tiny_config, tiny_model
 
 CPU = torch.device("cpu")
@@ -86,3 +87,19 @@ def test_a_bad_config_is_refused_in_words(tmp_path: Path, field: str, value: obj
     beside.write_text(json.dumps(json.loads(beside.read_text()) | {field: value}))
     with pytest.raises(CheckpointError, match=r"tiny\.json: "):
         read_config(path)
+
+
+def test_a_kernel_is_tried_out_on_real_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights are laid out without memory first; what selects a kernel, on CUDA by a trial, must
+    not be."""
+    tried: list[str] = []
+
+    def select(device: torch.device, dtype: torch.dtype) -> tuple[ScanKernel, str | None]:
+        tried.append(torch.zeros(1).device.type)
+        return select_kernel(device, dtype)
+
+    monkeypatch.setattr("model.checkpoint.select_kernel", select)
+    load_checkpoint(save_tiny(tmp_path), CPU)
+    assert tried == ["cpu"]
