@@ -2,6 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class FormatError(ValueError):
     """A file that is not in its published format; the message is one line and names the file."""
+
+
+@contextmanager
+def opening(path: Path) -> Iterator[None]:
+    """Where a file is opened and read: what the system says of it as a FormatError."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise FormatError(f"{path}: no such file") from None
+    except OSError as error:
+        raise FormatError(f"{path}: cannot be read ({error.strerror})") from None

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.descriptors import InvalidDescriptorsError, normalised
-from model.formats.errors import FormatError
+from model.formats.errors import FormatError, opening
 
 _BYTES = 4
 
@@ -42,12 +42,8 @@ class GlobalFile:
 def open_globals(path: Path, rows: int) -> np.memmap[tuple[int, int], np.dtype[np.float32]]:
     """(rows, dim), read-only, dim by the file's size. Raises FormatError where that is no whole
     number of float32 for each of `rows` rows, and for a missing file."""
-    try:
+    with opening(path):
         size = path.stat().st_size
         if not size or not rows or size % (rows * _BYTES):
             raise FormatError(f"{path}: {size} bytes are no {rows} rows of float32")
         return np.memmap(path, np.float32, "r", shape=(rows, size // (rows * _BYTES)))
-    except FileNotFoundError:
-        raise FormatError(f"{path}: no such file") from None
-    except OSError as error:
-        raise FormatError(f"{path}: cannot be read ({error.strerror})") from None

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.formats.errors import FormatError
+from model.formats.errors import FormatError, opening
 
 _LABELLED = (2, 4)
 """Numbers of fields of which the second is the label."""
@@ -75,10 +75,7 @@ def count_images(path: Path) -> int:
 @contextmanager
 def _as_format_error(path: Path) -> Iterator[None]:
     try:
-        yield
-    except FileNotFoundError:
-        raise FormatError(f"{path}: no such file") from None
-    except OSError as error:
-        raise FormatError(f"{path}: cannot be read ({error.strerror})") from None
+        with opening(path):
+            yield
     except UnicodeDecodeError:
         raise FormatError(f"{path}: not a text file") from None

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch._utils import _rebuild_tensor_v2
 
-from model.formats.errors import FormatError
+from model.formats.errors import FormatError, opening
 
 _ZIP_MAGIC = b"PK"
 _DAMAGED = (
@@ -144,13 +144,10 @@ class _Unpickler(pickle.Unpickler):
 @contextmanager
 def _as_format_error(path: Path) -> Iterator[None]:
     try:
-        yield
+        with opening(path):
+            yield
     except FormatError:
         raise
-    except FileNotFoundError:
-        raise FormatError(f"{path}: no such file") from None
-    except OSError as error:
-        raise FormatError(f"{path}: cannot be read ({error.strerror})") from None
     except _DAMAGED as error:
         why = str(error).partition("\n")[0] or type(error).__name__
         raise FormatError(f"{path}: not a readable pickle ({why})") from None
