@@ -14,9 +14,9 @@ from service.batching.batcher import Batcher
 from service.batching.queue import WindowQueue
 from service.batching.worker import Worker
 from service.errors import install_error_handlers
+from service.gallery.connect import connect_store
 from service.gallery.embedded import EmbeddedValkey
 from service.gallery.gallery import Gallery
-from service.gallery.store import GalleryStore
 from service.memory import memory_limit
 from service.metrics import MEMORY_LIMIT, MODEL_INFO, QUEUE_TOKENS_LIMIT, READY
 from service.middleware import install_middleware
@@ -61,7 +61,8 @@ async def _start(settings: Settings, model: LoadedModel, stack: AsyncExitStack) 
         stack.push_async_callback(valkey.stop)
         await valkey.start()
         url = valkey.url
-    store = GalleryStore.connect(url)
+    store = connect_store(url)
+    store.log_changes = True
     stack.push_async_callback(store.close)
     worker = Worker(model)
     stack.callback(worker.close)

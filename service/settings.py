@@ -7,9 +7,9 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from redis.asyncio.connection import parse_url
 
 from model.config import DEFAULT_CHECKPOINT
+from service.gallery.urls import parse_store_url
 
 EMBEDDED = "embedded"
 
@@ -23,9 +23,10 @@ class Settings(BaseSettings):
 
     redis_url: str = Field(
         EMBEDDED,
-        pattern=rf"^({EMBEDDED}|(redis|rediss|unix)://.+)$",
-        description="Where the gallery is: redis://, rediss:// or unix://; `embedded` starts a "
-        "private Valkey whose data lies under the data directory.",
+        pattern=rf"^({EMBEDDED}|(rediss?|unix|rediss?\+(sentinel|cluster))://.+)$",
+        description="Where the gallery is: redis://, rediss:// or unix://, redis+sentinel:// or "
+        "redis+cluster://; `embedded` starts a private Valkey whose data lies under the data "
+        "directory.",
     )
     data_dir: Path = Field(Path(".locore"), description="Data of the embedded store.")
     checkpoint: Path = Field(DEFAULT_CHECKPOINT, description="The model, a .safetensors file.")
@@ -65,5 +66,5 @@ class Settings(BaseSettings):
     @classmethod
     def _is_a_redis_url(cls, value: str) -> str:
         if value != EMBEDDED:
-            parse_url(value)
+            parse_store_url(value)
         return value

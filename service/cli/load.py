@@ -21,9 +21,9 @@ from service.cli.common import (
     service_options,
 )
 from service.client import Client
+from service.gallery.connect import connect_store
 from service.gallery.gallery import Gallery
 from service.gallery.record import GalleryRecord
-from service.gallery.store import GalleryStore
 from service.schemas import Collection, ImageId
 
 BATCH = 128
@@ -105,7 +105,7 @@ class StraightToRedis:
 
     def __init__(self, runner: asyncio.Runner, url: str, collection: str, store_dtype: str) -> None:
         try:
-            self._store = GalleryStore.connect(url)
+            self._store = connect_store(url)
         except ValueError as error:
             raise click.UsageError(f"--redis: {error}") from None
         self._runner = runner

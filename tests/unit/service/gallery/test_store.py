@@ -14,10 +14,10 @@ import pytest
 import redis.asyncio as redis
 
 from service.errors import StoreFullError, StoreUnavailableError
+from service.gallery.connect import connect_store
 from service.gallery.embedded import EmbeddedStoreError, EmbeddedValkey
 from service.gallery.gallery import CACHE_TRUST_SECONDS, Gallery
 from service.gallery.record import DamagedRecordError, GalleryRecord
-from service.gallery.store import GalleryStore
 from tests.factories import image, tiny_config
 
 CONFIG = tiny_config()
@@ -40,7 +40,7 @@ class Rig:
         self.valkey = valkey
         self.raw = redis.Redis.from_url(valkey.url)
         self.clock = Clock()
-        self.stores = [GalleryStore.connect(valkey.url) for _ in range(2)]
+        self.stores = [connect_store(valkey.url) for _ in range(2)]
         self.gallery, self.replica = (
             Gallery(store, cache_bytes=1 << 20, dtype="float32", clock=self.clock)
             for store in self.stores
@@ -100,6 +100,15 @@ def test_images_are_registered_replaced_listed_and_deleted(tmp_path: Path) -> No
         assert not await r.gallery.delete("x", "a")
         assert set(await r.gallery.fetch("x", ["a", "b"])) == {"b"}
         assert (await r.gallery.page("x", 9, None)).count == 2
+
+    with_rig(tmp_path, work)
+
+
+def test_the_memory_of_a_store_grows_with_its_images(tmp_path: Path) -> None:
+    async def work(r: Rig) -> None:
+        before = await r.stores[0].memory_bytes()
+        await r.stores[0].put("x", {"a": bytes(5_000_000)}, None)
+        assert 4_000_000 < await r.stores[0].memory_bytes() - before < 20_000_000
 
     with_rig(tmp_path, work)
 
@@ -177,10 +186,10 @@ def test_an_unchanged_image_is_not_fetched_again(tmp_path: Path) -> None:
 def test_damaged_and_foreign_bytes_are_an_error_that_names_the_image(tmp_path: Path) -> None:
     async def work(r: Rig) -> None:
         await r.gallery.register("x", records("good", "bad"), None)
-        good = await r.raw.get("locore:{x}:image:good")
+        good = await r.raw.get("locore:image:x:good")
         assert good is not None
         for value in (good, b"foreign", good[:-1]):
-            await r.raw.set("locore:{x}:image:bad", value)
+            await r.raw.set("locore:image:x:bad", value)
             r.clock.now += 2
             with pytest.raises(DamagedRecordError, match="'bad'"):
                 await r.gallery.fetch("x", ["good", "bad"])
@@ -247,7 +256,7 @@ def test_a_data_directory_may_have_a_long_path_and_spaces(tmp_path: Path) -> Non
 
 def test_a_store_that_is_not_there_is_unavailable() -> None:
     async def work() -> None:
-        store = GalleryStore.connect("redis://127.0.0.1:1")
+        store = connect_store("redis://127.0.0.1:1")
         with pytest.raises(StoreUnavailableError):
             await store.ping()
         await store.close()

@@ -1,0 +1,162 @@
+"""The gallery in a Redis Cluster: the records of a collection are spread over all its nodes.
+
+There is no transaction over several nodes. A registration here writes the records, and lists them
+only when all are in; where a node refuses, what was there before is put back. What that does not
+cover: a service that dies in between leaves records that no list has (they are found by id;
+registering or deleting them again mends it), and so does a node that goes away in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from redis import exceptions
+from redis.asyncio.cluster import RedisCluster
+
+from service.gallery.record import HEADER_BYTES
+from service.gallery.store import (
+    AWAY,
+    Command,
+    GalleryStore,
+    image_key,
+    list_command,
+    list_keys,
+    script_command,
+    set_command,
+)
+from service.gallery.urls import Node
+
+log = structlog.get_logger(__name__)
+
+_UNLIST = """
+for _, id in ipairs(ARGV) do
+    redis.call('ZREM', KEYS[1], id)
+    redis.call('ZREM', KEYS[2], id)
+end
+"""
+
+# ARGV: our record's header, the record from before or nothing, its milliseconds to live or -1.
+# Where somebody else has changed the image since, it stays as it is. After the DEL, which a full
+# node takes too, it does not refuse the SET: no script is broken off in the midst of its writes.
+_PUT_BACK = """
+if redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARGV[1] then
+    return 0
+end
+redis.call('DEL', KEYS[1])
+if ARGV[2] ~= '' then
+    redis.call('SET', KEYS[1], ARGV[2])
+    if ARGV[3] ~= '-1' then
+        redis.call('PEXPIRE', KEYS[1], ARGV[3])
+    end
+end
+return 1
+"""
+
+_Before = dict[str, tuple[bytes, int]]
+"""By id, the records that were there, with their milliseconds to live (-1: for ever)."""
+
+
+class ClusterStore(GalleryStore):
+    """`startup`: the nodes that the URL names, asked again where no other is left that we know."""
+
+    def __init__(self, cluster: RedisCluster, startup: Sequence[Node]) -> None:
+        super().__init__(cluster)
+        self._cluster = cluster
+        self._startup = list(startup)
+
+    async def ping(self) -> None:
+        """Every primary must answer: a shortlist has images on all of them."""
+
+        async def ask() -> None:
+            await self._cluster.initialize()
+            states = await asyncio.gather(
+                *(node.execute_command("CLUSTER INFO") for node in self._cluster.get_primaries())
+            )
+            if any(state["cluster_state"] != "ok" for state in states):
+                raise exceptions.ClusterDownError("a node says that the cluster is down")
+
+        async with self._timed("ping"):
+            await self._steadily(ask)
+
+    async def put(self, collection: str, records: dict[str, bytes], ttl_seconds: int | None) -> int:
+        async with self._timed("put"):
+            await self._drop_expired(collection)
+            # Also a trial: where a node is away, nothing has been changed yet.
+            before = await self._before(collection, list(records))
+            try:
+                await self._by_node(
+                    [set_command(collection, i, r, ttl_seconds) for i, r in records.items()]
+                )
+                await self._answers([list_command(collection, records, ttl_seconds)])
+            except BaseException:
+                await self._put_back(collection, records, before)
+                raise
+        return len(before)
+
+    async def fetch(self, collection: str, ids: Sequence[str]) -> list[bytes | None]:
+        async with self._timed("fetch"):
+            return await self._answers([("GET", image_key(collection, i)) for i in ids])
+
+    async def delete(self, collection: str, image_id: str) -> bool:
+        async with self._timed("delete"):
+            # In this order no list ever has an image that is not there.
+            await self._answers([script_command(_UNLIST, list_keys(collection), image_id)])
+            (deleted,) = await self._answers([("DEL", image_key(collection, image_id))])
+        return bool(deleted)
+
+    async def _before(self, collection: str, ids: Sequence[str]) -> _Before:
+        keys = [image_key(collection, image_id) for image_id in ids]
+        answers = await self._answers([(name, key) for key in keys for name in ("GET", "PTTL")])
+        found = zip(ids, answers[::2], answers[1::2], strict=True)
+        return {i: (record, left) for i, record, left in found if record and left != -2}
+
+    async def _put_back(self, collection: str, records: dict[str, bytes], before: _Before) -> None:
+        ids = list(records)
+        commands = []
+        for image_id in ids:
+            old, left = before.get(image_id, (b"", -1))
+            ours = records[image_id][:HEADER_BYTES]
+            keys = [image_key(collection, image_id)]
+            commands.append(script_command(_PUT_BACK, keys, ours, old, left))
+        try:
+            undone = await self._by_node(commands)
+            new = [i for i, done in zip(ids, undone, strict=True) if done and i not in before]
+            if new:
+                # Of no effect unless the ids were listed and only the answer was lost.
+                await self._answers([script_command(_UNLIST, list_keys(collection), *new)])
+        except (*AWAY, exceptions.RedisError) as error:
+            log.error("registration_not_undone", collection=collection, why=str(error))
+
+    async def _by_node(self, commands: Sequence[Command]) -> list[Any]:
+        """As `_answers`, but the nodes are all waited for, also where one fails: what is done
+        next must not be overtaken by what was sent before. Raises the first error."""
+        groups: dict[str, list[int]] = {}
+        for place, command in enumerate(commands):
+            key = str(command[3] if command[0] == "EVAL" else command[1])
+            node = self._cluster.get_node_from_key(key)
+            groups.setdefault("" if node is None else node.name, []).append(place)
+        done = await asyncio.gather(
+            *(self._answers([commands[place] for place in group]) for group in groups.values()),
+            return_exceptions=True,
+        )
+        answers: list[Any] = [None] * len(commands)
+        for group, found in zip(groups.values(), done, strict=True):
+            if isinstance(found, BaseException):
+                raise found
+            for place, answer in zip(group, found, strict=True):
+                answers[place] = answer
+        return answers
+
+    async def _memory_of_primaries(self) -> list[int]:
+        await self._cluster.initialize()
+        nodes = self._cluster.get_primaries()
+        found = await asyncio.gather(*(node.execute_command("INFO", "memory") for node in nodes))
+        return [answer["used_memory"] for answer in found]
+
+    async def _look_again(self) -> None:
+        with suppress(*AWAY):
+            await self._cluster.nodes_manager.initialize(self._startup)

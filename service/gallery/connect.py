@@ -1,0 +1,52 @@
+"""A store for a URL. It connects when first used, and finds its servers anew after a failover."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis.asyncio as redis
+from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+
+from service.gallery.cluster import ClusterStore
+from service.gallery.store import GalleryStore
+from service.gallery.urls import ClusterUrl, SentinelUrl, SingleUrl, parse_store_url
+
+# The store tries again itself.
+_ONCE = Retry(NoBackoff(), 0)
+_LIMITS: dict[str, Any] = {
+    "socket_timeout": 5.0,
+    "socket_connect_timeout": 2.0,
+    "health_check_interval": 15,
+    "retry": _ONCE,
+}
+# A request waits while the Sentinels are asked, one after another.
+_SENTINEL_LIMITS: dict[str, Any] = {
+    "socket_timeout": 1.0,
+    "socket_connect_timeout": 0.5,
+    "retry": _ONCE,
+}
+
+
+def connect_store(url: str) -> GalleryStore:
+    """Raises ValueError for a URL that cannot be one."""
+    match parse_store_url(url):
+        case SingleUrl():
+            return GalleryStore(redis.Redis.from_url(url, **_LIMITS))
+        case SentinelUrl(nodes, service, options, sentinel_options):
+            sentinels = Sentinel(  # type: ignore[no-untyped-call]
+                nodes,
+                sentinel_kwargs=_SENTINEL_LIMITS | sentinel_options,
+            )
+            primary = sentinels.master_for(service, **_LIMITS | options)
+            return GalleryStore(primary, sentinels)
+        case ClusterUrl(nodes, options):
+            cluster: RedisCluster = RedisCluster(
+                startup_nodes=[ClusterNode(host, port) for host, port in nodes],
+                **_LIMITS | options,
+                # Nor must it close the connections of other requests to read the slots anew.
+                reinitialize_steps=0,
+            )
+            return ClusterStore(cluster, nodes)

@@ -1,0 +1,124 @@
+"""What a store's URL says. Pure: nothing is connected to.
+
+    redis://HOST:PORT/DB, rediss://…, unix://PATH            one Redis, as redis-py reads them
+    redis+sentinel://HOST:PORT,HOST:PORT/SERVICE[/DB]        the primary that Sentinels name
+    redis+cluster://HOST:PORT,HOST:PORT                      a cluster; one node would do
+
+`rediss+…` is TLS, to the Sentinels too. `USER:PASSWORD@` and query parameters stand where they
+stand in a redis:// URL and are for the servers that hold the gallery; `sentinel_username` and
+`sentinel_password` are the Sentinels' own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import SplitResult, parse_qs, unquote, urlencode, urlsplit
+
+from redis.asyncio.connection import SSLConnection, parse_url
+
+Node = tuple[str, int]
+
+_SENTINEL_PORT, _PORT = 26379, 6379
+_OPTIONS = frozenset(
+    {
+        *("client_name", "db", "health_check_interval", "max_connections", "protocol"),
+        *("password", "socket_connect_timeout", "socket_keepalive", "socket_timeout", "username"),
+        *("ssl_ca_certs", "ssl_ca_data", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname"),
+        *("ssl_ciphers", "ssl_keyfile", "ssl_min_version"),
+    }
+)
+# Beside these, by the kind of store.
+_MORE_OPTIONS = {
+    "": frozenset(("retry_on_timeout", "ssl_ca_path", "ssl_password")),
+    "sentinel": frozenset(
+        ("ssl_ca_path", "ssl_password", "sentinel_username", "sentinel_password")
+    ),
+    "cluster": frozenset[str](),
+}
+
+
+@dataclass(frozen=True)
+class SingleUrl:
+    url: str
+
+
+@dataclass(frozen=True)
+class SentinelUrl:
+    """`options` are redis-py's, for the primary; `sentinel_options` for the Sentinels."""
+
+    nodes: tuple[Node, ...]
+    service: str
+    options: dict[str, Any]
+    sentinel_options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ClusterUrl:
+    nodes: tuple[Node, ...]
+    options: dict[str, Any]
+
+
+def parse_store_url(url: str) -> SingleUrl | SentinelUrl | ClusterUrl:
+    """Raises ValueError, whose message repeats no password."""
+    parts = urlsplit(url)
+    transport, _, kind = parts.scheme.partition("+")
+    if parts.fragment:
+        raise ValueError("a `#` in a password is written %23")
+    if kind not in _MORE_OPTIONS or (kind and transport not in ("redis", "rediss")):
+        raise ValueError(f"{parts.scheme}:// is no store")
+    unknown = sorted(parse_qs(parts.query).keys() - _OPTIONS - _MORE_OPTIONS[kind])
+    if unknown:
+        raise ValueError(f"no such option: {unknown[0]}")
+    if not kind:
+        if "," in parts.netloc.rpartition("@")[2]:
+            raise ValueError(
+                "several nodes: write redis+sentinel://HOST:PORT,HOST:PORT/SERVICE "
+                "or redis+cluster://HOST:PORT,HOST:PORT"
+            )
+        parse_url(url)
+        return SingleUrl(url)
+    return _sentinel(transport, parts) if kind == "sentinel" else _cluster(transport, parts)
+
+
+def _sentinel(transport: str, parts: SplitResult) -> SentinelUrl:
+    service, *rest = [unquote(part) for part in parts.path.strip("/").split("/")]
+    if not service or len(rest) > 1 or not all(part.isdecimal() for part in rest):
+        raise ValueError("wanted: redis+sentinel://HOST:PORT,HOST:PORT/SERVICE or …/SERVICE/DB")
+    options = _options(transport, parts)
+    if rest:
+        options["db"] = int(rest[0])
+    own = {name: options.pop(f"sentinel_{name}", None) for name in ("username", "password")}
+    own |= {name: value for name, value in options.items() if name.startswith("ssl")}
+    return SentinelUrl(_nodes(parts, _SENTINEL_PORT), service, options, own)
+
+
+def _cluster(transport: str, parts: SplitResult) -> ClusterUrl:
+    options = _options(transport, parts)
+    if parts.path.strip("/") not in ("", "0") or options.pop("db", 0):
+        raise ValueError("a cluster has no databases: wanted redis+cluster://HOST:PORT,HOST:PORT")
+    return ClusterUrl(_nodes(parts, _PORT), options)
+
+
+def _options(transport: str, parts: SplitResult) -> dict[str, Any]:
+    """The user, the password and the query parameters, each of its type."""
+    user, _, _ = parts.netloc.rpartition("@")
+    query = urlencode({name: values[0] for name, values in parse_qs(parts.query).items()})
+    options: dict[str, Any] = dict(parse_url(f"{transport}://{user}{'@' if user else ''}?{query}"))
+    if options.pop("connection_class", None) is SSLConnection:
+        options["ssl"] = True
+    return options
+
+
+def _nodes(parts: SplitResult, default_port: int) -> tuple[Node, ...]:
+    nodes = []
+    for text in parts.netloc.rpartition("@")[2].split(","):
+        node = urlsplit(f"//{text}")
+        try:
+            host, port = node.hostname, node.port or default_port
+        except ValueError:
+            host = None
+        if not host:
+            raise ValueError(f"{text!r} is not HOST:PORT")
+        nodes.append((host, port))
+    return tuple(nodes)
