@@ -19,23 +19,27 @@ from service.gallery.embedded import EmbeddedValkey
 from service.gallery.gallery import Gallery
 from service.memory import memory_limit
 from service.metrics import MEMORY_LIMIT, MODEL_INFO, QUEUE_TOKENS_LIMIT, READY
-from service.middleware import install_middleware
+from service.middleware import install_middleware, quiet
 from service.openapi import openapi_document
 from service.routes import gallery, health, rerank
 from service.routes.page import install_page
 from service.settings import EMBEDDED, Settings
 from service.state import ServiceState
+from service.tracing import Tracing
 
 log = structlog.get_logger(__name__)
 
 
 def create_app(settings: Settings, model: LoadedModel) -> FastAPI:
-    """`model` is loaded before there is an app: a bad checkpoint is a command-line error."""
+    """`model` is loaded before there is an app: a bad checkpoint is a command-line error.
+
+    Raises TracingError."""
+    tracing = Tracing(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            app.state.service = await _start(settings, model, stack)
+            app.state.service = await _start(settings, model, tracing, stack)
             yield
 
     app = FastAPI(
@@ -44,6 +48,7 @@ def create_app(settings: Settings, model: LoadedModel) -> FastAPI:
         summary="Image re-ranking",
         lifespan=lifespan,
         redirect_slashes=False,
+        telemetry=tracing.telemetry(quiet),
     )
     install_middleware(app)
     install_error_handlers(app)
@@ -54,7 +59,12 @@ def create_app(settings: Settings, model: LoadedModel) -> FastAPI:
     return app
 
 
-async def _start(settings: Settings, model: LoadedModel, stack: AsyncExitStack) -> ServiceState:
+async def _start(
+    settings: Settings, model: LoadedModel, tracing: Tracing, stack: AsyncExitStack
+) -> ServiceState:
+    # First up, last down: what ends after it has spans that nobody sends.
+    tracing.start()
+    stack.push_async_callback(tracing.stop)
     url = settings.redis_url
     if url == EMBEDDED:
         valkey = EmbeddedValkey(settings.data_dir)
@@ -73,7 +83,7 @@ async def _start(settings: Settings, model: LoadedModel, stack: AsyncExitStack) 
         descriptors_per_image=config.descriptors_per_image,
         extra_tokens=config.extra_tokens,
     )
-    batcher = Batcher(queue, worker)
+    batcher = Batcher(queue, worker, tracing.tracer)
     MODEL_INFO.labels(
         config.name, str(model.device), str(model.dtype).removeprefix("torch."), model.kernel
     ).set(1)
@@ -90,7 +100,7 @@ async def _start(settings: Settings, model: LoadedModel, stack: AsyncExitStack) 
         store=settings.redis_url if settings.redis_url == EMBEDDED else "redis",
     )
     cached = Gallery(store, cache_bytes=settings.cache_bytes, dtype=settings.store_dtype)
-    state = ServiceState(settings, model, store, cached, worker, batcher)
+    state = ServiceState(settings, model, store, cached, worker, batcher, tracing.tracer)
     QUEUE_TOKENS_LIMIT.set(settings.max_queue_tokens)
     MEMORY_LIMIT.set(memory_limit())
     READY.set_function(lambda: float(state.refusal() is None))

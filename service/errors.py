@@ -9,6 +9,7 @@ from asgi_correlation_id import correlation_id
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from opentelemetry import trace
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
@@ -122,6 +123,7 @@ def error_response(error: ApiError) -> JSONResponse:
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    trace.get_current_span().set_attribute("locore.error.code", error.code)
     body = {"code": error.code, "message": str(error), "details": error.details}
     return JSONResponse({"error": body}, error.status, headers)
 

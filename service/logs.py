@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from typing import Literal
 
 import structlog
 from asgi_correlation_id import correlation_id
+from opentelemetry import trace
 from structlog.types import EventDict, Processor
+
+_SELDOM_SECONDS = 60.0
 
 
 def configure_logging(log_format: Literal["text", "json"]) -> None:
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         _request_id,
+        _trace_ids,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -39,6 +44,7 @@ def configure_logging(log_format: Literal["text", "json"]) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *ending],
         )
     )
+    handler.addFilter(_Seldom())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
@@ -46,10 +52,44 @@ def configure_logging(log_format: Literal["text", "json"]) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
+def current_ids() -> dict[str, str]:
+    """`trace_id` and `span_id` of the current span; empty where nothing is traced."""
+    span = trace.get_current_span().get_span_context()
+    if not span.is_valid:
+        return {}
+    return {
+        "trace_id": trace.format_trace_id(span.trace_id),
+        "span_id": trace.format_span_id(span.span_id),
+    }
+
+
+class _Seldom(logging.Filter):
+    """Once a minute is enough to hear that the spans' collector is away: the exporter says it at
+    every attempt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith("opentelemetry"):
+            return True
+        now, key = time.monotonic(), (record.name, str(record.msg))
+        if now - self._said.get(key, -_SELDOM_SECONDS) < _SELDOM_SECONDS:
+            return False
+        self._said[key] = now
+        return True
+
+
 def _request_id(_: object, __: str, event: EventDict) -> EventDict:
     request_id = correlation_id.get()
     if request_id:
         event["request_id"] = request_id
+    return event
+
+
+def _trace_ids(_: object, __: str, event: EventDict) -> EventDict:
+    event.update(current_ids())
     return event
 
 

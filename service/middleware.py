@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import MutableMapping
+from typing import Any
 
 import structlog
-from asgi_correlation_id import CorrelationIdMiddleware
+from asgi_correlation_id import CorrelationIdMiddleware, correlation_id
 from fastapi import FastAPI
+from opentelemetry import trace
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import REQUEST_ID_HEADER
+from service.logs import current_ids
 from service.metrics import INFLIGHT, REQUEST_SECONDS, REQUESTS, STATUSES
 
 log = structlog.get_logger("service.access")
@@ -38,6 +42,11 @@ class ObservedRequests:
             await send(message)
 
         started = time.perf_counter()
+        span = trace.get_current_span()
+        if span.is_recording():
+            span.set_attribute("locore.request_id", correlation_id.get() or "")
+        # For what is logged of the request outside its span: uvicorn's line of a defect.
+        structlog.contextvars.bind_contextvars(**current_ids())
         INFLIGHT.inc()
         try:
             await self.app(scope, receive, watch)
@@ -55,6 +64,11 @@ class ObservedRequests:
                     status=int(status),
                     milliseconds=round(seconds * 1000, 1),
                 )
+
+
+def quiet(scope: MutableMapping[str, Any]) -> bool:
+    """What asks all the time and tells nothing: not logged, not traced."""
+    return endpoint_of(scope["path"]) in _QUIET
 
 
 def endpoint_of(path: str) -> str:

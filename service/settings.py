@@ -58,6 +58,11 @@ class Settings(BaseSettings):
         "float16", description="Numbers that descriptors are stored as."
     )
     log_format: Literal["text", "json"] = Field("text", description="How the log is written.")
+    tracing: Literal["off", "otlp"] = Field(
+        "off",
+        description="otlp sends spans to the OpenTelemetry collector at "
+        "OTEL_EXPORTER_OTLP_ENDPOINT.",
+    )
     drain_seconds: float = Field(
         30, ge=0, description="How long requests may still run after SIGTERM."
     )

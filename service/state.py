@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
+from opentelemetry.trace import Tracer
 from starlette.requests import ClientDisconnect
 
 from model.checkpoint import LoadedModel
@@ -36,6 +37,7 @@ class ServiceState:
     gallery: Gallery
     worker: Worker
     batcher: Batcher
+    tracer: Tracer
     draining: bool = False
 
     def refusal(self) -> tuple[str, UnavailableError] | None:

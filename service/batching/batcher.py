@@ -13,6 +13,7 @@ from typing import NoReturn
 import numpy as np
 import structlog
 from numpy.typing import NDArray
+from opentelemetry.trace import Tracer
 
 from service.batching.job import Job
 from service.batching.queue import ReadyWindow, Ticket, WindowQueue, padded_tokens
@@ -25,6 +26,7 @@ from service.metrics import (
     QUEUE_TOKENS,
     REJECTED,
 )
+from service.tracing import NOT_TRACED, WindowSpans, window_spans
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +38,7 @@ class _Waiting:
     """A request that awaits its scores, and how long its windows were computed so far."""
 
     answer: asyncio.Future[None]
+    spans: WindowSpans | None
     inference_seconds: float = 0.0
     windows: int = 0
     tokens: int = 0
@@ -58,10 +61,17 @@ class Batcher:
     next one gathers. Every request that enters `score` leaves it: by its result, by an error, or
     because its caller was cancelled (a deadline, a disconnect)."""
 
-    def __init__(self, queue: WindowQueue, worker: Worker, recheck_seconds: float = 2.0) -> None:
+    def __init__(
+        self,
+        queue: WindowQueue,
+        worker: Worker,
+        tracer: Tracer = NOT_TRACED,
+        recheck_seconds: float = 2.0,
+    ) -> None:
         """`recheck_seconds`: how often a device that failed is tried again."""
         self._queue = queue
         self._worker = worker
+        self._tracer = tracer
         self._recheck_seconds = recheck_seconds
         self._waiting: dict[Ticket, _Waiting] = {}
         self._work = asyncio.Event()
@@ -109,15 +119,16 @@ class Batcher:
         """Re-rank the whole list of an admitted job."""
         if self._task is None or self._task.done():
             raise UnavailableError("the service is shutting down", code="shutting_down")
-        waiting = _Waiting(asyncio.get_running_loop().create_future())
         started = time.perf_counter()
-        self._waiting[ticket] = waiting
-        try:
-            self._queue.add(ticket, job)
-            self._work.set()
-            await waiting.answer
-        finally:
-            del self._waiting[ticket]
+        with window_spans(self._tracer) as spans:
+            waiting = _Waiting(asyncio.get_running_loop().create_future(), spans)
+            self._waiting[ticket] = waiting
+            try:
+                self._queue.add(ticket, job)
+                self._work.set()
+                await waiting.answer
+            finally:
+                del self._waiting[ticket]
         total = time.perf_counter() - started
         return Outcome(
             *job.result(),
@@ -142,6 +153,7 @@ class Batcher:
 
     async def _compute(self, batch: list[ReadyWindow]) -> None:
         started = time.perf_counter()
+        self._mark_begin(batch, started)
         try:
             scores = await self._worker.score([ready.window for ready in batch])
         # The worker's thread runs the model and CUDA: what fails there must not end the batcher.
@@ -153,7 +165,7 @@ class Batcher:
         seconds = time.perf_counter() - started
         self._observe(batch, seconds)
         for ready, logits in zip(batch, scores, strict=True):
-            self._deliver(ready, logits, seconds)
+            self._deliver(ready, logits, started, seconds)
 
     async def _after_failure(self, batch: list[ReadyWindow]) -> None:
         """The windows again, each alone: one that cannot be scored must not take others along."""
@@ -167,15 +179,31 @@ class Batcher:
             if waiting is not None and not waiting.answer.done():
                 waiting.answer.set_exception(ApiError("the list could not be scored"))
 
-    def _deliver(self, ready: ReadyWindow, logits: NDArray[np.float32], seconds: float) -> None:
+    def _deliver(
+        self, ready: ReadyWindow, logits: NDArray[np.float32], started: float, seconds: float
+    ) -> None:
         waiting = self._waiting.get(ready.ticket)
         if waiting is None or waiting.answer.done():
             return
         waiting.inference_seconds += seconds
         waiting.windows += 1
         waiting.tokens += ready.tokens
+        if waiting.spans is not None:
+            waiting.spans.end(started + seconds)
         if self._queue.accept(ready.ticket, logits) is not None:
             waiting.answer.set_result(None)
+
+    def _mark_begin(self, batch: list[ReadyWindow], at: float) -> None:
+        for ready in batch:
+            waiting = self._waiting.get(ready.ticket)
+            if waiting is not None and waiting.spans is not None:
+                of_pass = {
+                    "locore.images": ready.images - 1,
+                    "locore.tokens": ready.tokens,
+                    "locore.batch.windows": len(batch),
+                    "locore.batch.tokens": padded_tokens(batch),
+                }
+                waiting.spans.begin(at, of_pass)
 
     def _observe(self, batch: list[ReadyWindow], seconds: float) -> None:
         padded = padded_tokens(batch)

@@ -26,6 +26,7 @@ from service.cli.train import train
 from service.client import ClientError
 from service.errors import ApiError
 from service.gallery.embedded import EmbeddedStoreError
+from service.tracing import TracingError
 
 EXPECTED = (
     ApiError,
@@ -38,6 +39,7 @@ EXPECTED = (
     FormatError,
     NoDescriptorsError,
     OSError,
+    TracingError,
     TrainingStateError,
     UnreadableImageError,
 )

@@ -6,6 +6,7 @@ import base64
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from opentelemetry import trace
 
 from service.arrays import pack
 from service.decoding import decode_registration
@@ -21,6 +22,7 @@ from service.schemas import (
     StoredImage,
 )
 from service.state import State, accepting, authorised, read_body
+from service.tracing import stage_span
 
 router = APIRouter(prefix="/gallery", tags=["gallery"], dependencies=[Depends(authorised)])
 
@@ -36,12 +38,15 @@ InCollection = Annotated[Collection, Query()]
 )
 async def register(request: Request, state: State) -> RegisterResponse:
     """Register images, all or none; an id that is there already is replaced."""
-    body = await read_body(request, state)
     config, most = state.model.config, state.settings.max_images_per_request
-    registration, (records, truncated) = await parse(
-        body, RegisterRequest, lambda r: decode_registration(r, config, most)
-    )
-    done = await state.gallery.register(registration.collection, records, registration.ttl_seconds)
+    with stage_span(state.tracer, "decode"):
+        body = await read_body(request, state)
+        asked, (records, truncated) = await parse(
+            body, RegisterRequest, lambda r: decode_registration(r, config, most)
+        )
+    trace.get_current_span().set_attribute("locore.images", len(records))
+    with stage_span(state.tracer, "store"):
+        done = await state.gallery.register(asked.collection, records, asked.ttl_seconds)
     return RegisterResponse(registered=done.registered, replaced=done.replaced, truncated=truncated)
 
 
@@ -53,7 +58,9 @@ async def list_images(
     cursor: str | None = None,
 ) -> GalleryPage:
     """The ids of a collection, in order, `limit` at a time."""
-    page = await state.gallery.page(collection, limit, _decode_cursor(cursor))
+    after = _decode_cursor(cursor)
+    with stage_span(state.tracer, "store"):
+        page = await state.gallery.page(collection, limit, after)
     following = None if page.next_cursor is None else _encode_cursor(page.next_cursor)
     return GalleryPage(count=page.count, ids=page.ids, next_cursor=following)
 
@@ -70,7 +77,8 @@ async def get_image(
     include: Literal["descriptors"] | None = None,
 ) -> StoredImage:
     """What is stored of an image; its arrays, packed, with `include=descriptors`."""
-    record = await state.gallery.get(collection, image_id)
+    with stage_span(state.tracer, "store"):
+        record = await state.gallery.get(collection, image_id)
     if record is None:
         raise NotFoundError(f"no image {image_id!r} in collection {collection!r}")
     image = record.descriptors
@@ -101,7 +109,9 @@ async def delete_image(
     image_id: ImageId, state: State, collection: InCollection = "default"
 ) -> Response:
     """Forget an image."""
-    if not await state.gallery.delete(collection, image_id):
+    with stage_span(state.tracer, "store"):
+        known = await state.gallery.delete(collection, image_id)
+    if not known:
         raise NotFoundError(f"no image {image_id!r} in collection {collection!r}")
     return Response(status_code=204)
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 from asgi_correlation_id import correlation_id
 from fastapi import APIRouter, Depends, Request
+from opentelemetry import trace
 
 from model.config import ModelConfig
 from model.descriptors import ImageDescriptors, first_stage_scores
@@ -33,6 +34,7 @@ from service.schemas import (
     Usage,
 )
 from service.state import ServiceState, State, accepting, authorised, read_body
+from service.tracing import stage_span
 
 router = APIRouter(tags=["re-rank"])
 
@@ -48,9 +50,10 @@ async def rerank(request: Request, state: State) -> RerankResponse:
     """A better order of a shortlist, by the query's local descriptors."""
     started = time.perf_counter()
     state.batcher.refuse_when_full()
-    body = await read_body(request, state)
     config = state.model.config
-    asked, query = await parse(body, RerankRequest, lambda r: decode_query(r, config))
+    with stage_span(state.tracer, "decode"):
+        body = await read_body(request, state)
+        asked, query = await parse(body, RerankRequest, lambda r: decode_query(r, config))
     decoded = time.perf_counter()
     try:
         async with asyncio.timeout(asked.timeout_ms / 1000 - (decoded - started)):
@@ -64,20 +67,24 @@ async def _rerank(
     request: RerankRequest, query: Decoded, state: ServiceState, started: float, decoded: float
 ) -> RerankResponse:
     config = state.model.config
+    span = trace.get_current_span()
+    span.set_attributes({"locore.model": config.name, "locore.images": len(request.gallery_ids)})
     options = rerank_options(request, config)
     per_image = config.descriptors_per_image + config.extra_tokens
     with state.batcher.admit(most_tokens(len(request.gallery_ids), options, per_image)) as ticket:
-        records = await _fetch(request, state)
-        kept = [place for place, i in enumerate(request.gallery_ids) if i in records]
-        gallery = [records[request.gallery_ids[place]].descriptors for place in kept]
-        if request.global_scores is None:
-            first_stage = await asyncio.to_thread(first_stage_scores, query.image, gallery)
-        else:
-            first_stage = np.array(request.global_scores, np.float32)[kept]
+        with stage_span(state.tracer, "fetch"):
+            records = await _fetch(request, state)
+            kept = [place for place, i in enumerate(request.gallery_ids) if i in records]
+            gallery = [records[request.gallery_ids[place]].descriptors for place in kept]
+            if request.global_scores is None:
+                first_stage = await asyncio.to_thread(first_stage_scores, query.image, gallery)
+            else:
+                first_stage = np.array(request.global_scores, np.float32)[kept]
         fetched = time.perf_counter()
         job = Job(query.image, gallery, first_stage, options)
         outcome = await state.batcher.score(ticket, job)
 
+    span.set_attributes({"locore.windows": outcome.windows, "locore.tokens": outcome.tokens})
     seconds = {
         "decode": decoded - started,
         "fetch": fetched - decoded,
