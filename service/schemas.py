@@ -108,8 +108,10 @@ class GalleryPage(BaseModel):
 
 
 class StoredArrays(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+
     descriptors: dict[str, Any]
-    global_: dict[str, Any] | None = Field(serialization_alias="global")
+    global_: dict[str, Any] | None = Field(alias="global")
 
 
 class StoredImage(BaseModel):

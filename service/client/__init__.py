@@ -1,0 +1,82 @@
+"""A client of the service, blocking and asyncio: packs arrays, splits bulk registrations, repeats
+what was refused for now, keeps a deadline, turns errors into exceptions. docs/client.md shows it.
+
+`errors`: an exception for every code; `bodies`: what is sent; `splitting`: a registration in parts;
+`calls`: every method as data; `patience`: deadlines and retries; `exchange`: a call under way, and
+what its answer comes to. None of these does I/O: that is `blocking` and `asynchronous`.
+"""
+
+from __future__ import annotations
+
+from service.client.asynchronous import AsyncClient
+from service.client.blocking import Client
+from service.client.bodies import (
+    Image,
+    descriptors_of,
+    image_from_arrays,
+    packed_image,
+    rerank_body,
+)
+from service.client.errors import (
+    ERRORS,
+    ClientError,
+    DeadlineExceededError,
+    DescriptorDimMismatchError,
+    DuplicateGalleryIdsError,
+    GalleryIdsMissingError,
+    InternalError,
+    InvalidDescriptorsError,
+    InvalidJsonError,
+    InvalidRequestError,
+    MethodNotAllowedError,
+    NotFoundError,
+    NotFromServiceError,
+    NotReadyError,
+    OverloadedError,
+    PayloadTooLargeError,
+    RequestValidationError,
+    ShuttingDownError,
+    StoreFullError,
+    StoreUnavailableError,
+    TooManyImagesError,
+    UnauthorizedError,
+    UnavailableError,
+    UnreachableError,
+)
+from service.client.splitting import NewImage, NewImages
+
+__all__ = [
+    "ERRORS",
+    "AsyncClient",
+    "Client",
+    "ClientError",
+    "DeadlineExceededError",
+    "DescriptorDimMismatchError",
+    "DuplicateGalleryIdsError",
+    "GalleryIdsMissingError",
+    "Image",
+    "InternalError",
+    "InvalidDescriptorsError",
+    "InvalidJsonError",
+    "InvalidRequestError",
+    "MethodNotAllowedError",
+    "NewImage",
+    "NewImages",
+    "NotFoundError",
+    "NotFromServiceError",
+    "NotReadyError",
+    "OverloadedError",
+    "PayloadTooLargeError",
+    "RequestValidationError",
+    "ShuttingDownError",
+    "StoreFullError",
+    "StoreUnavailableError",
+    "TooManyImagesError",
+    "UnauthorizedError",
+    "UnavailableError",
+    "UnreachableError",
+    "descriptors_of",
+    "image_from_arrays",
+    "packed_image",
+    "rerank_body",
+]

@@ -1,0 +1,142 @@
+"""The client for asyncio; any number of tasks may share one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from types import TracebackType
+from typing import Self, TypeVar, Unpack
+
+import httpx
+from tenacity import AsyncRetrying
+
+from service.client import calls
+from service.client.bodies import Image
+from service.client.calls import Call, HowToCall, HowToRerank
+from service.client.exchange import Answer, Exchange, Setup
+from service.client.splitting import NewImages, Registration, parts
+from service.schemas import GalleryPage, Health, RegisterResponse, RerankResponse, StoredImage
+
+_Result = TypeVar("_Result")
+
+
+class AsyncClient:
+    """As `Client`, method by method; what is said there holds here. A call is cut off at its
+    deadline to the moment."""
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None = None,
+        timeout: float = 60.0,
+        *,
+        retries: int = 4,
+        headers: Mapping[str, str] | None = None,
+        max_images_per_request: int = 256,
+        max_payload_bytes: int = 32 << 20,
+    ) -> None:
+        """As of `Client`. Raises InvalidRequestError for what is no URL."""
+        self.url = url
+        self._setup = Setup(url, timeout, retries, max_images_per_request, max_payload_bytes)
+        with self._setup.checking_url():
+            given = self._setup.headers(api_key, headers)
+            self._http = httpx.AsyncClient(base_url=url, headers=given)
+
+    async def register(
+        self,
+        images: NewImages,
+        collection: str = "default",
+        ttl_seconds: int | None = None,
+        **how: Unpack[HowToCall],
+    ) -> RegisterResponse:
+        registration = Registration(parts(images, collection, ttl_seconds, *self._setup.limits))
+        with registration.counting():
+            for part in registration:
+                registration.add(await self._run(calls.register(part), how))
+        return registration.answer
+
+    async def page(
+        self,
+        collection: str = "default",
+        limit: int = 10_000,
+        cursor: str | None = None,
+        **how: Unpack[HowToCall],
+    ) -> GalleryPage:
+        return await self._run(calls.page(collection, limit, cursor), how)
+
+    async def ids(
+        self, collection: str = "default", page_size: int = 10_000, **how: Unpack[HowToCall]
+    ) -> AsyncIterator[str]:
+        cursor: str | None = None
+        while True:
+            page = await self.page(collection, page_size, cursor, **how)
+            for image_id in page.ids:
+                yield image_id
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    async def get(
+        self,
+        image_id: str,
+        collection: str = "default",
+        *,
+        include_descriptors: bool = False,
+        **how: Unpack[HowToCall],
+    ) -> StoredImage:
+        return await self._run(calls.get(image_id, collection, include_descriptors), how)
+
+    async def delete(
+        self, image_id: str, collection: str = "default", **how: Unpack[HowToCall]
+    ) -> None:
+        await self._run(calls.delete(image_id, collection), how)
+
+    async def rerank(
+        self,
+        query: Image,
+        gallery_ids: list[str],
+        collection: str = "default",
+        **how: Unpack[HowToRerank],
+    ) -> RerankResponse:
+        return await self._run(calls.rerank(query, gallery_ids, collection, how), how)
+
+    async def ready(self, **how: Unpack[HowToCall]) -> Health:
+        return await self._run(calls.ready(), how)
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def _run(self, call: Call[_Result], how: HowToCall) -> _Result:
+        exchange = self._setup.exchange(call, how)
+
+        async def attempt() -> _Result:
+            body = exchange.body()
+            with exchange.faults():
+                async with asyncio.timeout(exchange.deadline.left()):
+                    answer = await self._send(exchange, body)
+            return exchange.result(answer)
+
+        return await AsyncRetrying(**exchange.policy)(attempt)
+
+    async def _send(self, exchange: Exchange[_Result], body: bytes | None) -> Answer:
+        call = exchange.call
+        response = await self._http.request(
+            call.method,
+            call.path,
+            params=call.params,
+            headers=exchange.headers,
+            content=body,
+            extensions={"timeout": exchange.deadline},
+        )
+        return Answer(response.status_code, response.headers, response.content)

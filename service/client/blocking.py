@@ -1,0 +1,157 @@
+"""The client for plain code; any number of threads may share one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TypeVar, Unpack
+
+import httpx
+from tenacity import Retrying
+
+from model.closing import Closing
+from service.client import calls
+from service.client.bodies import Image
+from service.client.calls import Call, HowToCall, HowToRerank
+from service.client.exchange import Answer, Exchange, Setup
+from service.client.splitting import NewImages, Registration, parts
+from service.schemas import GalleryPage, Health, RegisterResponse, RerankResponse, StoredImage
+
+_Result = TypeVar("_Result")
+_CHUNK = 1 << 16
+
+
+class Client(Closing):
+    """One connection pool. Every method raises ClientError, or one of its subclasses by the code.
+
+    What the service refuses for now (429, 503) is asked for again, when `Retry-After` says or
+    after a random wait that grows; so is a call that had no answer, unless it deletes. A call
+    never takes longer than its `timeout` with all that: a wait that would not end in time is not
+    begun, and the refusal is raised.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None = None,
+        timeout: float = 60.0,
+        *,
+        retries: int = 4,
+        headers: Mapping[str, str] | None = None,
+        max_images_per_request: int = 256,
+        max_payload_bytes: int = 32 << 20,
+    ) -> None:
+        """`timeout`: seconds of a call; `retries`: how often it may be made again; `headers`: sent
+        with every call; the two limits are those of the service (LOCORE_MAX_IMAGES_PER_REQUEST,
+        LOCORE_MAX_PAYLOAD_BYTES). Raises InvalidRequestError for what is no URL."""
+        self.url = url
+        self._setup = Setup(url, timeout, retries, max_images_per_request, max_payload_bytes)
+        with self._setup.checking_url():
+            given = self._setup.headers(api_key, headers)
+            self._http = httpx.Client(base_url=url, headers=given)
+
+    def register(
+        self,
+        images: NewImages,
+        collection: str = "default",
+        ttl_seconds: int | None = None,
+        **how: Unpack[HowToCall],
+    ) -> RegisterResponse:
+        """Register any number of images: a mapping or pairs of id and image, which may come lazily
+        and are taken as they are sent. Answers the sums over all requests.
+
+        They go in as many requests as the service's limits ask for, one after the other, each with
+        its own `timeout`. All or nothing holds for each request, not for the whole: where a later
+        one fails, the images of those before it stay, and the error's `registered` says how many,
+        in the order of `images`. The same call again replaces them.
+        """
+        registration = Registration(parts(images, collection, ttl_seconds, *self._setup.limits))
+        with registration.counting():
+            for part in registration:
+                registration.add(self._run(calls.register(part), how))
+        return registration.answer
+
+    def page(
+        self,
+        collection: str = "default",
+        limit: int = 10_000,
+        cursor: str | None = None,
+        **how: Unpack[HowToCall],
+    ) -> GalleryPage:
+        """Up to `limit` ids from `cursor` on, and the cursor of the next ones."""
+        return self._run(calls.page(collection, limit, cursor), how)
+
+    def ids(
+        self, collection: str = "default", page_size: int = 10_000, **how: Unpack[HowToCall]
+    ) -> Iterator[str]:
+        """All ids of a collection, page by page; `timeout` is each page's."""
+        cursor: str | None = None
+        while True:
+            page = self.page(collection, page_size, cursor, **how)
+            yield from page.ids
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def get(
+        self,
+        image_id: str,
+        collection: str = "default",
+        *,
+        include_descriptors: bool = False,
+        **how: Unpack[HowToCall],
+    ) -> StoredImage:
+        """What is stored of an image; `service.client.descriptors_of` unpacks its arrays."""
+        return self._run(calls.get(image_id, collection, include_descriptors), how)
+
+    def delete(self, image_id: str, collection: str = "default", **how: Unpack[HowToCall]) -> None:
+        """Raises NotFoundError for an id that is not there."""
+        self._run(calls.delete(image_id, collection), how)
+
+    def rerank(
+        self,
+        query: Image,
+        gallery_ids: list[str],
+        collection: str = "default",
+        **how: Unpack[HowToRerank],
+    ) -> RerankResponse:
+        """A better order of `gallery_ids`, best first. The service is told how much of `timeout`
+        is left and gives up by itself. `how` also takes the further fields of docs/api.md."""
+        return self._run(calls.rerank(query, gallery_ids, collection, how), how)
+
+    def ready(self, **how: Unpack[HowToCall]) -> Health:
+        """Asked once. Raises NotReadyError, StoreUnavailableError or ShuttingDownError."""
+        return self._run(calls.ready(), how)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def _run(self, call: Call[_Result], how: HowToCall) -> _Result:
+        exchange = self._setup.exchange(call, how)
+
+        def attempt() -> _Result:
+            body = exchange.body()
+            with exchange.faults():
+                answer = self._send(exchange, body)
+            return exchange.result(answer)
+
+        return Retrying(**exchange.policy)(attempt)
+
+    def _send(self, exchange: Exchange[_Result], body: bytes | None) -> Answer:
+        call, deadline, headers = exchange.call, exchange.deadline, exchange.headers
+        # The clock is looked at between the pieces of a body and of an answer: httpx's own
+        # timeouts are of each piece.
+        pieces = None
+        if body is not None:
+            headers = httpx.Headers({**headers, "Content-Length": str(len(body))})
+            starts = range(0, len(body), _CHUNK)
+            pieces = deadline.watch(body[start : start + _CHUNK] for start in starts)
+        with self._http.stream(
+            call.method,
+            call.path,
+            params=call.params,
+            headers=headers,
+            content=pieces,
+            extensions={"timeout": deadline},
+        ) as response:
+            content = b"".join(deadline.watch(response.iter_bytes()))
+        return Answer(response.status_code, response.headers, content)

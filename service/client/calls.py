@@ -1,0 +1,121 @@
+"""Every method of the clients as data: what is asked, and what is made of the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypedDict, TypeVar
+from urllib.parse import quote
+
+from pydantic import BaseModel
+
+from service.client.bodies import Image, RerankFields, rerank_body, to_json
+from service.client.errors import InvalidRequestError
+from service.client.splitting import Part
+from service.schemas import (
+    GalleryPage,
+    Health,
+    RegisterResponse,
+    RerankResponse,
+    StoredImage,
+)
+
+MAX_TIMEOUT_MS = 600_000
+"""The longest that POST /rerank takes; `service.schemas.RerankRequest` has it as a bound."""
+
+_Result = TypeVar("_Result")
+_Schema = TypeVar("_Schema", bound=BaseModel)
+
+
+class HowToCall(TypedDict, total=False):
+    """`timeout`: seconds for the whole call with all its retries, the client's own by default;
+    `request_id`: sent as X-Request-ID, one is made by default; `headers`: further ones, for
+    example `traceparent`."""
+
+    timeout: float | None
+    request_id: str | None
+    headers: Mapping[str, str] | None
+
+
+class HowToRerank(RerankFields, HowToCall, total=False):
+    """Both at once."""
+
+
+@dataclass(frozen=True)
+class Call(Generic[_Result]):
+    """`body`: the JSON, told the seconds that are left; `read`: the result from an answer's bytes,
+    raises ValueError for bytes that are not the service's; `repeatable`: see
+    `patience.policy`; `once`: an answer is wanted as it is now."""
+
+    method: str
+    path: str
+    read: Callable[[bytes], _Result]
+    params: Mapping[str, str | int] = field(default_factory=dict)
+    body: Callable[[float], bytes] | None = None
+    repeatable: bool = True
+    once: bool = False
+
+
+def register(part: Part) -> Call[RegisterResponse]:
+    """Registering again replaces an image by itself."""
+    read = _reader(RegisterResponse)
+    return Call("POST", "/gallery", read, body=lambda _: part.body)
+
+
+def page(collection: str, limit: int, cursor: str | None) -> Call[GalleryPage]:
+    parameters: dict[str, str | int] = {"collection": collection, "limit": limit}
+    if cursor is not None:
+        parameters["cursor"] = cursor
+    return Call("GET", "/gallery", _reader(GalleryPage), parameters)
+
+
+def get(image_id: str, collection: str, include_descriptors: bool) -> Call[StoredImage]:
+    parameters: dict[str, str | int] = {"collection": collection}
+    if include_descriptors:
+        parameters["include"] = "descriptors"
+    return Call("GET", _image_path(image_id), _reader(StoredImage), parameters)
+
+
+def delete(image_id: str, collection: str) -> Call[None]:
+    """Not repeatable: a second time would not find what a first, of which no answer came, had
+    deleted."""
+    path, parameters = _image_path(image_id), {"collection": collection}
+    return Call("DELETE", path, lambda _: None, parameters, repeatable=False)
+
+
+def rerank(
+    query: Image, gallery_ids: list[str], collection: str, how: HowToRerank
+) -> Call[RerankResponse]:
+    """The body has the fields of RerankFields."""
+    options = {name: value for name, value in how.items() if name not in HowToCall.__annotations__}
+    fields = rerank_body(query, gallery_ids, collection, **options)
+    longest = how.get("timeout_ms", MAX_TIMEOUT_MS)
+
+    def body(seconds: float) -> bytes:
+        return to_json({**fields, "timeout_ms": timeout_ms(seconds, longest)})
+
+    return Call("POST", "/rerank", _reader(RerankResponse), body=body)
+
+
+def ready() -> Call[Health]:
+    return Call("GET", "/health/ready", _reader(Health), once=True)
+
+
+def timeout_ms(seconds: float, longest: int = MAX_TIMEOUT_MS) -> int:
+    """What is left, as the contract takes it."""
+    return max(1, min(int(seconds * 1000), longest, MAX_TIMEOUT_MS))
+
+
+def _reader(schema: type[_Schema]) -> Callable[[bytes], _Schema]:
+    return schema.model_validate_json
+
+
+def _image_path(image_id: str) -> str:
+    if not image_id:
+        raise InvalidRequestError("invalid_request", "an image id has at least one character")
+    # Ids may be paths; `..` in one is not to be resolved on the way.
+    steps = (
+        step.replace(".", "%2E") if step in (".", "..") else quote(step, safe=":@=+")
+        for step in image_id.split("/")
+    )
+    return "/gallery/" + "/".join(steps)

@@ -1,0 +1,107 @@
+"""A registration of any number of images, in requests that the service takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from service.client.bodies import Image, packed_image, to_json
+from service.client.errors import ClientError
+from service.gallery.record import GalleryRecord
+from service.schemas import RegisterResponse
+
+NewImage: TypeAlias = Image | GalleryRecord
+"""With a GalleryRecord an image comes with metadata."""
+
+NewImages: TypeAlias = Mapping[str, NewImage] | Iterable[tuple[str, NewImage]]
+
+_PLACE = re.compile(r"images\.(\d+)\b")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One request's images, in their order."""
+
+    ids: list[str]
+    body: bytes
+
+
+def parts(
+    images: NewImages,
+    collection: str,
+    ttl_seconds: int | None,
+    max_images: int,
+    max_bytes: int,
+) -> Iterator[Part]:
+    """Bodies of POST /gallery: each has at most `max_images` images and `max_bytes` bytes, except
+    that an image which alone is larger comes alone. Images are taken as they are needed.
+
+    Raises InvalidDescriptorsError and InvalidRequestError for what cannot be sent.
+    """
+    fields = {"collection": collection, "ttl_seconds": ttl_seconds}
+    start, end = to_json(fields)[:-1] + b',"images":[', b"]}"
+    ids: list[str] = []
+    packed: list[bytes] = []
+    size = 0
+    for image_id, image in images.items() if isinstance(images, Mapping) else images:
+        one = _listed(image_id, image)
+        if ids and (len(ids) == max_images or size + 1 + len(one) > max_bytes):
+            yield Part(ids, start + b",".join(packed) + end)
+            ids, packed = [], []
+        size = size + 1 + len(one) if ids else len(start) + len(one) + len(end)
+        ids.append(image_id)
+        packed.append(one)
+    if ids:
+        yield Part(ids, start + b",".join(packed) + end)
+
+
+def _listed(image_id: str, image: NewImage) -> bytes:
+    """An image's JSON. Raises ClientError, which says that it is about this image."""
+    further: dict[str, object] = {}
+    if isinstance(image, GalleryRecord):
+        if image.metadata is not None:
+            further["metadata"] = image.metadata
+        image = image.descriptors
+    try:
+        return to_json({"id": image_id, **packed_image(image), **further})
+    except ClientError as error:
+        error.image_id = image_id
+        raise
+
+
+class Registration:
+    """The parts of a registration, each to be sent when its turn comes, and their answers added
+    up in `answer`."""
+
+    def __init__(self, parts: Iterator[Part]) -> None:
+        self._parts = parts
+        self._ids: list[str] = []
+        self.answer = RegisterResponse(registered=0, replaced=0, truncated=0)
+
+    def __iter__(self) -> Iterator[Part]:
+        for part in self._parts:
+            self._ids = part.ids
+            yield part
+
+    def add(self, answer: RegisterResponse) -> None:
+        self.answer = RegisterResponse(
+            registered=self.answer.registered + answer.registered,
+            replaced=self.answer.replaced + answer.replaced,
+            truncated=self.answer.truncated + answer.truncated,
+        )
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """An error within says what is stored already, and which image it is about."""
+        try:
+            yield
+        except ClientError as error:
+            error.registered = self.answer.registered
+            # The place in a part says nothing to who did not split.
+            place = _PLACE.match(error.field or "")
+            if error.image_id is None and place and int(place[1]) < len(self._ids):
+                error.image_id = self._ids[int(place[1])]
+            raise
