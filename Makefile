@@ -14,6 +14,7 @@ test: lint types  ## Lint, types, all tests
 test-all: test  ## And those that start engines and a browser, for which it installs Debian packages (as root)
 	sh tests/slow/install_browser.sh
 	sh tests/slow/install_deploy.sh
+	sh tests/slow/install_ray.sh
 	$(BIN)/pytest -m slow
 
 lint: $(INSTALLED)

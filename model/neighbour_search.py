@@ -56,18 +56,34 @@ def nearest(
     Vectors are normalised as they are read. Raises FormatError, naming file and row, for NaN,
     infinity and zeros, and ValueError where a list would be empty or the dimensions differ.
     """
+    length = max(0, search.length(len(gallery)))
+    similarities = np.empty((len(queries), length), np.float32)
+    images = np.empty((len(queries), length), np.int64)
+    for start, found in nearest_in_blocks(queries, gallery, search, advance):
+        places = slice(start, start + len(found.images))
+        similarities[places], images[places] = found.similarities, found.images
+    return Neighbours(similarities, images)
+
+
+def nearest_in_blocks(
+    queries: GlobalRows,
+    gallery: GlobalRows,
+    search: Search,
+    advance: Callable[[int], None] = lambda _: None,
+    first: int = 0,
+) -> Iterator[tuple[int, Neighbours]]:
+    """As `nearest`, (first query, its lists and those of the queries behind it), block by block,
+    without the blocks that end before query `first`."""
     length = search.length(len(gallery))
     if length < 1:
         raise ValueError(f"{gallery.path}: {len(gallery)} images leave no neighbour")
     if queries.dim != gallery.dim:
         raise ValueError(f"{queries.path}: {queries.dim} dimensions, {gallery.path}: {gallery.dim}")
-    similarities = np.empty((len(queries), length), np.float32)
-    images = np.empty((len(queries), length), np.int64)
     for start, block in queries.unit_blocks(search.query_block):
-        places = slice(start, start + len(block))
-        own = np.arange(len(queries))[places] if search.without_self else None
-        similarities[places], images[places] = _lists(block, own, gallery, length, search, advance)
-    return Neighbours(similarities, images)
+        if start + len(block) <= first:
+            continue
+        own = np.arange(start, start + len(block)) if search.without_self else None
+        yield start, Neighbours(*_lists(block, own, gallery, length, search, advance))
 
 
 def _lists(

@@ -21,11 +21,13 @@ from service.cli.extract import extract
 from service.cli.load import load
 from service.cli.neighbours import neighbours
 from service.cli.rerank import rerank
+from service.cli.rerank_batch import rerank_batch
 from service.cli.serve import openapi, serve
 from service.cli.train import train
 from service.client import ClientError
 from service.errors import ApiError
 from service.gallery.embedded import EmbeddedStoreError
+from service.offline import OfflineError
 from service.tracing import TracingError
 
 EXPECTED = (
@@ -39,6 +41,7 @@ EXPECTED = (
     FormatError,
     NoDescriptorsError,
     OSError,
+    OfflineError,
     TracingError,
     TrainingStateError,
     UnreadableImageError,
@@ -63,6 +66,7 @@ for command in (
     neighbours,
     load,
     rerank,
+    rerank_batch,
     train,
     convert,
     evaluate,

@@ -13,7 +13,6 @@ from opentelemetry import trace
 
 from model.config import ModelConfig
 from model.descriptors import ImageDescriptors, first_stage_scores
-from model.windows import RerankOptions
 from service.batching.batcher import Outcome
 from service.batching.job import Job, most_tokens
 from service.decoding import Decoded, decode_query
@@ -24,6 +23,7 @@ from service.errors import (
 )
 from service.gallery.record import GalleryRecord
 from service.metrics import STAGE_SECONDS
+from service.rerank_options import rerank_options
 from service.routes.body import documented_body, documented_errors, parse
 from service.routes.disconnect import unless_disconnected
 from service.schemas import (
@@ -69,7 +69,15 @@ async def _rerank(
     config = state.model.config
     span = trace.get_current_span()
     span.set_attributes({"locore.model": config.name, "locore.images": len(request.gallery_ids)})
-    options = rerank_options(request, config)
+    options = rerank_options(
+        config,
+        len(request.gallery_ids),
+        alpha=request.alpha,
+        temperature=request.temperature,
+        window=request.window,
+        stride=request.stride,
+        direction=request.direction,
+    )
     per_image = config.descriptors_per_image + config.extra_tokens
     with state.batcher.admit(most_tokens(len(request.gallery_ids), options, per_image)) as ticket:
         with stage_span(state.tracer, "fetch"):
@@ -102,33 +110,6 @@ async def _rerank(
         truncated=query.truncated,
         usage=Usage(images=len(kept), windows=outcome.windows, tokens=outcome.tokens),
         timings_ms=Timings(**{stage: round(1000 * s, 3) for stage, s in seconds.items()}),
-    )
-
-
-def rerank_options(request: RerankRequest, config: ModelConfig) -> RerankOptions:
-    """What the request asks for, the checkpoint's defaults where it does not.
-
-    Raises UnprocessableError for a stride above the window that the request names, and for a
-    window that the checkpoint cannot read. A default stride gives way to a smaller window.
-    """
-    defaults, longest = config.rerank, config.longest_window
-    window = defaults.window if request.window is None else request.window
-    if longest is not None and min(window, len(request.gallery_ids)) > longest:
-        raise UnprocessableError(
-            f"window: {window} images, where the checkpoint reads at most {longest}",
-            field="window",
-        )
-    stride = min(defaults.stride, window) if request.stride is None else request.stride
-    if stride > window:
-        raise UnprocessableError(
-            f"stride: {stride} is larger than the window of {window}", field="stride"
-        )
-    return RerankOptions(
-        alpha=defaults.alpha if request.alpha is None else request.alpha,
-        temperature=(defaults.temperature if request.temperature is None else request.temperature),
-        window=window,
-        stride=stride,
-        direction=request.direction or defaults.direction,
     )
 
 

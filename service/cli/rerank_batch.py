@@ -1,0 +1,209 @@
+"""locore rerank-batch"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from model.checkpoint import load_checkpoint
+from model.config import DEFAULT_CHECKPOINT
+from model.descriptor_file import DescriptorReader
+from model.formats.shortlists import Shortlist, count_shortlists, read_shortlists
+from model.windows import DIRECTIONS
+from service.cli.common import (
+    any_path,
+    descriptor_dim_option,
+    device_of,
+    device_option,
+    progress_bar,
+)
+from service.cli.first_stage import listed_neighbours, searched
+from service.cli.resumable import ResumableLines, fingerprint
+from service.offline import OfflineOptions, OfflineReranker
+from service.schemas import MAX_SHORTLIST
+
+
+@click.command("rerank-batch")
+@click.option("--queries", type=any_path, required=True, help="Descriptor file of the queries.")
+@click.option("--gallery", type=any_path, required=True, help="Descriptor file of the gallery.")
+@click.option(
+    "--shortlists",
+    type=any_path,
+    help='JSON Lines: {"query": id, "gallery_ids": [...], "global_scores": [...]}, the scores '
+    "optional.",
+)
+@click.option(
+    "--neighbours",
+    type=any_path,
+    help="Instead: an nn_*.pkl of `locore neighbours`, one list for each image of --queries. "
+    "Without either, the lists are found by the globals, as that command does.",
+)
+@click.option(
+    "--top",
+    type=click.IntRange(1, MAX_SHORTLIST),
+    default=100,
+    show_default=True,
+    help="Length of a list from --neighbours or by the globals.",
+)
+@click.option("-o", "--output", type=any_path, required=True, help="The JSON Lines to write.")
+@click.option("--resume", is_flag=True, help="Go on with a run that broke off, if there is one.")
+@click.option("--overwrite", is_flag=True, help="Replace OUTPUT, or begin anew.")
+@click.option("--top-n", type=click.IntRange(1), help="Results of a query.  [default: all]")
+@click.option("--alpha", type=click.FloatRange(0, 1), help="Weight of the first stage.")
+@click.option("--temperature", type=click.FloatRange(0, min_open=True))
+@click.option("--window", type=click.IntRange(1, MAX_SHORTLIST))
+@click.option("--stride", type=click.IntRange(1, MAX_SHORTLIST))
+@click.option("--direction", type=click.Choice(DIRECTIONS))
+@click.option(
+    "--on-missing",
+    type=click.Choice(("error", "skip")),
+    default="error",
+    show_default=True,
+    help="What an image without descriptors is: the end of the run, or left out of its list.",
+)
+@click.option("--checkpoint", type=any_path, default=DEFAULT_CHECKPOINT, envvar="LOCORE_CHECKPOINT")
+@device_option
+@click.option(
+    "--dtype",
+    type=click.Choice(("float32", "bfloat16", "float16")),
+    default="float32",
+    show_default=True,
+    envvar="LOCORE_DTYPE",
+    help="Numbers that the model computes with.",
+)
+@click.option(
+    "--store-dtype",
+    type=click.Choice(("float16", "float32")),
+    default="float16",
+    show_default=True,
+    envvar="LOCORE_STORE_DTYPE",
+    help="Numbers that a service would have stored the gallery as: scores are then the same.",
+)
+@click.option(
+    "--batch-tokens",
+    type=click.IntRange(1),
+    default=20_480,
+    show_default=True,
+    envvar="LOCORE_MAX_BATCH_TOKENS",
+    help="Tokens of one forward pass, padding included. It changes the time, never the order.",
+)
+@click.option(
+    "--cache-bytes",
+    type=click.IntRange(0),
+    default=256 << 20,
+    show_default=True,
+    envvar="LOCORE_CACHE_BYTES",
+    help="Memory for gallery images that were read before.",
+)
+@descriptor_dim_option
+def rerank_batch(
+    queries: Path,
+    gallery: Path,
+    shortlists: Path | None,
+    neighbours: Path | None,
+    top: int,
+    output: Path,
+    resume: bool,
+    overwrite: bool,
+    checkpoint: Path,
+    device: str,
+    dtype: str,
+    descriptor_dim: int | None,
+    **given: Any,
+) -> None:
+    """Re-rank the shortlists of any number of queries, from files to a file, without a service.
+
+    One line a query, in their order, with the results that POST /rerank would give. A run that was
+    killed is taken up by the same command with --resume.
+    """
+    if shortlists is not None and neighbours is not None:
+        raise click.UsageError("either --shortlists or --neighbours, or none of the two")
+    if resume and overwrite:
+        raise click.UsageError("either --resume or --overwrite")
+    if resume and output.exists():
+        click.echo(f"{output} is there already: nothing is left to do", err=True)
+        return
+    options = OfflineOptions(**given)
+    inputs = {
+        "--queries": queries,
+        "--gallery": gallery,
+        "--shortlists": shortlists,
+        "--neighbours": neighbours,
+        "--checkpoint": checkpoint,
+    }
+    with ExitStack() as stack:
+        readers = [
+            stack.enter_context(DescriptorReader(path, descriptor_dim))
+            for path in (queries, gallery)
+        ]
+        numbers: torch.dtype = getattr(torch, dtype)
+        model = load_checkpoint(checkpoint, device_of(device), numbers)
+        reranker = OfflineReranker(model, readers[0], readers[1], options)
+        source = _Source(shortlists, neighbours, readers[0], readers[1], top)
+        total = source.count()
+        settings = asdict(options) | {"dtype": dtype, "top": top, "descriptor_dim": descriptor_dim}
+        # What changes the time alone may differ.
+        for name in ("batch_tokens", "cache_bytes"):
+            del settings[name]
+        was_given = {name: fingerprint(path) for name, path in inputs.items()} | {
+            "--" + name.replace("_", "-"): value for name, value in settings.items()
+        }
+        lines = stack.enter_context(
+            ResumableLines(output, was_given, resume=resume, overwrite=overwrite)
+        )
+        done = _run(reranker, source.lists(lines.lines), lines, total)
+        lines.finish()
+    click.echo(f"{done} written to {output}", err=True)
+
+
+@dataclass(frozen=True)
+class _Source:
+    shortlists: Path | None
+    neighbours: Path | None
+    queries: DescriptorReader
+    gallery: DescriptorReader
+    top: int
+
+    def count(self) -> int:
+        if self.shortlists is not None:
+            return count_shortlists(self.shortlists)
+        return len(self.queries)
+
+    def lists(self, first: int) -> Iterator[Shortlist]:
+        """From the `first` on."""
+        if self.shortlists is not None:
+            return read_shortlists(self.shortlists, MAX_SHORTLIST, first)
+        if self.neighbours is not None:
+            return listed_neighbours(self.neighbours, self.queries, self.gallery, self.top, first)
+        return searched(self.queries, self.gallery, self.top, first)
+
+
+def _run(
+    reranker: OfflineReranker, lists: Iterator[Shortlist], lines: ResumableLines, total: int
+) -> str:
+    """What was done, in words."""
+    before, count, missing = lines.lines, 0, 0
+    started = time.perf_counter()
+    with progress_bar("Re-ranking", total) as advance:
+        advance(before)
+        for answer in reranker.answers(lists):
+            lines.write(answer.as_line())
+            count += 1
+            missing += len(answer.missing)
+            advance(1)
+    seconds = time.perf_counter() - started
+    said = (
+        f"{count} queries re-ranked in {seconds:.1f} s, {count / max(seconds, 1e-9):.1f} a second"
+    )
+    if before:
+        said += f" ({before} were there already)"
+    if missing:
+        said += f"; {missing} images of their lists have no descriptors;"
+    return said

@@ -1,0 +1,118 @@
+"""Batches of many lists without a service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import count, islice
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from model.batch import Window
+from model.descriptors import ImageDescriptors
+from model.windows import RerankOptions
+from service.batching.job import Job
+from service.batching.offline import OfflineList, rerank_in_batches
+from service.batching.queue import WindowQueue
+from tests.factories import image, tiny_config
+
+CONFIG = tiny_config()
+PER_IMAGE = CONFIG.descriptors_per_image + CONFIG.extra_tokens
+RNG = np.random.default_rng(0)
+IMAGES = [image(RNG, CONFIG, int(rows)) for rows in RNG.integers(1, 7, 40)]
+OPTIONS = RerankOptions(alpha=0, temperature=1, window=6, stride=3, direction="end-to-start")
+
+
+def made_up_score(windows: Sequence[Window]) -> list[NDArray[np.float32]]:
+    """By the images alone, so that an order can be known without a model."""
+    return [
+        np.array([i.locals[0] @ w.query.locals[0] for i in w.gallery], np.float32) for w in windows
+    ]
+
+
+def queue_of(batch_tokens: int, held_tokens: int) -> WindowQueue:
+    return WindowQueue(
+        max_batch_tokens=batch_tokens,
+        max_queue_tokens=held_tokens,
+        descriptors_per_image=CONFIG.descriptors_per_image,
+        extra_tokens=CONFIG.extra_tokens,
+    )
+
+
+def offline_list(tag: int, places: Sequence[int]) -> OfflineList[int]:
+    """An empty list has nothing to score."""
+    gallery = [IMAGES[place] for place in places]
+    job = Job(IMAGES[tag % 40], gallery, None, OPTIONS) if gallery else None
+    return OfflineList(tag, job, (1 + min(6, len(gallery))) * PER_IMAGE)
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 39), max_size=20, unique=True), max_size=12),
+    st.integers(1, 400),
+    st.integers(1, 1000),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_list_comes_out_in_its_turn_as_if_it_were_alone(
+    lists: list[list[int]], batch_tokens: int, held_tokens: int
+) -> None:
+    passes: list[list[Window]] = []
+
+    def score(windows: Sequence[Window]) -> list[NDArray[np.float32]]:
+        passes.append(list(windows))
+        return made_up_score(windows)
+
+    coming = (offline_list(tag, places) for tag, places in enumerate(lists))
+    done = list(rerank_in_batches(coming, score, queue_of(batch_tokens, held_tokens)))
+    assert [one.tag for one in done] == list(range(len(lists)))
+    for one, places in zip(done, lists, strict=True):
+        if not places:
+            assert one.job is None
+            continue
+        alone = offline_list(one.tag, places).job
+        assert alone is not None
+        assert one.job is not None
+        while not alone.finished:
+            (logits,) = made_up_score([alone.next_window()])
+            alone.accept(logits)
+        np.testing.assert_array_equal(one.job.result()[0], alone.result()[0])
+    for windows in passes:
+        slots = max(i.count for w in windows for i in (w.query, *w.gallery)) + CONFIG.extra_tokens
+        padded = len(windows) * max(1 + len(w.gallery) for w in windows) * slots
+        assert len(windows) == 1 or padded <= batch_tokens
+
+
+def test_an_endless_file_takes_no_more_than_there_is_room_for() -> None:
+    taken = 0
+
+    def coming() -> Iterator[OfflineList[int]]:
+        nonlocal taken
+        for tag in count():
+            taken += 1
+            # Now and then nothing but lists without descriptors comes for a while.
+            yield offline_list(tag, [] if tag % 100 > 50 else list(range(1 + tag % 20)))
+
+    room = 10 * 7 * PER_IMAGE
+    most_ahead = 0
+    for place, _ in enumerate(
+        islice(rerank_in_batches(coming(), made_up_score, queue_of(400, room)), 500)
+    ):
+        most_ahead = max(most_ahead, taken - place)
+    # A list without descriptors counts for one image; a finished one may wait for its turn.
+    assert most_ahead < 2 * room / PER_IMAGE
+
+
+def test_windows_share_a_pass_as_far_as_there_is_room() -> None:
+    sizes: list[int] = []
+
+    def score(windows: Sequence[Window]) -> list[NDArray[np.float32]]:
+        sizes.append(len(windows))
+        return made_up_score(windows)
+
+    full: list[ImageDescriptors] = [i for i in IMAGES if i.count == CONFIG.descriptors_per_image]
+    jobs = [Job(full[0], full[1:4], None, OPTIONS) for _ in range(10)]
+    lists = [OfflineList(n, job, 4 * PER_IMAGE) for n, job in enumerate(jobs)]
+    tokens = 4 * 4 * PER_IMAGE
+    assert len(list(rerank_in_batches(lists, score, queue_of(tokens, 3 * tokens)))) == 10
+    assert sizes == [4, 4, 2]
