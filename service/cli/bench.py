@@ -14,6 +14,7 @@ from rich.table import Table
 from model.checkpoint import load_checkpoint, read_config
 from model.config import DEFAULT_CHECKPOINT
 from model.reranker import random_image, random_window, score_windows
+from service.cli.bench_store import bench_store
 from service.cli.common import (
     any_path,
     console,
@@ -31,7 +32,10 @@ _WARM = 2
 
 @click.group()
 def bench() -> None:
-    """Measure speed: of the model alone, or of a running service under load."""
+    """Measure speed: of the model alone, of a store, or of a running service under load."""
+
+
+bench.add_command(bench_store)
 
 
 @bench.command("model")

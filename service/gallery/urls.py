@@ -65,8 +65,12 @@ def parse_store_url(url: str) -> SingleUrl | SentinelUrl | ClusterUrl:
     transport, _, kind = parts.scheme.partition("+")
     if parts.fragment:
         raise ValueError("a `#` in a password is written %23")
-    if kind not in _MORE_OPTIONS or (kind and transport not in ("redis", "rediss")):
-        raise ValueError(f"{parts.scheme}:// is no store")
+    transports = ("redis", "rediss") if kind else ("redis", "rediss", "unix")
+    if kind not in _MORE_OPTIONS or transport not in transports:
+        raise ValueError(
+            f"{parts.scheme}:// is no store; redis://, rediss://, unix://, redis+sentinel:// and "
+            "redis+cluster:// are"
+        )
     unknown = sorted(parse_qs(parts.query).keys() - _OPTIONS - _MORE_OPTIONS[kind])
     if unknown:
         raise ValueError(f"no such option: {unknown[0]}")
