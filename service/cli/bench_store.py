@@ -87,7 +87,7 @@ def bench_store(
         "shortlists/s",
         "p50 ms",
         "p99 ms",
-        "ms to unpack one",
+        "ms to unpack a list",
     ):
         table.add_column(title, justify="right")
     p50, p99 = np.percentile(found.latencies, [50, 99]) * 1000
