@@ -130,6 +130,11 @@ class DescriptorReader(Closing):
                 raise DescriptorFileError(f"{path}: rows of `{name}` have no descriptor")
             self._globals = self._optional("globals", ndim=2)
             stored = self._optional("ids", ndim=1)
+            if stored is not None and stored.shape[0] > path.stat().st_size:
+                # A damaged size would have memory asked for that no machine has.
+                raise DescriptorFileError(
+                    f"{path}: claims {stored.shape[0]} ids, more than it has bytes"
+                )
             numbered = map(str, range(self._features.shape[0]))
             self.ids: Sequence[str] = list(numbered if stored is None else stored.asstr()[:])
         if self._globals is not None and self._globals.shape[0] < len(self):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.e2e.here import refused, run_here
+from tests.e2e.command import refused, run_here
 from tests.e2e.service import free_port
 from tests.e2e.valkey import plain_valkey
 

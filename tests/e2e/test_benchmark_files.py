@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 
 from tests.e2e.by_hand import figures_of, made_roxford
-from tests.e2e.here import refused
+from tests.e2e.command import failed, refused
 from tests.e2e.service import LOCORE
-from tests.e2e.test_cli import failed
 from tests.factories import save_tiny, tiny_config
 from tests.minibench import as_tensor, made_up, nearest, write_pickle
 

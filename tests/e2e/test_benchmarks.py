@@ -21,8 +21,7 @@ from tests.e2e.by_hand import (
     revisited_figures,
     weights,
 )
-from tests.e2e.here import shown_here
-from tests.e2e.test_cli import succeeded
+from tests.e2e.command import shown_here, succeeded
 from tests.factories import save_tiny
 from tests.minibench import Images, as_tensor, made_up, nearest, write_list, write_pickle
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
-import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
 import skimage.data
 import torch
@@ -16,75 +13,14 @@ from PIL import Image
 
 from model.checkpoint import load_checkpoint
 from model.config import DEFAULT_CHECKPOINT
-from model.descriptor_file import DescriptorReader, DescriptorWriter
-from model.descriptors import ImageDescriptors
-from model.extraction.extractor import ExtractedImage
-from tests.e2e.here import refused
-from tests.e2e.service import LOCORE, RunningService, free_port
+from model.descriptor_file import DescriptorReader
+from tests.descriptor_files import write_descriptors
+from tests.e2e.command import failed, refused, run_here, shown_here, succeeded
+from tests.e2e.service import RunningService, free_port
 from tests.e2e.valkey import plain_valkey
-from tests.factories import save_tiny, tiny_config, unit
+from tests.factories import save_tiny, tiny_config
 
 CONFIG = tiny_config()
-
-
-def locore(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {n: v for n, v in os.environ.items() if not n.startswith("LOCORE_")}
-    return subprocess.run(
-        [LOCORE, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=110,
-        cwd=cwd,
-        env=environment | {"OMP_NUM_THREADS": "1", "COLUMNS": "120"},
-    )
-
-
-def succeeded(*arguments: object, cwd: Path | None = None) -> str:
-    done = locore(*arguments, cwd=cwd)
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
-
-
-def failed(*arguments: object, cwd: Path | None = None) -> str:
-    """The one line that a user's error leaves, with exit code 2."""
-    done = locore(*arguments, cwd=cwd)
-    assert done.returncode == 2, (done.returncode, done.stderr)
-    assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("locore: ")
-    return line
-
-
-def write_descriptors(path: Path, ids: list[str], seed: int = 0) -> None:
-    """Made-up descriptors of the tiny model's sizes; images of one class are alike."""
-    rng = np.random.default_rng(seed)
-    classes: dict[str, ImageDescriptors] = {}
-    with DescriptorWriter(
-        path,
-        extractor="made-up",
-        extractor_version="1",
-        descriptors_per_image=6,
-        descriptor_dim=8,
-        global_dim=12,
-    ) as writer:
-        for image_id in ids:
-            name = image_id.split("/")[-1].split("-")[0]
-            if name not in classes:
-                classes[name] = ImageDescriptors(
-                    unit(rng, 6, 8), np.zeros(6, np.uint8), unit(rng, 1, 12)[0]
-                )
-            like = classes[name]
-            assert like.global_ is not None
-            writer.append(
-                image_id,
-                ExtractedImage(
-                    rng.random((6, 2), np.float32),
-                    like.scales,
-                    np.ones(6, np.float32),
-                    like.locals + 0.5 * unit(rng, 6, 8),
-                    like.global_ + 0.9 * unit(rng, 1, 12)[0],
-                ),
-            )
 
 
 @pytest.fixture
@@ -94,11 +30,11 @@ def descriptor_file(tmp_path: Path) -> Path:
     return path
 
 
-def test_every_command_has_help() -> None:
+def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     listed = succeeded("--help")
-    for command in ("serve", "extract", "load", "rerank", "train", "eval", "bench"):
+    for command in ("serve", "extract", "load", "rerank", "rerank-batch", "train", "eval", "bench"):
         assert f"  {command} " in listed
-        assert "Usage: locore" in succeeded(command, "--help")
+        assert f"Usage: locore {command}" in shown_here(capsys, command, "--help")
 
 
 def test_images_to_descriptors_and_on(tmp_path: Path) -> None:
@@ -229,7 +165,9 @@ def test_adapting_to_a_folder_of_images_without_labels(tmp_path: Path) -> None:
     )
 
 
-def test_the_table_of_the_comparison(dataset: Path, tmp_path: Path) -> None:
+def test_the_table_of_the_comparison(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     runs, figures, plot = tmp_path / "runs", tmp_path / "table.json", tmp_path / "plot.svg"
     arguments = ["eval", "grocery", "--table", "--data", dataset, "--runs", runs]
     arguments += ["--descriptors", dataset / "descriptors.h5", "--minutes", 0.02]
@@ -252,9 +190,9 @@ def test_the_table_of_the_comparison(dataset: Path, tmp_path: Path) -> None:
     by_steps = succeeded(*arguments, "--folds", "0", "--only", "ours", "--steps", 3)
     assert "ours" in by_steps
     assert len(list(runs.glob("*/state.pt"))) == 6
-    assert "numbers with commas" in failed(*arguments, "--folds", "x")
-    assert "folds are 0 to 3" in failed(*arguments, "--folds", "9")
-    assert "is none of: ours; " in failed(*arguments, "--only", "theirs")
+    assert "numbers with commas" in refused(capsys, *arguments, "--folds", "x")
+    assert "folds are 0 to 3" in refused(capsys, *arguments, "--folds", "9")
+    assert "is none of: ours; " in refused(capsys, *arguments, "--only", "theirs")
 
 
 def test_the_service_under_load(
@@ -290,7 +228,8 @@ def test_user_errors_are_one_line_and_exit_code_2(
     assert "not a readable HDF5 file" in wrong("load", text)
     assert "no.h5: no such file" in wrong("load", tmp_path / "no.h5")
     assert "no such file or folder" in wrong("extract", tmp_path / "no", "-o", tmp_path / "o.h5")
-    assert "none of the 1 images" in failed_last("extract", text, "-o", tmp_path / "o.h5")
+    code, _, said = run_here(capsys, "extract", text, "-o", tmp_path / "o.h5")
+    assert (code, "none of the 1 images" in said.splitlines()[-1]) == (2, True)
     assert "--data" in wrong("eval", "grocery", "--checkpoint", checkpoint)
     assert "not a readable HDF5 file" in wrong(*common, "--descriptors", text)
     assert "must end in .safetensors" in wrong(
@@ -300,23 +239,15 @@ def test_user_errors_are_one_line_and_exit_code_2(
         port = taken.getsockname()[1]
         said = failed("serve", "--port", port, "--checkpoint", checkpoint)
         assert f"cannot listen on 127.0.0.1 port {port}" in said
-    assert "LOCORE_REDIS_URL" in failed("serve", "--redis-url", "redis://a:1,redis://b:2")
+    assert "LOCORE_REDIS_URL" in wrong("serve", "--redis-url", "redis://a:1,redis://b:2")
     assert "multiple" in wrong(*common, "--descriptors", dataset / "descriptors.h5", "--dim", 33)
     assert "localhost:abc" in wrong(
         "load", dataset / "descriptors.h5", "--url", "http://localhost:abc"
     )
     assert "--collection" in wrong("load", dataset / "descriptors.h5", "--collection", "a b")
-    assert "Usage: locore" in locore().stderr
+    assert "Usage: locore" in run_here(capsys)[2]
     closed = f"http://127.0.0.1:{free_port()}"
     write_descriptors(tmp_path / "one.h5", ["a-1"])
     assert closed in wrong("load", tmp_path / "one.h5", "--url", closed)
     write_descriptors(tmp_path / "odd.h5", ["a 1"])
     assert "id 'a 1'" in wrong("load", tmp_path / "odd.h5", "--url", closed)
-
-
-def failed_last(*arguments: object) -> str:
-    """As `failed`, where the work said something before."""
-    done = locore(*arguments)
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    return done.stderr.splitlines()[-1]

@@ -11,8 +11,8 @@ import pytest
 
 import service.client as client_package
 from service.client import ERRORS
+from tests.descriptor_files import write_descriptors
 from tests.e2e.service import running
-from tests.e2e.test_cli import write_descriptors
 from tests.factories import image, tiny_config
 
 PAGE = (Path(__file__).parents[2] / "docs" / "client.md").read_text()

@@ -14,7 +14,7 @@ from PIL import Image
 from model.formats.globals import open_globals
 from model.formats.neighbours import read_neighbours
 from tests.dinov2 import WIDTH, save_detector, save_network
-from tests.e2e.test_cli import failed, succeeded
+from tests.e2e.command import failed, refused, succeeded
 
 NAMES = [f"jpg/part-{n}.png" for n in range(6)]
 
@@ -109,14 +109,19 @@ def test_queries_are_cropped_by_the_ground_truth(
     )
 
 
-def test_wrong_options_leave_one_line(images: Path, dinov2: list[object], tmp_path: Path) -> None:
+def test_wrong_options_leave_one_line(
+    images: Path, dinov2: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def wrong(*arguments: object) -> str:
+        return refused(capsys, "extract", *arguments)
+
     output = ["-o", tmp_path / "x.h5"]
     damaged = tmp_path / "d.pt"
     damaged.write_bytes(pickle.dumps({"state": 1}))
-    wrong = [*dinov2[:-1], damaged]
-    assert f"{damaged}: not" in failed("extract", images, *output, *wrong)
+    with_damaged = [*dinov2[:-1], damaged]
+    assert f"{damaged}: not" in wrong(images, *output, *with_damaged)
     weights = dinov2[2:4]
-    assert "efficientnet-lite0 takes no weights" in failed("extract", images, *output, *weights)
-    assert "--batch is not for eff" in failed("extract", images, *output, "--batch", 3)
-    assert "either IMAGES or --list" in failed("extract", *output)
+    assert "efficientnet-lite0 takes no weights" in wrong(images, *output, *weights)
+    assert "--batch is not for eff" in wrong(images, *output, "--batch", 3)
+    assert "either IMAGES or --list" in wrong(*output)
     assert not (tmp_path / "x.h5").exists()

@@ -17,9 +17,8 @@ from safetensors.torch import load_file
 from model.checkpoint import load_checkpoint
 from model.config import LongformerConfig
 from model.formats.neighbours import Neighbours, write_neighbours
-from tests.e2e.here import refused, run_here
+from tests.e2e.command import refused, run_here, succeeded
 from tests.e2e.service import LOCORE
-from tests.e2e.test_cli import succeeded
 from tests.factories import unit
 
 IMAGES, LABELS, DIM, LOCALS = 48, 6, 16, 5

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from service.client import packed_image
+from tests.e2e.command import failed, succeeded
 from tests.e2e.service import code_of, running, scores_of
-from tests.e2e.test_cli import failed, succeeded
 from tests.reference import CASES, reference
 
 

@@ -15,7 +15,7 @@ from _pytest.capture import CaptureFixture
 
 from model.descriptor_file import DescriptorReader
 from tests.batch_files import EMPTY, made_up_lists, read_lines, write_images, write_lines
-from tests.e2e.here import refused, run_here
+from tests.e2e.command import refused, run_here
 from tests.e2e.service import LOCORE, RunningService, ids_of, scores_of
 
 QUERIES = [f"q/{n}" for n in range(24)]

@@ -15,6 +15,7 @@ import pytest
 from redis.crc import key_slot
 
 from service.gallery.connect import connect_store
+from tests.descriptor_files import write_descriptors
 from tests.e2e.service import (
     LOCORE,
     RunningService,
@@ -24,7 +25,6 @@ from tests.e2e.service import (
     running,
     scores_of,
 )
-from tests.e2e.test_cli import write_descriptors
 from tests.e2e.valkey import plain_valkey
 from tests.factories import save_tiny
 from tests.slow.failover import (

@@ -168,6 +168,15 @@ def test_an_image_that_could_not_be_read_is_told_from_a_damaged_one(tmp_path: Pa
         DescriptorReader(tmp_path / "x.h5")[0]
 
 
+def test_a_file_that_claims_more_ids_than_bytes_is_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        for name, row in (("features", (1, 5 + 3)), ("ids", ())):
+            dtype = h5py.string_dtype() if name == "ids" else np.float32
+            file.create_dataset(name, (10**12, *row), dtype, chunks=(1, *row))
+    with pytest.raises(DescriptorFileError, match="claims 1000000000000 ids"):
+        DescriptorReader(tmp_path / "x.h5")
+
+
 @given(st.integers(0, 2500), st.integers(1, 255))
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_flipped_byte_is_read_or_refused(tmp_path: Path, place: int, flip: int) -> None:
