@@ -33,6 +33,13 @@ def shown_here(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     return " ".join(out.split())
 
 
+def done_here(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """What it said and showed, each run of white space as one space."""
+    code, out, err = run_here(capsys, *arguments)
+    assert code == 0, err
+    return " ".join((out + err).split())
+
+
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     """The one line that a user's error leaves."""
     code, out, err = run_here(capsys, *arguments)

@@ -15,7 +15,7 @@ from model.checkpoint import load_checkpoint
 from model.config import DEFAULT_CHECKPOINT
 from model.descriptor_file import DescriptorReader
 from tests.descriptor_files import write_descriptors
-from tests.e2e.command import failed, refused, run_here, shown_here, succeeded
+from tests.e2e.command import done_here, failed, refused, run_here, shown_here, succeeded
 from tests.e2e.service import RunningService, free_port
 from tests.e2e.valkey import plain_valkey
 from tests.factories import save_tiny, tiny_config
@@ -60,44 +60,53 @@ def test_images_to_descriptors_and_on(tmp_path: Path) -> None:
 
 
 def test_a_load_is_taken_up_where_it_broke_off(
-    service: RunningService, descriptor_file: Path
+    service: RunningService, descriptor_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["load", descriptor_file, "--url", service.url, "--collection", "cli"]
     some = DescriptorReader(descriptor_file)
     service.register({i: some[some.ids.index(i)] for i in some.ids[:130]}, collection="cli")
     assert "170 images loaded, 130 were there already" in succeeded(*arguments)
-    assert "0 images loaded, 300 were there already" in succeeded(*arguments)
-    assert "300 images loaded" in succeeded(*arguments, "--replace")
+    assert "0 images loaded, 300 were there already" in done_here(capsys, *arguments)
+    assert "300 images loaded" in done_here(capsys, *arguments, "--replace")
     page = service.http.get("/gallery", params={"collection": "cli", "limit": 1}).json()
     assert page["count"] == 300
 
 
 def test_a_reranking_as_a_table(
-    service: RunningService, descriptor_file: Path, tmp_path: Path
+    service: RunningService,
+    descriptor_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     succeeded("load", descriptor_file, "--url", service.url, "--collection", "table")
     query = tmp_path / "query.h5"
     write_descriptors(query, ["a-query"])
     common = [query, "--url", service.url, "--collection", "table"]
-    shown = succeeded("rerank", *common, "--gallery", descriptor_file, "--top", 40, "--show", 3)
+    shown = done_here(
+        capsys, "rerank", *common, "--gallery", descriptor_file, "--top", 40, "--show", 3
+    )
     assert "tiny: 40 images, 1 windows" in shown
     assert shown.count("shop/") == 3
     ids = tmp_path / "ids.txt"
     ids.write_text("shop/b-1\nshop/a-3\n\n")
-    answer = json.loads(succeeded("rerank", *common, "--ids", ids, "--json"))
+    answer = json.loads(done_here(capsys, "rerank", *common, "--ids", ids, "--json"))
     assert {result["id"] for result in answer["results"]} == {"shop/b-1", "shop/a-3"}
     ids.write_text("nothing\n")
-    assert "1 gallery ids are not registered" in failed("rerank", *common, "--ids", ids)
-    assert "either --gallery or --ids" in failed("rerank", *common)
+    assert "1 gallery ids are not registered" in refused(capsys, "rerank", *common, "--ids", ids)
+    assert "either --gallery or --ids" in refused(capsys, "rerank", *common)
 
 
-def test_a_load_straight_to_redis_serves(descriptor_file: Path, tmp_path: Path) -> None:
+def test_a_load_straight_to_redis_serves(
+    descriptor_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     port = free_port()
     with plain_valkey(port, tmp_path):
         url = f"redis://127.0.0.1:{port}"
         assert "300 images loaded" in succeeded("load", descriptor_file, "--redis", url)
-        assert "300 were there already" in succeeded("load", descriptor_file, "--redis", url)
-    assert "store does not answer" in failed("load", descriptor_file, "--redis", url)
+        assert "300 were there already" in done_here(
+            capsys, "load", descriptor_file, "--redis", url
+        )
+    assert "store does not answer" in refused(capsys, "load", descriptor_file, "--redis", url)
 
 
 @pytest.fixture
@@ -115,7 +124,9 @@ def dataset(tmp_path: Path) -> Path:
     return folder
 
 
-def test_training_evaluating_and_measuring(dataset: Path, tmp_path: Path) -> None:
+def test_training_evaluating_and_measuring(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     descriptors = dataset / "descriptors.h5"
     trained = tmp_path / "new.safetensors"
     common = ["--data", dataset, "--descriptors", descriptors]
@@ -124,24 +135,30 @@ def test_training_evaluating_and_measuring(dataset: Path, tmp_path: Path) -> Non
     assert "on the validation images with the logit of" in said
     log = [json.loads(line) for line in (tmp_path / "new.run" / "log.jsonl").open()]
     assert [line["step"] for line in log] == [25, 30]
-    said = succeeded("train", *common, *sizes, "-o", trained, "--resume")
+    said = done_here(capsys, "train", *common, *sizes, "-o", trained, "--resume")
     assert "on the validation images" in said
     other = [*common, *sizes[2:], "--steps", 31, "-o", trained, "--resume"]
-    assert "other sizes, options or data" in failed("train", *other)
+    assert "other sizes, options or data" in refused(capsys, "train", *other)
 
     figures = tmp_path / "figures.json"
-    shown = succeeded("eval", "grocery", *common, "--checkpoint", trained, "--json", figures)
+    shown = done_here(
+        capsys, "eval", "grocery", *common, "--checkpoint", trained, "--json", figures
+    )
     assert "27 queries, 27 gallery images" in shown
     rows = {row["method"]: row for row in json.loads(figures.read_text())}
     assert list(rows) == ["first stage", "Chamfer", "new"]
     assert rows["Chamfer"]["map_at_r"] >= rows["first stage"]["map_at_r"]
     assert all(0 <= row["recall_at_1"] <= 1 for row in rows.values())
 
-    measured = succeeded("bench", "model", "--checkpoint", trained, "--images", 5, "--repeats", 1)
+    measured = done_here(
+        capsys, "bench", "model", "--checkpoint", trained, "--images", 5, "--repeats", 1
+    )
     assert "new, 5 images a window, cpu, scan by plain" in measured
 
 
-def test_adapting_to_a_folder_of_images_without_labels(tmp_path: Path) -> None:
+def test_adapting_to_a_folder_of_images_without_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
     photograph = Image.fromarray(skimage.data.astronaut())
@@ -157,11 +174,11 @@ def test_adapting_to_a_folder_of_images_without_labels(tmp_path: Path) -> None:
     changed = {"name": "", "rerank": shipped.rerank, "aggregation": "sep", "held_out_classes": ()}
     assert config.model_copy(update=changed) == shipped.model_copy(update=changed)
     views = tmp_path / "mine.run" / "views.h5"
-    shown = succeeded("eval", "views", "--descriptors", views, "--checkpoint", adapted)
+    shown = done_here(capsys, "eval", "views", "--descriptors", views, "--checkpoint", adapted)
     assert "20 queries, 20 gallery images" in shown
-    assert "--descriptors" in failed("eval", "views")
-    assert "has its own backbone and sizes" in failed(
-        "train", "--images", folder, "--from", "--dim", 32, "-o", adapted
+    assert "--descriptors" in refused(capsys, "eval", "views")
+    assert "has its own backbone and sizes" in refused(
+        capsys, "train", "--images", folder, "--from", "--dim", 32, "-o", adapted
     )
 
 
@@ -182,12 +199,12 @@ def test_the_table_of_the_comparison(
     # What was trained is kept: only the untimed rows of a second table can differ.
     states = {path: path.stat().st_mtime_ns for path in runs.glob("*/state.pt")}
     assert len(states) == 4
-    succeeded(*arguments, "--json", figures)
+    done_here(capsys, *arguments, "--json", figures)
     again = {row["name"]: row for row in json.loads(figures.read_text())}
     assert again["ours"]["map_at_r"] == rows["ours"]["map_at_r"]
     assert {path: path.stat().st_mtime_ns for path in runs.glob("*/state.pt")} == states
     # Another budget is another trial.
-    by_steps = succeeded(*arguments, "--folds", "0", "--only", "ours", "--steps", 3)
+    by_steps = done_here(capsys, *arguments, "--folds", "0", "--only", "ours", "--steps", 3)
     assert "ours" in by_steps
     assert len(list(runs.glob("*/state.pt"))) == 6
     assert "numbers with commas" in refused(capsys, *arguments, "--folds", "x")
