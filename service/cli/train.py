@@ -10,10 +10,8 @@ import click
 import torch
 
 from model.checkpoint import load_checkpoint, save_checkpoint
-from model.config import DEFAULT_CHECKPOINT, LongformerConfig, ModelConfig
+from model.config import DEFAULT_CHECKPOINT, LongformerConfig
 from model.evaluation.grocery import FOLDS
-from model.extraction.extractor import load_extractor
-from model.extraction.images import find_images
 from model.training.processes import joined
 from model.training.trainer import Trainer, TrainOptions
 from service.cli.common import (
@@ -23,7 +21,6 @@ from service.cli.common import (
     device_option,
     existing_folder,
 )
-from service.cli.extract import extract_to_file
 from service.cli.gldv2 import gldv2_data
 from service.cli.new_model import (
     Backbone,
@@ -33,19 +30,14 @@ from service.cli.new_model import (
     new_config,
 )
 from service.cli.training import (
-    TrainingData,
+    DESCRIPTORS,
     choose_on_validation,
-    grocery_data,
     run_training,
-    views_data,
+    training_data,
 )
 
 _DEFAULTS = TrainOptions()
-_VIEWS_OF_AN_IMAGE = 4
-_HELD_OUT = 5
-_EXTRACTOR = "efficientnet-lite0"
 _PUBLISHED_LISTS = (100, 100)
-_DESCRIPTORS: int = ModelConfig.model_fields["descriptors_per_image"].default
 
 
 @click.command()
@@ -143,7 +135,7 @@ _DESCRIPTORS: int = ModelConfig.model_fields["descriptors_per_image"].default
 @click.option(
     "--descriptors-per-image",
     type=click.IntRange(1),
-    help=f"Default {_DESCRIPTORS}.",
+    help=f"Default {DESCRIPTORS}.",
 )
 @click.option(
     "--ranking",
@@ -224,13 +216,13 @@ def train(
                 gldv2, descriptor_name or "dinov2", dim, longest, with_global=not without_global
             )
         else:
-            found = _data(images, data, descriptors, views, fold, folder, resume)
+            found = training_data(images, data, descriptors, views, fold, folder, resume)
         config = (
             new_config(
                 backbone or "mamba",
                 output.stem,
                 found,
-                descriptors_per_image or _DESCRIPTORS,
+                descriptors_per_image or DESCRIPTORS,
                 given,
             )
             if initial is None
@@ -274,30 +266,3 @@ def _refuse_contradictions(
         )
     if adapts and any(value is not None for value in of_a_new_one):
         raise click.UsageError("--from has its own backbone and sizes")
-
-
-def _data(
-    images: Path | None,
-    data: Path | None,
-    descriptors: Path | None,
-    views: Path | None,
-    fold: int,
-    folder: Path,
-    resume: bool,
-) -> TrainingData:
-    if images is not None and data is None and descriptors is None and views is None:
-        of_views = folder / "views.h5"
-        found = find_images((images,))
-        if not resume:
-            of_views.unlink(missing_ok=True)
-        extract_to_file(
-            load_extractor(_EXTRACTOR),
-            found,
-            of_views,
-            _DESCRIPTORS,
-            views=_VIEWS_OF_AN_IMAGE,
-        )
-        return views_data(of_views, list(found), _HELD_OUT)
-    if images is None and data is not None and descriptors is not None:
-        return grocery_data(data, descriptors, views, fold)
-    raise click.UsageError("give either --images, or --data and --descriptors, or --gldv2")

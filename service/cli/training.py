@@ -13,7 +13,7 @@ from types import MappingProxyType
 import click
 import numpy as np
 
-from model.config import ExtractorId, RerankDefaults
+from model.config import ExtractorId, ModelConfig, RerankDefaults
 from model.descriptors import ImageDescriptors
 from model.evaluation.grocery import LabelledImages, read_labels, split
 from model.evaluation.retrieval import (
@@ -23,6 +23,8 @@ from model.evaluation.retrieval import (
     labelled_task,
     quality,
 )
+from model.extraction.extractor import load_extractor
+from model.extraction.images import find_images
 from model.reranker import ListReranker, MambaReranker
 from model.training.lists import (
     LabelledLists,
@@ -34,11 +36,16 @@ from model.training.lists import (
 from model.training.selection import select
 from model.training.trainer import R, Trainer
 from service.cli.common import progress_bar, read_images, tracked
+from service.cli.extract import extract_to_file
 
 _TOP = 100
 SAVE_SECONDS = 120.0
 LOG_STEPS = 25
 VIEWS_SHARE = 0.4
+DESCRIPTORS: int = ModelConfig.model_fields["descriptors_per_image"].default
+_VIEWS_OF_AN_IMAGE = 4
+_HELD_OUT = 5
+_EXTRACTOR = "efficientnet-lite0"
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +59,35 @@ class TrainingData:
     global_dim: int
     fingerprint: str
     held_out_classes: tuple[int, ...] = ()
+
+
+def training_data(
+    images: Path | None,
+    data: Path | None,
+    descriptors: Path | None,
+    views: Path | None,
+    fold: int,
+    folder: Path,
+    resume: bool,
+) -> TrainingData:
+    """Of a folder of images, of which views are extracted into `folder`, or of the grocery
+    photographs. Raises click.UsageError where neither is given whole."""
+    if images is not None and data is None and descriptors is None and views is None:
+        of_views = folder / "views.h5"
+        found = find_images((images,))
+        if not resume:
+            of_views.unlink(missing_ok=True)
+        extract_to_file(
+            load_extractor(_EXTRACTOR),
+            found,
+            of_views,
+            DESCRIPTORS,
+            views=_VIEWS_OF_AN_IMAGE,
+        )
+        return views_data(of_views, list(found), _HELD_OUT)
+    if images is None and data is not None and descriptors is not None:
+        return grocery_data(data, descriptors, views, fold)
+    raise click.UsageError("give either --images, or --data and --descriptors, or --gldv2")
 
 
 def grocery_data(folder: Path, descriptors: Path, views: Path | None, fold: int) -> TrainingData:
