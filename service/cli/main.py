@@ -79,7 +79,7 @@ for command in (
 def run() -> None:
     """The console script."""
     try:
-        code = locore.main(standalone_mode=False)
+        code = locore.main(prog_name="locore", standalone_mode=False)
     except click.exceptions.Exit as error:
         code = error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
