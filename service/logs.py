@@ -14,6 +14,9 @@ from structlog.types import EventDict, Processor
 
 _SELDOM_SECONDS = 60.0
 
+# Locals of a frame may hold the store's password and a caller's descriptors.
+_TRACEBACKS = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+
 
 def configure_logging(log_format: Literal["text", "json"]) -> None:
     shared: list[Processor] = [
@@ -27,9 +30,13 @@ def configure_logging(log_format: Literal["text", "json"]) -> None:
         _without_uvicorns_colours,
     ]
     ending: list[Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [structlog.processors.ExceptionRenderer(_TRACEBACKS), structlog.processors.JSONRenderer()]
         if log_format == "json"
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        else [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -49,6 +50,13 @@ class OfflineOptions:
     batch_tokens: int = 20_480
     cache_bytes: int = 256 << 20
 
+    def __post_init__(self) -> None:
+        """Raises OfflineError for NaN and infinity."""
+        for name in ("alpha", "temperature"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise OfflineError(f"{name}: {value} is no finite number")
+
 
 @dataclass(frozen=True)
 class OfflineResult:
@@ -94,6 +102,8 @@ class Images:
         self._dtype = np.dtype(dtype)
         self._cache = RecordCache(cache_bytes)
         self._places = {image_id: place for place, image_id in enumerate(reader.ids)}
+        if len(self._places) < len(reader.ids):
+            raise DescriptorFileError(f"{reader.path}: has an id twice")
 
     def get(self, image_id: str) -> ImageDescriptors | None:
         """None where there is no such image, or no valid descriptor of it, which `locore load`

@@ -23,6 +23,7 @@ class Settings(BaseSettings):
 
     redis_url: str = Field(
         EMBEDDED,
+        repr=False,  # it may hold a password
         pattern=rf"^({EMBEDDED}|(rediss?|unix|rediss?\+(sentinel|cluster))://.+)$",
         description="Where the gallery is: redis://, rediss:// or unix://, redis+sentinel:// or "
         "redis+cluster://; `embedded` starts a private Valkey whose data lies under the data "

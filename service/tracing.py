@@ -114,7 +114,10 @@ def _otlp() -> tuple[TracerProvider, OTLPSpanExporter]:
     exporter = OTLPSpanExporter()
     ours = {"service.name": "locore", "service.version": __version__}
     resource = Resource.create(ours | dict(OTELResourceDetector().detect().attributes))
-    return TracerProvider(resource=resource, shutdown_on_exit=False), exporter
+    try:
+        return TracerProvider(resource=resource, shutdown_on_exit=False), exporter
+    except ValueError as error:
+        raise TracingError(f"OTEL_…: {error}") from None
 
 
 def _check_environment() -> None:
@@ -129,7 +132,7 @@ def _check_environment() -> None:
         name = f"OTEL_EXPORTER_OTLP{kind}_ENDPOINT"
         if endpoint := os.environ.get(name):
             if not _is_http(endpoint):
-                raise TracingError(f"{name}: {endpoint!r} is not an http:// or https:// address")
+                raise TracingError(f"{name}: not an http:// or https:// address")
             break
 
 

@@ -55,8 +55,8 @@ def rerank_in_batches(
         if batch:
             scores = score([ready.window for ready in batch])
             for ready, logits in zip(batch, scores, strict=True):
-                if queue.accept(ready.ticket, logits) is not None:
-                    queue.release(ready.ticket)
+                # A finished list keeps its room until its turn: its images are in memory still.
+                queue.accept(ready.ticket, logits)
         while held and (held[0][0].job is None or held[0][0].job.finished):
             done, ticket = held.popleft()
             queue.release(ticket)

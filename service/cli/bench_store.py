@@ -103,10 +103,17 @@ def bench_store(
 
 
 async def _measure(store: GalleryStore, config: ModelConfig, plan: Plan) -> Measured:
+    try:
+        return await _measured(store, config, plan)
+    finally:
+        await store.close()
+
+
+async def _measured(store: GalleryStore, config: ModelConfig, plan: Plan) -> Measured:
     collection = f"bench-{secrets.token_hex(4)}"
     ids = [f"{place:09d}" for place in range(plan.images)]
+    before = await store.memory_bytes()
     try:
-        before = await store.memory_bytes()
         loading = await _load(store, collection, ids, config, plan)
         memory = await store.memory_bytes() - before
         rng = np.random.default_rng(0)
@@ -129,7 +136,6 @@ async def _measure(store: GalleryStore, config: ModelConfig, plan: Plan) -> Meas
             for image_id in ids:
                 await store.delete(collection, image_id)
                 advance(1)
-        await store.close()
 
 
 async def _load(

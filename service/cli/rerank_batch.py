@@ -25,7 +25,7 @@ from service.cli.common import (
     progress_bar,
 )
 from service.cli.first_stage import listed_neighbours, searched
-from service.cli.resumable import ResumableLines, fingerprint
+from service.cli.resumable import ResumableLines, fingerprint, partial_of
 from service.offline import OfflineOptions, OfflineReranker
 from service.schemas import MAX_SHORTLIST
 
@@ -127,7 +127,7 @@ def rerank_batch(
         raise click.UsageError("either --shortlists or --neighbours, or none of the two")
     if resume and overwrite:
         raise click.UsageError("either --resume or --overwrite")
-    if resume and output.exists():
+    if resume and output.exists() and not partial_of(output).exists():
         click.echo(f"{output} is there already: nothing is left to do", err=True)
         return
     options = OfflineOptions(**given)

@@ -14,6 +14,10 @@ from model.closing import Closing
 from model.formats.errors import opening
 
 
+def partial_of(output: Path) -> Path:
+    return output.with_name(output.name + ".partial")
+
+
 class ResumableLines(Closing):
     """Lines go to OUTPUT.partial; `finish` makes it OUTPUT. OUTPUT.partial.json says what the run
     was given, so that another run cannot go on with it."""
@@ -23,12 +27,12 @@ class ResumableLines(Closing):
     ) -> None:
         """`given`: what the lines follow from, as JSON. Raises click.UsageError where OUTPUT, or a
         run that broke off, is in the way, and where that run was given something else."""
-        self.partial = output.with_name(output.name + ".partial")
+        self.partial = partial_of(output)
         self._given = output.with_name(output.name + ".partial.json")
         self._output = output
         if output.is_dir() or not output.parent.is_dir():
             raise click.UsageError(f"{output}: no file that can be written")
-        if output.exists() and not overwrite:
+        if output.exists() and not overwrite and not (resume and self.partial.exists()):
             raise click.UsageError(f"{output}: is there already; --overwrite replaces it")
         if self.partial.exists() and not (resume or overwrite):
             raise click.UsageError(
@@ -54,7 +58,8 @@ class ResumableLines(Closing):
                 "--overwrite begins anew"
             ) from None
         now = json.loads(json.dumps(given))
-        differing = [name for name in now if before.get(name) != now[name]]
+        kept = before if isinstance(before, dict) else {}
+        differing = [name for name in now if kept.get(name) != now[name]]
         if differing:
             raise click.UsageError(
                 f"{self.partial}: the run that broke off was given another {differing[0]}; "

@@ -24,9 +24,10 @@ class Client(Closing):
     """One connection pool. Every method raises ClientError, or one of its subclasses by the code.
 
     What the service refuses for now (429, 503) is asked for again, when `Retry-After` says or
-    after a random wait that grows; so is a call that had no answer, unless it deletes. A call
-    never takes longer than its `timeout` with all that: a wait that would not end in time is not
-    begun, and the refusal is raised.
+    after a random wait that grows; so is a call that had no answer, unless it deletes. A wait
+    that would not end within the call's `timeout` is not begun, and the refusal is raised. What the
+    service sends late within one step of an exchange may take a call past it, as docs/client.md has
+    it; AsyncClient stops to the moment.
     """
 
     def __init__(

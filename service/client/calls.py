@@ -89,7 +89,7 @@ def rerank(
     """The body has the fields of RerankFields."""
     options = {name: value for name, value in how.items() if name not in HowToCall.__annotations__}
     fields = rerank_body(query, gallery_ids, collection, **options)
-    longest = how.get("timeout_ms", MAX_TIMEOUT_MS)
+    longest = how.get("timeout_ms") or MAX_TIMEOUT_MS
 
     def body(seconds: float) -> bytes:
         return to_json({**fields, "timeout_ms": timeout_ms(seconds, longest)})
@@ -113,6 +113,8 @@ def _reader(schema: type[_Schema]) -> Callable[[bytes], _Schema]:
 def _image_path(image_id: str) -> str:
     if not image_id:
         raise InvalidRequestError("invalid_request", "an image id has at least one character")
+    if not image_id.isascii():
+        raise InvalidRequestError("invalid_request", f"{image_id!a} is no image id")
     # Ids may be paths; `..` in one is not to be resolved on the way.
     steps = (
         step.replace(".", "%2E") if step in (".", "..") else quote(step, safe=":@=+")

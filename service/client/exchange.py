@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -116,6 +117,11 @@ class Exchange(Generic[_Result]):
         return self._refusal
 
 
+def shown(url: str) -> str:
+    """Without a user and password, for messages."""
+    return re.sub(r"//[^/]*@", "//", url, count=1)
+
+
 @dataclass(frozen=True)
 class Setup:
     """What a client is made with: the arguments of `Client`."""
@@ -135,11 +141,11 @@ class Setup:
         return {**(given or {}), **key}
 
     def exchange(self, call: Call[_Result], how: HowToCall) -> Exchange[_Result]:
-        return Exchange(call, self.url, self.timeout, self.retries, how)
+        return Exchange(call, shown(self.url), self.timeout, self.retries, how)
 
     @contextmanager
     def checking_url(self) -> Iterator[None]:
         try:
             yield
         except (httpx.InvalidURL, ValueError) as error:
-            raise InvalidRequestError("invalid_request", f"{self.url}: {error}") from None
+            raise InvalidRequestError("invalid_request", f"{shown(self.url)}: {error}") from None

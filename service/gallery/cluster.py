@@ -20,6 +20,7 @@ from redis.asyncio.cluster import RedisCluster
 from service.gallery.record import HEADER_BYTES
 from service.gallery.store import (
     AWAY,
+    LONGEST_SECONDS,
     Command,
     GalleryStore,
     image_key,
@@ -103,9 +104,11 @@ class ClusterStore(GalleryStore):
 
     async def delete(self, collection: str, image_id: str) -> bool:
         async with self._timed("delete"):
-            # In this order no list ever has an image that is not there.
+            # In this order a list has no image that is not there, but one registered meanwhile.
             await self._answers([script_command(_UNLIST, list_keys(collection), image_id)])
-            (deleted,) = await self._answers([("DEL", image_key(collection, image_id))])
+            (deleted,) = await self._answers(
+                [("DEL", image_key(collection, image_id))], again=False
+            )
         return bool(deleted)
 
     async def _before(self, collection: str, ids: Sequence[str]) -> _Before:
@@ -123,11 +126,12 @@ class ClusterStore(GalleryStore):
             keys = [image_key(collection, image_id)]
             commands.append(script_command(_PUT_BACK, keys, ours, old, left))
         try:
-            undone = await self._by_node(commands)
-            new = [i for i, done in zip(ids, undone, strict=True) if done and i not in before]
-            if new:
-                # Of no effect unless the ids were listed and only the answer was lost.
-                await self._answers([script_command(_UNLIST, list_keys(collection), *new)])
+            async with asyncio.timeout(LONGEST_SECONDS):
+                undone = await self._by_node(commands)
+                new = [i for i, done in zip(ids, undone, strict=True) if done and i not in before]
+                if new:
+                    # Of no effect unless the ids were listed and only the answer was lost.
+                    await self._answers([script_command(_UNLIST, list_keys(collection), *new)])
         except (*AWAY, exceptions.RedisError) as error:
             log.error("registration_not_undone", collection=collection, why=str(error))
 

@@ -1,9 +1,9 @@
 """Gallery images in Redis or Valkey: redis-py (asyncio) behind the few operations we need.
 
-Keys: `locore:image:COLLECTION:ID` holds a record; `locore:ids:{COLLECTION}`, a sorted set in which
+Keys: `locore:image:COLLECTION|ID` holds a record; `locore:ids:{COLLECTION}`, a sorted set in which
 all scores are 0, lists the ids in order; `locore:expiry:{COLLECTION}` has those that expire, by
 time. In a cluster (cluster.py) the records of a collection so lie in all slots, and its two lists
-in one: neither a collection nor an id may have braces in its name.
+in one: neither a collection nor an id may have braces or a bar in its name.
 """
 
 from __future__ import annotations
@@ -43,6 +43,10 @@ AWAY = (
     exceptions.TryAgainError,
 )
 """What redis-py raises where a store is away, or changes its primary."""
+
+LONGEST_SECONDS = 20.0
+"""Of one operation: a cluster that is all silent is asked for its slots by one request after the
+other, each waiting for those before it."""
 
 _PAUSES = (0.1, 0.2)
 """Seconds before work is tried again: long enough for a connection that broke, short of what a
@@ -150,7 +154,7 @@ class GalleryStore:
         async with self._timed("delete"):
             unlist = [("ZREM", key, image_id) for key in list_keys(collection)]
             commands = [("DEL", image_key(collection, image_id)), *unlist]
-            deleted, *_ = await self._answers(commands, atomic=True)
+            deleted, *_ = await self._answers(commands, atomic=True, again=False)
         return bool(deleted)
 
     async def page(self, collection: str, limit: int, after: str | None) -> Page:
@@ -173,8 +177,11 @@ class GalleryStore:
         while await self._answers([command]) == [_EXPIRED_AT_ONCE]:
             pass
 
-    async def _answers(self, commands: Sequence[Command], *, atomic: bool = False) -> list[Any]:
-        """The answers to commands that are sent together, as one transaction where `atomic`."""
+    async def _answers(
+        self, commands: Sequence[Command], *, atomic: bool = False, again: bool = True
+    ) -> list[Any]:
+        """The answers to commands that are sent together, as one transaction where `atomic`. A
+        deletion is not tried `again`: a second time would not find what a first had deleted."""
 
         async def ask() -> list[Any]:
             pipeline = self._client.pipeline(transaction=atomic)
@@ -182,7 +189,7 @@ class GalleryStore:
                 pipeline.execute_command(*command)
             return await pipeline.execute()
 
-        return await self._steadily(ask)
+        return await (self._steadily(ask) if again else ask())
 
     async def _steadily(self, work: Callable[[], Awaitable[_Answer]]) -> _Answer:
         """Does idempotent work; where the store is away, or another is primary now, again.
@@ -209,8 +216,9 @@ class GalleryStore:
     async def _timed(self, operation: str) -> AsyncIterator[None]:
         """Times an operation, and turns what redis-py raises into the contract's errors."""
         try:
-            with STORE_SECONDS.labels(operation).time():
-                yield
+            async with asyncio.timeout(LONGEST_SECONDS):
+                with STORE_SECONDS.labels(operation).time():
+                    yield
         except AWAY as error:
             STORE_UP.set(0)
             self._is_away(True, why=str(error))
@@ -231,7 +239,7 @@ class GalleryStore:
 
 
 def image_key(collection: str, image_id: str) -> str:
-    return f"locore:image:{collection}:{image_id}"
+    return f"locore:image:{collection}|{image_id}"
 
 
 def list_keys(collection: str) -> tuple[str, str]:

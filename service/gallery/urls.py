@@ -71,6 +71,10 @@ def parse_store_url(url: str) -> SingleUrl | SentinelUrl | ClusterUrl:
             f"{parts.scheme}:// is no store; redis://, rediss://, unix://, redis+sentinel:// and "
             "redis+cluster:// are"
         )
+    if "@" in parts.path + parts.query and kind + transport != "unix":
+        raise ValueError("`/`, `?` and `@` in a password are written %2F, %3F and %40")
+    if transport != "rediss" and "ssl_" in parts.query:
+        raise ValueError("ssl_… is for rediss://")
     unknown = sorted(parse_qs(parts.query).keys() - _OPTIONS - _MORE_OPTIONS[kind])
     if unknown:
         raise ValueError(f"no such option: {unknown[0]}")

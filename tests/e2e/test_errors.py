@@ -225,7 +225,7 @@ def test_500_names_a_damaged_record_and_shows_no_trace(
     service.register({"broken": gallery["image-001"]}, collection="damaged")
     (socket,) = Path(service._log.parent).rglob("valkey.sock")
     with redis.Redis(unix_socket_path=str(socket)) as raw:
-        raw.set("locore:image:damaged:broken", b"not a record, but long enough to have a header")
+        raw.set("locore:image:damaged|broken", b"not a record, but long enough to have a header")
     response = service.rerank(query, ["broken"], collection="damaged")
     # The image may still be in the cache for as long as a cached image is trusted.
     until = time.monotonic() + 3
@@ -249,7 +249,7 @@ def test_descriptors_of_another_checkpoint_are_refused(
     (socket,) = Path(service._log.parent).rglob("valkey.sock")
     with redis.Redis(unix_socket_path=str(socket)) as raw:
         record = pack_record("old", "old-image", GalleryRecord(other), "float16")
-        raw.set("locore:image:old:old-image", record)
+        raw.set("locore:image:old|old-image", record)
     response = service.rerank(query, ["old-image"], collection="old")
     assert code_of(response) == (422, "descriptor_dim_mismatch")
     assert response.json()["error"]["details"]["id"] == "old-image"

@@ -218,6 +218,10 @@ def test_a_killed_run_goes_on_where_it_was(
     assert not list(tmp_path.glob("*.partial*"))
     assert "nothing is left to do" in run_here(capsys, *common, "-o", out, "--resume")[2]
     assert "--overwrite replaces it" in refused(capsys, *common, "-o", out)
+    assert "nan is no finite" in refused(capsys, *common, "-o", tmp_path / "x", "--alpha", "nan")
+    # As an --overwrite that was killed leaves it: what is there is not what was asked for.
+    partial.write_bytes(b"")
+    assert "--overwrite begins anew" in refused(capsys, *common, "-o", out, "--resume")
 
 
 def test_what_does_not_fit_is_said_in_one_line(

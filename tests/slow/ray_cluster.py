@@ -48,6 +48,8 @@ class RayCluster:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                # A shell that runs the tests in the background has Ctrl-C ignored, in all of them.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
         self.sessions.append(process.pid)
         try:

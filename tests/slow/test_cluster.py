@@ -83,7 +83,7 @@ def shown(service: RunningService, image_id: str, collection: str) -> dict[str, 
 
 def records_on(node: Node, collection: str = "default") -> set[str]:
     """The ids of a collection's images that lie on a node."""
-    start = f"locore:image:{collection}:"
+    start = f"locore:image:{collection}|"
     return {key.removeprefix(start) for key in node.raw.scan_iter(f"{start}*", count=1000)}
 
 
@@ -169,7 +169,7 @@ def test_a_registration_that_one_full_node_refuses_changes_nothing(
     assert listed(service, collection) == sorted(stay | go)
     for node, ids in zip(primaries, keys, strict=True):
         for i in ids:
-            left = node.raw.ttl(f"locore:image:{collection}:{i}")
+            left = node.raw.ttl(f"locore:image:{collection}|{i}")
             assert left == -1 if i in stay else 500 < left <= 600
     assert service.register(replaced, collection=collection).json()["replaced"] == 30
 
@@ -216,14 +216,14 @@ def test_slots_that_move_are_followed(tmp_path: Path) -> None:
         store = connect_store(url_of(nodes))
         await store.put("x", {name: name.encode() for name in names}, None)
         moving = records_on(source, "x")
-        slots = {name: key_slot(f"locore:image:x:{name}".encode()) for name in names}
+        slots = {name: key_slot(f"locore:image:x|{name}".encode()) for name in names}
         source_id, target_id = (node.ask("CLUSTER MYID") for node in (source, target))
         for name in sorted(moving)[:5]:
             slot = slots[name]
             target.ask("CLUSTER SETSLOT", slot, "IMPORTING", source_id)
             source.ask("CLUSTER SETSLOT", slot, "MIGRATING", target_id)
             assert await store.fetch("x", names) == [name.encode() for name in names]
-            source.ask("MIGRATE", "127.0.0.1", target.port, f"locore:image:x:{name}", 0, 5000)
+            source.ask("MIGRATE", "127.0.0.1", target.port, f"locore:image:x|{name}", 0, 5000)
             assert await store.fetch("x", names) == [name.encode() for name in names]
             await store.put("x", {name: b"changed"}, None)
             assert await store.fetch("x", [name]) == [b"changed"]

@@ -84,7 +84,7 @@ def test_the_primary_is_lost_in_the_midst_of_load(
         new = images(10, 7, "after")
         assert service.register(new).json()["registered"] == 10
         (heir,) = filter(is_primary, replicas)
-        assert heir.raw.exists(*(f"locore:image:default:{i}" for i in new)) == 10
+        assert heir.raw.exists(*(f"locore:image:default|{i}" for i in new)) == 10
         if loss == signal.SIGSTOP:
             primary.process.send_signal(signal.SIGCONT)
         elif loss == signal.SIGKILL:
@@ -133,7 +133,7 @@ def test_a_primary_that_turns_read_only_is_given_up(tmp_path: Path) -> None:
         sentinel.ask("SENTINEL MONITOR", SERVICE, "127.0.0.1", new.port, 1)
         old.ask("REPLICAOF", "127.0.0.1", new.port)
         assert await store.put("x", {"b": b"second"}, None) == 0
-        assert new.raw.exists("locore:image:x:b") == 1
+        assert new.raw.exists("locore:image:x|b") == 1
         assert await store.fetch("x", ["a", "b"]) == [None, b"second"]
         await store.close()
 

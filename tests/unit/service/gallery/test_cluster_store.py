@@ -80,7 +80,7 @@ def test_images_expire_with_their_place_in_the_list(tmp_path: Path) -> None:
         await asyncio.sleep(2.1)
         assert await store.fetch("x", ["a", "b"]) == [None, record("b")]
         assert (await store.page("x", 9, None)).ids == ["b", "c", "d"]
-        assert 590 < await raw.ttl("locore:image:x:d") <= 600
+        assert 590 < await raw.ttl("locore:image:x|d") <= 600
 
     with_store(tmp_path, work)
 
@@ -106,8 +106,8 @@ def test_where_the_lists_cannot_be_changed_the_records_go_back(tmp_path: Path) -
         with pytest.raises(RedisError, match="zadd"):
             await store.put("x", {i: record("new") for i in ("stay", "go", "new")}, None)
         assert await store.fetch("x", ["stay", "go", "new"]) == [record("old")] * 2 + [None]
-        assert (await raw.ttl("locore:image:x:stay")) == -1
-        assert 590 < await raw.ttl("locore:image:x:go") <= 600
+        assert (await raw.ttl("locore:image:x|stay")) == -1
+        assert 590 < await raw.ttl("locore:image:x|go") <= 600
         assert (await store.page("x", 9, None)).ids == ["go", "stay"]
 
     with_store(tmp_path, work)

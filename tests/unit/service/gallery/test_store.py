@@ -81,6 +81,19 @@ def same(one: GalleryRecord, other: GalleryRecord) -> bool:
     return bool((one.descriptors.locals == other.descriptors.locals).all())
 
 
+def test_collections_and_ids_that_share_their_letters_are_apart(tmp_path: Path) -> None:
+    async def work(r: Rig) -> None:
+        one, other = records("1", seed=1), records("eu:1", seed=2)
+        await r.gallery.register("shop:eu", one, None)
+        assert (await r.gallery.register("shop", other, None)).replaced == 0
+        found = await r.replica.fetch("shop:eu", ["1"])
+        assert same(found["1"], one["1"])
+        assert await r.gallery.delete("shop", "eu:1")
+        assert await r.replica.get("shop:eu", "1") is not None
+
+    with_rig(tmp_path, work)
+
+
 def test_images_are_registered_replaced_listed_and_deleted(tmp_path: Path) -> None:
     async def work(r: Rig) -> None:
         first, second = records("b", "a"), records("a", "c", seed=1)
@@ -186,10 +199,10 @@ def test_an_unchanged_image_is_not_fetched_again(tmp_path: Path) -> None:
 def test_damaged_and_foreign_bytes_are_an_error_that_names_the_image(tmp_path: Path) -> None:
     async def work(r: Rig) -> None:
         await r.gallery.register("x", records("good", "bad"), None)
-        good = await r.raw.get("locore:image:x:good")
+        good = await r.raw.get("locore:image:x|good")
         assert good is not None
         for value in (good, b"foreign", good[:-1]):
-            await r.raw.set("locore:image:x:bad", value)
+            await r.raw.set("locore:image:x|bad", value)
             r.clock.now += 2
             with pytest.raises(DamagedRecordError, match="'bad'"):
                 await r.gallery.fetch("x", ["good", "bad"])

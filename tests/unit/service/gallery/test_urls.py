@@ -100,6 +100,10 @@ def test_transport_layer_security_is_for_all_servers() -> None:
         ("unix+cluster:///run/x", "is no store"),
         ("redis+other://a", "is no store"),
         ("http://a", "redis://"),
+        ("redis://:hunter/2@a", "%2F"),
+        ("redis+cluster://:hunter?2@a", "%3F"),
+        ("redis://a?ssl_ca_certs=/x", "rediss://"),
+        ("unix:///x?ssl_ca_certs=/x", "rediss://"),
     ],
 )
 def test_a_bad_url_is_refused_and_why_is_said(url: str, why: str) -> None:
