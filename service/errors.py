@@ -14,8 +14,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from service.gallery.record import DamagedRecordError
-
-REQUEST_ID_HEADER = "X-Request-ID"
+from service.schemas import REQUEST_ID_HEADER
 
 log = structlog.get_logger(__name__)
 

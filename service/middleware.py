@@ -13,9 +13,9 @@ from fastapi import FastAPI
 from opentelemetry import trace
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import REQUEST_ID_HEADER
 from service.logs import current_ids
 from service.metrics import INFLIGHT, REQUEST_SECONDS, REQUESTS, STATUSES
+from service.schemas import REQUEST_ID_HEADER
 
 log = structlog.get_logger("service.access")
 

@@ -10,6 +10,8 @@ from model.windows import Direction
 from service.arrays import Matrix, Vector
 
 MAX_SHORTLIST = 1600
+MAX_TIMEOUT_MS = 600_000
+REQUEST_ID_HEADER = "X-Request-ID"
 MAX_METADATA_BYTES = 4096
 
 ImageId = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9._:/@=+\-]+$")]
@@ -67,7 +69,7 @@ class RerankRequest(_Request):
     direction: Direction | None = None
     on_missing: Literal["error", "skip"] = "error"
     return_metadata: bool = False
-    timeout_ms: int = Field(10_000, ge=1, le=600_000)
+    timeout_ms: int = Field(10_000, ge=1, le=MAX_TIMEOUT_MS)
 
 
 class Result(BaseModel):

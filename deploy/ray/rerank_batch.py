@@ -24,8 +24,8 @@ from model.checkpoint import load_checkpoint
 from model.config import DEFAULT_CHECKPOINT
 from model.descriptor_file import DescriptorReader
 from model.formats.shortlists import count_shortlists, parse_shortlist
-from model.windows import DIRECTIONS
 from service.cli.common import any_path, device_of
+from service.cli.rerank_batch import list_options
 from service.errors import ApiError
 from service.offline import OfflineOptions, OfflineReranker
 from service.schemas import MAX_SHORTLIST
@@ -75,13 +75,7 @@ class Reranking:
 @click.option(
     "--lists", type=click.IntRange(1), default=512, show_default=True, help="Of one batch."
 )
-@click.option("--top-n", type=click.IntRange(1))
-@click.option("--alpha", type=click.FloatRange(0, 1))
-@click.option("--temperature", type=click.FloatRange(0, min_open=True))
-@click.option("--window", type=click.IntRange(1, MAX_SHORTLIST))
-@click.option("--stride", type=click.IntRange(1, MAX_SHORTLIST))
-@click.option("--direction", type=click.Choice(DIRECTIONS))
-@click.option("--on-missing", type=click.Choice(("error", "skip")), default="error")
+@list_options
 @click.option("--checkpoint", type=any_path, default=DEFAULT_CHECKPOINT)
 @click.option("--dtype", type=click.Choice(("float32", "bfloat16", "float16")), default="float32")
 @click.option("--store-dtype", type=click.Choice(("float16", "float32")), default="float16")

@@ -25,8 +25,8 @@ from model.checkpoint import load_checkpoint
 from service.app import create_app
 from service.cli.common import device_of
 from service.cli.serve import read_settings
-from service.errors import REQUEST_ID_HEADER
 from service.logs import configure_logging
+from service.schemas import REQUEST_ID_HEADER
 from service.settings import EMBEDDED, Settings
 
 _METRICS_SECONDS = 5.0

@@ -133,6 +133,9 @@ def short_pairwise(learning_rate: float) -> Contender:
     return Contender(PairwiseReranker, {"descriptors_per_image": _FEW}, training)
 
 
+_LONG_LISTS = {"shortest": 48, "longest": 100}
+"""What the shipped checkpoint was trained on."""
+
 CONTENDERS: Mapping[str, Contender] = {
     "ours": Contender(MambaReranker),
     "ours, windowed attention": Contender(with_mixer(lambda c: Attention(c, LONGFORMER_SIDE))),
@@ -156,7 +159,10 @@ ABLATIONS: Mapping[str, Contender] = {
     "two blocks of three image layers": Contender(MambaReranker, {"depth": 2, "image_layers": 3}),
     "width 64": Contender(MambaReranker, {"dim": 64}),
     "width 128": Contender(MambaReranker, {"dim": 128}),
-    "trained on lists of 48 to 100": Contender(MambaReranker, {}, {"shortest": 48, "longest": 100}),
+    "trained on lists of 48 to 100": Contender(MambaReranker, {}, _LONG_LISTS),
+    "no mixer, trained on lists of 48 to 100": Contender(
+        with_mixer(lambda _: NoMixer()), {}, _LONG_LISTS
+    ),
     "trained by cross-entropy alone": Contender(MambaReranker, {}, {"ranking": 0.0}),
     "learning rate 0.001": Contender(MambaReranker, {}, {"learning_rate": 1e-3}),
     "learning rate 0.004": Contender(MambaReranker, {}, {"learning_rate": 4e-3}),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import torch
@@ -28,6 +28,31 @@ from service.cli.first_stage import listed_neighbours, searched
 from service.cli.resumable import ResumableLines, fingerprint, partial_of
 from service.offline import OfflineOptions, OfflineReranker
 from service.schemas import MAX_SHORTLIST
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def list_options(command: _Command) -> _Command:
+    """How a list is re-ranked: fields of a request to POST /rerank, of this command and of the Ray
+    Data job alike."""
+    for option in (
+        click.option(
+            "--on-missing",
+            type=click.Choice(("error", "skip")),
+            default="error",
+            show_default=True,
+            help="What an image without descriptors is: the end of the run, or left out of its "
+            "list.",
+        ),
+        click.option("--direction", type=click.Choice(DIRECTIONS)),
+        click.option("--stride", type=click.IntRange(1, MAX_SHORTLIST)),
+        click.option("--window", type=click.IntRange(1, MAX_SHORTLIST)),
+        click.option("--temperature", type=click.FloatRange(0, min_open=True)),
+        click.option("--alpha", type=click.FloatRange(0, 1), help="Weight of the first stage."),
+        click.option("--top-n", type=click.IntRange(1), help="Results of a query.  [default: all]"),
+    ):
+        command = option(command)
+    return command
 
 
 @click.command("rerank-batch")
@@ -55,19 +80,7 @@ from service.schemas import MAX_SHORTLIST
 @click.option("-o", "--output", type=any_path, required=True, help="The JSON Lines to write.")
 @click.option("--resume", is_flag=True, help="Go on with a run that broke off, if there is one.")
 @click.option("--overwrite", is_flag=True, help="Replace OUTPUT, or begin anew.")
-@click.option("--top-n", type=click.IntRange(1), help="Results of a query.  [default: all]")
-@click.option("--alpha", type=click.FloatRange(0, 1), help="Weight of the first stage.")
-@click.option("--temperature", type=click.FloatRange(0, min_open=True))
-@click.option("--window", type=click.IntRange(1, MAX_SHORTLIST))
-@click.option("--stride", type=click.IntRange(1, MAX_SHORTLIST))
-@click.option("--direction", type=click.Choice(DIRECTIONS))
-@click.option(
-    "--on-missing",
-    type=click.Choice(("error", "skip")),
-    default="error",
-    show_default=True,
-    help="What an image without descriptors is: the end of the run, or left out of its list.",
-)
+@list_options
 @click.option("--checkpoint", type=any_path, default=DEFAULT_CHECKPOINT, envvar="LOCORE_CHECKPOINT")
 @device_option
 @click.option(

@@ -13,15 +13,13 @@ from service.client.bodies import Image, RerankFields, rerank_body, to_json
 from service.client.errors import InvalidRequestError
 from service.client.splitting import Part
 from service.schemas import (
+    MAX_TIMEOUT_MS,
     GalleryPage,
     Health,
     RegisterResponse,
     RerankResponse,
     StoredImage,
 )
-
-MAX_TIMEOUT_MS = 600_000
-"""The longest that POST /rerank takes; `service.schemas.RerankRequest` has it as a bound."""
 
 _Result = TypeVar("_Result")
 _Schema = TypeVar("_Schema", bound=BaseModel)

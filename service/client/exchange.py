@@ -21,9 +21,8 @@ from service.client.errors import (
     UnreachableError,
 )
 from service.client.patience import Deadline, Policy, policy, retry_after
-from service.schemas import ErrorResponse
+from service.schemas import REQUEST_ID_HEADER, ErrorResponse
 
-_REQUEST_ID = "X-Request-ID"
 _Result = TypeVar("_Result")
 
 
@@ -50,9 +49,9 @@ class Exchange(Generic[_Result]):
         # The retries of a call share its id: in the service's log they are one.
         self._request_id = how.get("request_id") or uuid.uuid4().hex
         with self.faults():
-            self.headers = httpx.Headers({_REQUEST_ID: self._request_id})
+            self.headers = httpx.Headers({REQUEST_ID_HEADER: self._request_id})
             self.headers.update(how.get("headers") or {})
-        self._request_id = self.headers[_REQUEST_ID]
+        self._request_id = self.headers[REQUEST_ID_HEADER]
         if call.body is not None:
             self.headers["Content-Type"] = "application/json"
 
@@ -111,7 +110,7 @@ class Exchange(Generic[_Result]):
             message,
             None if answer is None else answer.status,
             details=details,
-            request_id=headers.get(_REQUEST_ID, self._request_id),
+            request_id=headers.get(REQUEST_ID_HEADER, self._request_id),
             retry_after=retry_after(headers),
         )
         return self._refusal

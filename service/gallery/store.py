@@ -206,7 +206,7 @@ class GalleryStore:
         return await work()
 
     async def _memory_of_primaries(self) -> list[int]:
-        (found,) = await self._answers([("INFO", "memory")])
+        found = await self._client.info("memory")
         return [found["used_memory"]]
 
     async def _look_again(self) -> None:

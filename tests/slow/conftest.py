@@ -1,4 +1,4 @@
-"""A service with its sample gallery, and a browser, for the tests of the page."""
+"""A tiny checkpoint; for the tests of the page a service with its sample gallery, and a browser."""
 
 from __future__ import annotations
 
@@ -11,10 +11,16 @@ import pytest
 from PIL import Image
 
 from service.sample_folders import SampleFolders
+from tests.factories import save_tiny
 from tests.slow.browser import browsing, looking, serving_sample
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,6 @@ from tests.e2e.service import (
     scores_of,
 )
 from tests.e2e.valkey import plain_valkey
-from tests.factories import save_tiny
 from tests.slow.failover import (
     QUERY,
     WITHIN,
@@ -41,11 +40,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 log = logging.getLogger(__name__)
 GALLERY = images(120)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

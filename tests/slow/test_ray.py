@@ -26,7 +26,7 @@ from tests.e2e.service import (
     scores_of,
 )
 from tests.e2e.valkey import plain_valkey
-from tests.factories import image, save_tiny, tiny_config
+from tests.factories import image, tiny_config
 from tests.slow.deploy_tools import ROOT, comes_true
 from tests.slow.ray_cluster import BIN, RayCluster, environment, ray_cluster
 from tests.slow.ray_serving import Load, Served, serving
@@ -34,11 +34,6 @@ from tests.slow.ray_serving import Load, Served, serving
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 CONFIG = tiny_config()
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ import pytest
 
 from service.gallery.connect import connect_store
 from tests.e2e.service import code_of, free_port, ids_of, running, scores_of
-from tests.factories import save_tiny
 from tests.slow.failover import (
     QUERY,
     WITHIN,
@@ -28,11 +27,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 log = logging.getLogger(__name__)
 GALLERY = images(120)
 WORD = "the-sentinels-own"
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("model"))
 
 
 def url_of(sentinels: list[Node], query: str = "") -> str:

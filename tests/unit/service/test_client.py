@@ -41,7 +41,7 @@ from service.client.exchange import Answer, Exchange
 from service.client.patience import Deadline, policy, retry_after
 from service.client.splitting import NewImage, Registration, parts
 from service.gallery.record import GalleryRecord
-from service.schemas import RegisterRequest, RegisterResponse, RerankRequest
+from service.schemas import MAX_TIMEOUT_MS, RegisterRequest, RegisterResponse, RerankRequest
 from tests.factories import image, tiny_config
 
 API = (Path(__file__).parents[3] / "docs" / "api.md").read_text()
@@ -183,14 +183,14 @@ def test_what_json_has_no_form_for_is_refused(value: object) -> None:
 # ------------------------------------------------------------------------------- deadlines
 
 
-@given(st.floats(0, 1e6), st.integers(1, calls.MAX_TIMEOUT_MS))
+@given(st.floats(0, 1e6), st.integers(1, MAX_TIMEOUT_MS))
 def test_what_is_left_is_told_within_the_contract_s_bounds(seconds: float, longest: int) -> None:
     told = calls.timeout_ms(seconds, longest)
     assert 1 <= told <= longest
     assert told == 1 or told <= seconds * 1000
     bounds = json.loads((Path(__file__).parents[3] / "docs" / "openapi.json").read_text())
     schema = bounds["components"]["schemas"]["RerankRequest"]["properties"]["timeout_ms"]
-    assert (schema["minimum"], schema["maximum"]) == (1, calls.MAX_TIMEOUT_MS)
+    assert (schema["minimum"], schema["maximum"]) == (1, MAX_TIMEOUT_MS)
 
 
 def test_a_deadline_gives_each_step_what_is_left() -> None:
