@@ -81,6 +81,18 @@ def _without_features(reranker: MambaReranker) -> None:
     nn.init.zeros_(reranker.evidence.weight).requires_grad_(False)
 
 
+def _without_descriptors(reranker: MambaReranker) -> None:
+    """What is read are relations between images alone."""
+    tokens = reranker.tokens
+    for projection in (
+        tokens.local_projection,
+        tokens.global_projection,
+        tokens.mean_projection,
+    ):
+        for parameter in projection.parameters():
+            nn.init.zeros_(parameter).requires_grad_(False)
+
+
 def _in_the_callers_order(reranker: MambaReranker) -> None:
     reranker.order = lambda batch: torch.arange(  # type: ignore[method-assign]
         batch.image_mask.shape[1], device=batch.image_mask.device
@@ -147,6 +159,7 @@ CONTENDERS: Mapping[str, Contender] = {
 """What the table shows unless told otherwise."""
 
 ABLATIONS: Mapping[str, Contender] = {
+    "without the descriptors themselves": Contender(changed(_without_descriptors)),
     "without correlation features": Contender(changed(_without_features)),
     "without query attention": Contender(changed(_without_query_attention)),
     "without image layers": Contender(changed(_without_image_layers)),

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.evaluation.baselines.chamfer import chamfer
+from model.evaluation.baselines.cosine import cosine
 from model.evaluation.baselines.diffusion import diffusion
 from model.evaluation.baselines.expansion import database_augmentation, query_expansion
 from model.evaluation.baselines.k_reciprocal import k_reciprocal
@@ -52,3 +53,11 @@ UNTRAINED: Mapping[str, Mapping[str, Method]] = {
     "Chamfer": {"": by_chamfer},
 }
 """Every re-ranker that learns nothing, by name, with the settings that are tried of each."""
+
+IN_METRIC: Mapping[str, Mapping[str, Method]] = {
+    "learnt metric": {"": cosine},
+    "learnt metric, database augmentation": UNTRAINED["database augmentation"],
+    "learnt metric, k-reciprocal": UNTRAINED["k-reciprocal"],
+}
+"""The strongest of them where the images are compared in the metric that the training images
+teach (`model.metric`): for tasks that are `in_metric`."""

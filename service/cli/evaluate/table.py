@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import click
@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from model.batch import Window
-from model.evaluation.baselines import UNTRAINED
+from model.evaluation.baselines import IN_METRIC, UNTRAINED
+from model.evaluation.baselines.cosine import in_metric
 from model.evaluation.comparison import (
     Fold,
     Row,
@@ -58,10 +59,14 @@ def compared(data: Callable[[int], TrainingData], plan: Plan) -> list[Row]:
     if unknown:
         raise click.UsageError(f"{unknown[0]!r} is none of: {'; '.join(ALL)}")
     judged_folds: list[Fold] = []
+    in_metrics: list[Fold] = []
     trials: dict[str, list[list[Trial]]] = {name: [[] for _ in plan.seeds] for name in plan.names}
     for number in plan.folds:
         found = data(number)
         judged_folds.append(judged(found))
+        if found.metric is not None:
+            fold = judged_folds[-1]
+            in_metrics.append(replace(fold, task=in_metric(fold.task, found.metric)))
         for name in plan.names:
             for place, seed in enumerate(plan.seeds):
                 trials[name][place].append(
@@ -77,6 +82,10 @@ def compared(data: Callable[[int], TrainingData], plan: Plan) -> list[Row]:
         *(
             method_row(name, settings, judged_folds)
             for name, settings in tracked(UNTRAINED.items(), "Untrained", len(UNTRAINED))
+        ),
+        *(
+            method_row(name, settings, in_metrics)
+            for name, settings in tracked(IN_METRIC.items(), "In the metric", len(IN_METRIC))
         ),
         *(
             contender_row(name, judged_folds, trials[name], seconds[name])

@@ -1,0 +1,29 @@
+"""The cosine of globals again, for a task whose globals are not the first stage's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.descriptors import ImageDescriptors, normalised
+from model.evaluation.retrieval import RetrievalTask, Shortlists, unit_globals
+from model.metric import described
+
+
+def cosine(task: RetrievalTask, lists: Shortlists) -> NDArray[np.float32]:
+    cosines = unit_globals(task.queries) @ unit_globals(task.gallery).T
+    return np.take_along_axis(cosines, lists.images, axis=1).astype(np.float32)
+
+
+def in_metric(task: RetrievalTask, metric: NDArray[np.float32]) -> RetrievalTask:
+    """The same images, the global of each what the learnt metric (`model.metric`) makes of it."""
+
+    def changed(images: list[ImageDescriptors]) -> list[ImageDescriptors]:
+        vectors = normalised(described(images) @ metric, "images in the learnt metric")
+        return [
+            replace(image, global_=vector) for image, vector in zip(images, vectors, strict=True)
+        ]
+
+    return replace(task, queries=changed(list(task.queries)), gallery=changed(list(task.gallery)))
