@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from model.descriptors import ImageDescriptors, normalised, stacked_globals
 
+Teacher = tuple[Sequence[ImageDescriptors], NDArray[np.int64]]
+"""Images and their classes."""
+
 SHRINKAGE = 0.3
 """Of the spread's mean variance, added to every direction."""
 
@@ -47,12 +50,9 @@ def spread_within(vectors: NDArray[np.float64], classes: NDArray[np.int64]) -> N
     return found
 
 
-def learnt_metric(
-    teachers: Sequence[tuple[Sequence[ImageDescriptors], NDArray[np.int64]]],
-) -> NDArray[np.float32]:
+def learnt_metric(teachers: Sequence[Teacher]) -> NDArray[np.float32]:
     """(g + d, g + d): what `described` images are multiplied with before their cosine is taken.
-    `teachers`: images and their classes; each source of them, photographs and views say, has the
-    same weight. Raises ValueError."""
+    Each of the teachers, photographs and views say, has the same weight. Raises ValueError."""
     spread = np.mean([spread_within(described(images), of) for images, of in teachers], axis=0)
     return whitening(spread)
 

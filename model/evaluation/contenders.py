@@ -73,24 +73,22 @@ def _without_likeness_bias(reranker: MambaReranker) -> None:
             nn.init.zeros_(module.likeness_weight).requires_grad_(False)
 
 
+def _silence(*modules: nn.Module) -> None:
+    """Their output is 0, and stays it in training."""
+    for module in modules:
+        for parameter in module.parameters():
+            nn.init.zeros_(parameter).requires_grad_(False)
+
+
 def _without_features(reranker: MambaReranker) -> None:
     """Neither in the tokens nor on the way around the blocks."""
-    for embedding in (reranker.tokens.local_features, reranker.tokens.image_features):
-        for parameter in embedding.parameters():
-            nn.init.zeros_(parameter).requires_grad_(False)
-    nn.init.zeros_(reranker.evidence.weight).requires_grad_(False)
+    _silence(reranker.tokens.local_features, reranker.tokens.image_features, reranker.evidence)
 
 
 def _without_descriptors(reranker: MambaReranker) -> None:
     """What is read are relations between images alone."""
     tokens = reranker.tokens
-    for projection in (
-        tokens.local_projection,
-        tokens.global_projection,
-        tokens.mean_projection,
-    ):
-        for parameter in projection.parameters():
-            nn.init.zeros_(parameter).requires_grad_(False)
+    _silence(tokens.local_projection, tokens.global_projection, tokens.mean_projection)
 
 
 def _in_the_callers_order(reranker: MambaReranker) -> None:

@@ -12,7 +12,6 @@ from types import MappingProxyType
 
 import click
 import numpy as np
-from numpy.typing import NDArray
 
 from model.config import ExtractorId, ModelConfig, RerankDefaults
 from model.descriptors import ImageDescriptors
@@ -26,7 +25,7 @@ from model.evaluation.retrieval import (
 )
 from model.extraction.extractor import load_extractor
 from model.extraction.images import find_images
-from model.metric import learnt_metric
+from model.metric import Teacher
 from model.reranker import ListReranker, MambaReranker
 from model.training.lists import (
     LabelledLists,
@@ -52,8 +51,8 @@ _EXTRACTOR = "efficientnet-lite0"
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """Lists to train on, what names them, a task of other classes to choose on, if any, and the
-    metric (`model.metric`) that labelled photographs and their views teach."""
+    """Lists to train on, what names them, a task of other classes to choose on, if any, and what
+    teaches a metric (`model.metric`): labelled photographs, and their views."""
 
     source: ListSource
     validation: RetrievalTask | None
@@ -62,7 +61,7 @@ class TrainingData:
     global_dim: int
     fingerprint: str
     held_out_classes: tuple[int, ...] = ()
-    metric: NDArray[np.float32] | None = None
+    teachers: tuple[Teacher, ...] = ()
 
 
 def training_data(
@@ -104,12 +103,12 @@ def grocery_data(folder: Path, descriptors: Path, views: Path | None, fold: int)
         if made_views != made_by:
             raise click.UsageError(f"{views} and {descriptors} were made by different extractors")
     source: ListSource = labelled_lists(training, images, of_views)
-    teachers = [(training, images)]
+    teachers = [_teacher(training, images)]
     if of_views:
         views_of_training = views_as_images(list(of_views), training)
         instances = labelled_lists(views_of_training, of_views)
         source = MixedLists(source, instances, VIEWS_SHARE)
-        teachers.append((views_of_training, of_views))
+        teachers.append(_teacher(views_of_training, of_views))
     return TrainingData(
         source,
         labelled_task(validation, images),
@@ -117,7 +116,7 @@ def grocery_data(folder: Path, descriptors: Path, views: Path | None, fold: int)
         *_sizes(images),
         _fingerprint(made_by, training.ids, sorted(of_views)),
         tuple(np.unique(validation.classes).tolist()),
-        _metric(teachers),
+        tuple(teachers),
     )
 
 
@@ -175,15 +174,8 @@ def labelled_lists(
         raise click.UsageError(str(error)) from None
 
 
-def _metric(
-    teachers: Sequence[tuple[LabelledImages, Mapping[str, ImageDescriptors]]],
-) -> NDArray[np.float32]:
-    try:
-        return learnt_metric(
-            [([of[image_id] for image_id in images.ids], images.classes) for images, of in teachers]
-        )
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
+def _teacher(images: LabelledImages, of: Mapping[str, ImageDescriptors]) -> Teacher:
+    return [of[image_id] for image_id in images.ids], images.classes
 
 
 def _sizes(images: Mapping[str, ImageDescriptors]) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The cosine of globals again, for a task whose globals are not the first stage's."""
+"""The cosines of a shortlist, of globals that are not the first stage's."""
 
 from __future__ import annotations
 
@@ -13,8 +13,15 @@ from model.metric import described
 
 
 def cosine(task: RetrievalTask, lists: Shortlists) -> NDArray[np.float32]:
-    cosines = unit_globals(task.queries) @ unit_globals(task.gallery).T
-    return np.take_along_axis(cosines, lists.images, axis=1).astype(np.float32)
+    return list_cosines(unit_globals(task.queries), unit_globals(task.gallery), lists)
+
+
+def list_cosines(
+    queries: NDArray[np.float32], gallery: NDArray[np.float32], lists: Shortlists
+) -> NDArray[np.float32]:
+    """(queries, top): cosines of queries of any length with unit rows of the gallery."""
+    unit = queries / np.linalg.norm(queries, axis=1, keepdims=True)
+    return np.take_along_axis(unit @ gallery.T, lists.images, axis=1).astype(np.float32)
 
 
 def in_metric(task: RetrievalTask, metric: NDArray[np.float32]) -> RetrievalTask:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from model.evaluation.baselines.cosine import list_cosines
 from model.evaluation.retrieval import RetrievalTask, Shortlists, unit_globals
 
 
@@ -18,7 +19,7 @@ def query_expansion(
     nearest = lists.images[:, :k]
     weights = np.clip(lists.scores[:, :k], 0.0, None) ** power
     expanded = queries + np.einsum("qk,qkd->qd", weights, gallery[nearest])
-    return _cosines(expanded, gallery, lists)
+    return list_cosines(expanded, gallery, lists)
 
 
 def database_augmentation(
@@ -33,12 +34,4 @@ def database_augmentation(
     weights = np.clip(np.take_along_axis(cosines, nearest, axis=1), 0.0, None) ** power
     augmented = np.einsum("gk,gkd->gd", weights, gallery[nearest])
     augmented /= np.linalg.norm(augmented, axis=1, keepdims=True)
-    return _cosines(unit_globals(task.queries), augmented, lists)
-
-
-def _cosines(
-    queries: NDArray[np.float32], gallery: NDArray[np.float32], lists: Shortlists
-) -> NDArray[np.float32]:
-    """(queries, top): cosines of queries of any length with unit rows of the gallery."""
-    unit = queries / np.linalg.norm(queries, axis=1, keepdims=True)
-    return np.take_along_axis(unit @ gallery.T, lists.images, axis=1).astype(np.float32)
+    return list_cosines(unit_globals(task.queries), augmented, lists)
