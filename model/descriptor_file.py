@@ -9,7 +9,7 @@ image's width and height. Rows are read as they are needed, never the whole file
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import h5py
@@ -57,8 +57,7 @@ class DescriptorWriter(Closing):
         self._width = descriptors_per_image
         shape = (descriptors_per_image, LEADING_COLUMNS + descriptor_dim)
         attributes = {"extractor": extractor, "extractor_version": extractor_version}
-        with _as_descriptor_error(path):
-            self._file = h5py.File(path, "a")
+        with _opened(path, "a") as self._file:
             if "features" not in self._file:
                 self._file.create_dataset(
                     "features", (0, *shape), "f4", maxshape=(None, *shape), chunks=(1, *shape)
@@ -69,12 +68,13 @@ class DescriptorWriter(Closing):
                 self._file.create_dataset("ids", (0,), h5py.string_dtype(), maxshape=(None,))
                 self._file.attrs.update(attributes)
                 self._file.flush()
-        found = {name: self._file.attrs.get(name) for name in attributes}
-        sizes = self._file["features"].shape[1:], self._file["globals"].shape[1:]
-        if found != attributes or sizes != (shape, (global_dim,)):
-            self._file.close()
-            raise DescriptorFileError(f"{path}: holds descriptors of another extractor or size")
-        self.ids: set[str] = set(self._file["ids"].asstr()[:])
+            found = {name: self._file.attrs.get(name) for name in attributes}
+            sizes = self._file["features"].shape[1:], self._file["globals"].shape[1:]
+            if found != attributes or sizes != (shape, (global_dim,)):
+                raise DescriptorFileError(f"{path}: holds descriptors of another extractor or size")
+            ids = self._file["ids"]
+            _check_claimed(path, ids)
+            self.ids: set[str] = set(ids.asstr()[:])
 
     def append(self, image_id: str, image: ExtractedImage) -> None:
         rows = np.zeros(self._file["features"].shape[1:], np.float32)
@@ -111,8 +111,7 @@ class DescriptorReader(Closing):
     def __init__(self, path: Path, descriptor_dim: int | None = None) -> None:
         """Rows of `features` that are `descriptor_dim` long have no leading columns."""
         self.path = path
-        with _as_descriptor_error(path):
-            self._file = h5py.File(path, "r")
+        with _opened(path, "r") as self._file:
             name = "descriptor" if "descriptor" in self._file else "features"
             self._metadata = self._dataset("metadata") if name == "descriptor" else None
             self._features = self._dataset(name)
@@ -130,19 +129,16 @@ class DescriptorReader(Closing):
                 raise DescriptorFileError(f"{path}: rows of `{name}` have no descriptor")
             self._globals = self._optional("globals", ndim=2)
             stored = self._optional("ids", ndim=1)
-            if stored is not None and stored.shape[0] > path.stat().st_size:
-                # A damaged size would have memory asked for that no machine has.
-                raise DescriptorFileError(
-                    f"{path}: claims {stored.shape[0]} ids, more than it has bytes"
-                )
+            if stored is not None:
+                _check_claimed(path, stored)
             numbered = map(str, range(self._features.shape[0]))
             self.ids: Sequence[str] = list(numbered if stored is None else stored.asstr()[:])
-        if self._globals is not None and self._globals.shape[0] < len(self):
-            raise DescriptorFileError(
-                f"{path}: {self._globals.shape[0]} rows of `globals` for {len(self)} images"
-            )
-        self.extractor: str | None = self._file.attrs.get("extractor")
-        self.extractor_version: str | None = self._file.attrs.get("extractor_version")
+            if self._globals is not None and self._globals.shape[0] < len(self):
+                raise DescriptorFileError(
+                    f"{path}: {self._globals.shape[0]} rows of `globals` for {len(self)} images"
+                )
+            self.extractor: str | None = self._file.attrs.get("extractor")
+            self.extractor_version: str | None = self._file.attrs.get("extractor_version")
 
     def _dataset(self, name: str) -> h5py.Dataset:
         found = self._file.get(name)
@@ -238,6 +234,21 @@ class DescriptorReader(Closing):
     def __iter__(self) -> Iterator[tuple[str, ImageDescriptors]]:
         for place in range(len(self)):
             yield self.ids[place], self[place]
+
+
+def _check_claimed(path: Path, ids: h5py.Dataset) -> None:
+    """A damaged size would have memory asked for that no machine has."""
+    if ids.shape[0] > path.stat().st_size:
+        raise DescriptorFileError(f"{path}: claims {ids.shape[0]} ids, more than it has bytes")
+
+
+@contextmanager
+def _opened(path: Path, mode: str) -> Iterator[h5py.File]:
+    """Stays open, unless what is done with it here fails: a file that was left open would be found
+    again, as it was, by whoever opens that path next."""
+    with _as_descriptor_error(path), ExitStack() as unless_whole:
+        yield unless_whole.enter_context(h5py.File(path, mode))
+        unless_whole.pop_all()
 
 
 @contextmanager
