@@ -69,15 +69,16 @@ def chunked_scan(
     log_decay = dt * a.to(x.dtype)[:, None]
 
     # How much of what was written at j is left at i: the decays after j up to i, or from i up to
-    # the one before j. Sums start anew in each chunk, so their differences keep their digits.
-    upto = log_decay.cumsum(-1)
+    # the one before j. Sums start anew in each chunk and are float64, so that differences of sums
+    # in the thousands keep their digits.
+    upto = log_decay.cumsum(-1, dtype=torch.float64)
     before = upto - log_decay
     later = torch.ones(chunk, chunk, dtype=torch.bool, device=x.device).triu(1)
     left = torch.where(
         later,
         before[1].unsqueeze(-2) - before[1].unsqueeze(-1),
         upto[0].unsqueeze(-1) - upto[0].unsqueeze(-2),
-    )
+    ).to(x.dtype)
     written = torch.where(later, dt[1].unsqueeze(-2), dt[0].unsqueeze(-2))
     scores = c @ b.mT  # (b, chunks, chunk, chunk)
     mixing = scores.unsqueeze(2) * left.exp() * written
@@ -87,11 +88,11 @@ def chunked_scan(
 
     # What a chunk adds to the state that leaves it, and what the next sees of that state.
     whole = upto[..., -1:]
-    to_edge = torch.stack((whole[0] - upto[0], before[1])).exp() * dt
-    from_edge = torch.stack((upto[0], whole[1] - before[1])).exp()
+    to_edge = torch.stack((whole[0] - upto[0], before[1])).to(x.dtype).exp() * dt
+    from_edge = torch.stack((upto[0], whole[1] - before[1])).to(x.dtype).exp()
     added = (to_edge.unsqueeze(-1) * in_heads).transpose(-1, -2).flatten(3, 4) @ b
     added = added.unflatten(3, (heads, width))  # (2, b, chunks, h, p, n)
-    kept = whole.exp().unsqueeze(-1)
+    kept = whole.to(x.dtype).exp().unsqueeze(-1)
     onward, back = _carried(added, kept)
     entering = torch.stack((torch.stack(onward, 1), torch.stack(back[::-1], 1)))
     seen = c @ entering.flatten(3, 4).mT  # (2, b, chunks, chunk, h p)

@@ -52,7 +52,7 @@ def same(lists: Neighbours, expected: tuple[Vectors, NDArray[np.int64]]) -> None
     np.testing.assert_allclose(lists.similarities, expected[0], atol=1e-7)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     gallery=st.integers(2, 300),

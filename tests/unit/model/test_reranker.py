@@ -24,7 +24,7 @@ CONFIG = tiny_config()
 MODEL = tiny_model()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(sizes=st.lists(st.integers(1, 9), min_size=2, max_size=5), seed=st.integers(0, 2**31))
 def test_padding_and_company_do_not_change_a_score(sizes: list[int], seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -35,7 +35,7 @@ def test_padding_and_company_do_not_change_a_score(sizes: list[int], seed: int) 
         np.testing.assert_allclose(scores, alone, atol=1e-4)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**31))
 def test_images_of_a_list_inform_each_other(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -45,7 +45,7 @@ def test_images_of_a_list_inform_each_other(seed: int) -> None:
     assert np.abs(scores[:-1] - fewer).max() > 1e-4
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**31))
 def test_the_callers_order_does_not_change_a_score(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -10,7 +10,7 @@ from model.training.views import ViewOptions, random_view
 PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 140, 3), np.uint8))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**31))
 def test_a_view_is_a_picture_of_the_asked_size(seed: int) -> None:
     view = random_view(PHOTO, np.random.default_rng(seed), ViewOptions(longest_side=64))

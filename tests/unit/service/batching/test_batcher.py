@@ -169,7 +169,7 @@ def test_closing_answers_who_still_waits(model: LoadedModel) -> None:
     run(work())
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(
     sizes=st.lists(st.integers(1, 12), min_size=1, max_size=8),
     cancelled=st.sets(st.integers(0, 7)),

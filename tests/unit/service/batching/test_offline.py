@@ -53,7 +53,7 @@ def offline_list(tag: int, places: Sequence[int]) -> OfflineList[int]:
     st.integers(1, 400),
     st.integers(1, 1000),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_list_comes_out_in_its_turn_as_if_it_were_alone(
     lists: list[list[int]], batch_tokens: int, held_tokens: int
 ) -> None:

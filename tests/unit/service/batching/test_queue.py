@@ -218,7 +218,5 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
         assert self.queue.tokens == 0
 
 
-AnyOrderOfEvents.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None
-)
+AnyOrderOfEvents.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 TestAnyOrderOfEvents = AnyOrderOfEvents.TestCase
