@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from model.metric import described
 
 
 def cosine(task: RetrievalTask, lists: Shortlists) -> NDArray[np.float32]:
+    """(queries, top): of the task's own globals."""
     return list_cosines(unit_globals(task.queries), unit_globals(task.gallery), lists)
 
 
@@ -27,10 +29,10 @@ def list_cosines(
 def in_metric(task: RetrievalTask, metric: NDArray[np.float32]) -> RetrievalTask:
     """The same images, the global of each what the learnt metric (`model.metric`) makes of it."""
 
-    def changed(images: list[ImageDescriptors]) -> list[ImageDescriptors]:
+    def changed(images: Sequence[ImageDescriptors]) -> list[ImageDescriptors]:
         vectors = normalised(described(images) @ metric, "images in the learnt metric")
         return [
             replace(image, global_=vector) for image, vector in zip(images, vectors, strict=True)
         ]
 
-    return replace(task, queries=changed(list(task.queries)), gallery=changed(list(task.gallery)))
+    return replace(task, queries=changed(task.queries), gallery=changed(task.gallery))
