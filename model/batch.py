@@ -14,10 +14,12 @@ from model.descriptors import ImageDescriptors
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """A query and the gallery images that are scored together, in list order."""
+    """A query and the gallery images that are scored together, in list order; `in_metric`:
+    whether they are compared in the learnt metric too, which some lists of a training are not."""
 
     query: ImageDescriptors
     gallery: Sequence[ImageDescriptors]
+    in_metric: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +27,8 @@ class WindowBatch:
     """Image 0 of a window is its query. Padding is zero and False everywhere.
 
     locals (w, i, n, d) float32, local_mask (w, i, n) bool, scales (w, i, n) int64,
-    globals (w, i, g) float32, has_global (w, i) bool, image_mask (w, i) bool.
+    globals (w, i, g) float32, has_global (w, i) bool, image_mask (w, i) bool,
+    in_metric (w, i) bool, the same for all images of a window.
     """
 
     locals: Tensor
@@ -34,6 +37,7 @@ class WindowBatch:
     globals: Tensor
     has_global: Tensor
     image_mask: Tensor
+    in_metric: Tensor
 
     def to(self, device: torch.device) -> WindowBatch:
         return WindowBatch(
@@ -75,8 +79,10 @@ def collate(
     globals_ = np.zeros((*grid, global_dim), np.float32)
     has_global = np.zeros(grid, np.bool_)
     image_mask = np.zeros(grid, np.bool_)
+    in_metric = np.zeros(grid, np.bool_)
     for w, row in enumerate(images):
         image_mask[w, : len(row)] = True
+        in_metric[w] = windows[w].in_metric
         for i, image in enumerate(row):
             rows = min(image.count, descriptors_per_image)
             locals_[w, i, :rows] = image.locals[:rows]
@@ -86,6 +92,5 @@ def collate(
                 globals_[w, i] = image.global_
                 has_global[w, i] = True
     np.minimum(scales, scale_levels - 1, out=scales)
-    return WindowBatch(
-        *map(torch.from_numpy, (locals_, local_mask, scales, globals_, has_global, image_mask))
-    )
+    arrays = (locals_, local_mask, scales, globals_, has_global, image_mask, in_metric)
+    return WindowBatch(*map(torch.from_numpy, arrays))

@@ -1,7 +1,7 @@
 """How alike the images of a window are: the graph on which they lend each other evidence.
 
 What k-reciprocal encoding (Zhong et al., CVPR 2017) and diffusion (Iscen et al., CVPR 2017) do by
-hand on global descriptors is computed here from globals and locals together, and made smooth:
+hand on global descriptors is computed here in a learnt metric (`model.metric`), and made smooth:
 no rank decides who is a neighbour, so that rounding cannot flip one and with it a score.
 """
 
@@ -16,23 +16,30 @@ from model.tokens import Correlation, masked_mean, standardised
 NEIGHBOURHOODS = (8, 16, 32)
 """Sizes of neighbourhoods that are compared."""
 
-LIKENESSES = 2 + len(NEIGHBOURHOODS)
-"""By the globals, by the strongest locals, and by how far neighbourhoods overlap."""
+OVERLAPS = 2 * len(NEIGHBOURHOODS)
+LIKENESSES = 3 + OVERLAPS
+"""By the globals, in the learnt metric, by the strongest locals, and by how far neighbourhoods
+overlap: those in the metric, and those by globals and strongest locals together."""
 
 COMPARED_LOCALS = 12
-_SOFTNESS = 0.2
-_SHARPNESS = 0.5
+_IN_METRIC, _PLAIN = 0.1, 0.2
+"""How soft the edge of a neighbourhood is, in spreads of the likeness."""
+_SHARPNESS = 2.5
 
 
 def likeness(batch: WindowBatch, found: Correlation) -> tuple[Tensor, Tensor]:
-    """(standardised, overlap), (w, LIKENESSES, i, i) and (w, NEIGHBOURHOODS, i, i): every kind of
+    """(standardised, overlap), (w, LIKENESSES, i, i) and (w, OVERLAPS, i, i): every kind of
     likeness standardised over the pairs of a window, and the overlaps as they are."""
     mask = batch.image_mask
     pairs = mask.unsqueeze(2) & mask.unsqueeze(1)
     pairs = pairs & ~torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
-    both = torch.stack((found.global_, _chamfer(batch, found)), dim=1)
-    direct = standardised(both, pairs.unsqueeze(1), (2, 3))
-    overlap = torch.stack([_overlap(direct.mean(1), pairs, k) for k in NEIGHBOURHOODS], dim=1)
+    all_three = torch.stack((found.global_, found.refined, _chamfer(batch, found)), dim=1)
+    direct = standardised(all_three, pairs.unsqueeze(1), (2, 3))
+    of_globals, refined, of_locals = direct.unbind(1)
+    graphs = ((refined, _IN_METRIC), ((of_globals + of_locals) / 2, _PLAIN))
+    overlap = torch.stack(
+        [_overlap(alike, pairs, k, soft) for alike, soft in graphs for k in NEIGHBOURHOODS], dim=1
+    )
     relative = standardised(overlap, pairs.unsqueeze(1), (2, 3))
     return torch.cat((direct, relative), dim=1).float(), overlap
 
@@ -50,7 +57,7 @@ def _chamfer(batch: WindowBatch, found: Correlation) -> Tensor:
     return (one_way + one_way.mT) / 2
 
 
-def _overlap(alike: Tensor, pairs: Tensor, k: int) -> Tensor:
+def _overlap(alike: Tensor, pairs: Tensor, k: int, softness: float) -> Tensor:
     """(w, i, i): the Jaccard similarity of what a walk of two steps from either image reaches,
     a step leading to images that are, softly, among each other's `k` nearest."""
     alike = alike.masked_fill(~pairs, -torch.inf)
@@ -60,10 +67,10 @@ def _overlap(alike: Tensor, pairs: Tensor, k: int) -> Tensor:
     place = (others.clamp(max=k) - 1).clamp(min=0)
     least = falling.gather(2, place.unsqueeze(2))  # (w, i, 1): the k-th nearest's
     least = torch.where(others.unsqueeze(2) > 0, least, 0.0)
-    among = torch.sigmoid((alike - least) / _SOFTNESS)
-    weights = among * among.mT * torch.exp(_SHARPNESS * alike)
+    among = torch.sigmoid((alike - least) / softness)
+    weights = among * among.mT * torch.exp(_SHARPNESS * softness * alike)
     nearest = torch.where(others > 0, falling[:, :, 0], 0.0)
-    own = torch.exp(_SHARPNESS * nearest).unsqueeze(2)
+    own = torch.exp(_SHARPNESS * softness * nearest).unsqueeze(2)
     weights = weights + own * torch.eye(images, dtype=weights.dtype, device=weights.device)
     step = weights / weights.sum(2, keepdim=True)
     reached = step @ step

@@ -91,6 +91,9 @@ class MambaReranker(ListReranker):
         super().__init__(config)
         self.scan = scan
         self.select = best_matches
+        size = config.global_dim + config.descriptor_dim
+        self.metric: Tensor
+        self.register_buffer("metric", torch.eye(size))
         self.tokens = Tokens(config)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.dim)
@@ -100,6 +103,10 @@ class MambaReranker(ListReranker):
         # learning: what is learnt starts from there.
         with torch.no_grad():
             self.evidence.weight.copy_((torch.arange(IMAGE_FEATURES) >= IMAGE_FEATURES // 2) * 0.5)
+
+    def learn_metric(self, metric: NDArray[np.float32]) -> None:
+        """`metric`: of `model.metric`; until it is given one, cosines are as they are."""
+        self.metric.copy_(torch.from_numpy(metric))
 
     def image_scores(self, logits: Tensor, mask: Tensor) -> Tensor:
         return aggregate(logits, mask, self.config.aggregation)
@@ -120,7 +127,7 @@ class MambaReranker(ListReranker):
         return logits[rows, back], mask[rows, back]
 
     def _read(self, batch: WindowBatch) -> tuple[Tensor, Tensor]:
-        found = correlate(batch)
+        found = correlate(batch, self.metric)
         alike, overlap = likeness(batch, found)
         local_features, image_features = correlation_features(batch, found, overlap)
         whole = Evidence(batch, found, local_features, image_features)

@@ -19,7 +19,7 @@ SEP, GLOBAL, FIRST_LOCAL = 0, 1, 2
 """Slots of an image's row of tokens."""
 
 LOCAL_FEATURES = 4
-IMAGE_FEATURES = 14
+IMAGE_FEATURES = 22
 
 _TIE = 1e-4
 
@@ -29,7 +29,8 @@ class Correlation:
     """Cosines between raw descriptors, from which all correlation features and biases are made.
 
     exact (w, i, n, m): every local with each local of the query, m = n, and local_to_query, the
-    same in float32; global_ (w, i, i): the images of a window with each other. What is compared,
+    same in float32; global_ and refined (w, i, i): the images of a window with each other, as they
+    are and in the learnt metric. What is compared,
     ranked or standardised over a list is float64: lists of near duplicates magnify rounding, which
     differs with who shares the batch. And what they are cosines of, float32 rows of length 1:
     locals (w, i, n, d), globals (w, i, g), means of the locals (w, i, d).
@@ -38,23 +39,34 @@ class Correlation:
     exact: Tensor
     local_to_query: Tensor
     global_: Tensor
+    refined: Tensor
     locals: Tensor
     globals: Tensor
     means: Tensor
 
 
-def correlate(batch: WindowBatch) -> Correlation:
-    """Where one of two images has no global, the means of their locals are compared instead, so
-    the cosine of two images does not depend on who else is in the list."""
+def correlate(batch: WindowBatch, metric: Tensor) -> Correlation:
+    """`metric` (g + d, g + d): of `model.metric`. Where one of two images has no global, the means
+    of their locals are compared instead, so the cosine of two images does not depend on who else
+    is in the list."""
     exact_locals = F.normalize(batch.locals.double(), dim=-1)
     to_query = torch.einsum("wind,wmd->winm", exact_locals, exact_locals[:, 0])
     locals_ = exact_locals.float()
     globals_ = F.normalize(batch.globals.double(), dim=-1)
     means = F.normalize(exact_locals.sum(2), dim=-1)
     both = batch.has_global.unsqueeze(2) & batch.has_global.unsqueeze(1)
-    between = torch.where(both, globals_ @ globals_.mT, means @ means.mT)
+    whole = torch.cat((globals_, means), dim=-1)
+    whole = torch.where(batch.in_metric.unsqueeze(-1), whole @ metric.double(), whole)
+    refined = F.normalize(whole, dim=-1)
+    of_means = means @ means.mT
     return Correlation(
-        to_query, to_query.float(), between, locals_, globals_.float(), means.float()
+        to_query,
+        to_query.float(),
+        torch.where(both, globals_ @ globals_.mT, of_means),
+        torch.where(both, refined @ refined.mT, of_means),
+        locals_,
+        globals_.float(),
+        means.float(),
     )
 
 
@@ -134,7 +146,8 @@ def correlation_features(
 
     Of a local: its best and its mean cosine to the query's locals, how far its best match prefers
     another local of the same image (0: mutual), and its lead over the second best match.
-    Of an image: the cosine of the globals; Chamfer similarity both ways; the sum of the cosines
+    Of an image: the cosine of the globals, and that in the learnt metric; Chamfer similarity both
+    ways; the sum of the cosines
     of mutual matches, by the query's number of locals; how far its neighbourhoods overlap with the
     query's (`model.neighbours`); and all of these again, standardised over the window's gallery: a
     list decides what counts as similar.
@@ -158,7 +171,9 @@ def correlation_features(
     from_query = masked_mean(best_of_query, query_mask.unsqueeze(1), 2)
     mutual = batch.local_mask & (mutual_gap <= 0)
     agreed = (best * mutual).sum(2) / query_mask.sum(1, keepdim=True)
-    image = torch.stack((found.global_[:, 0], from_query, to_query, agreed), dim=-1)
+    image = torch.stack(
+        (found.global_[:, 0], found.refined[:, 0], from_query, to_query, agreed), dim=-1
+    )
     image = torch.cat((image, overlap[:, :, 0].transpose(1, 2)), dim=-1)
     gallery = batch.image_mask.clone()
     gallery[:, 0] = False

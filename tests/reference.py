@@ -38,13 +38,15 @@ class Reference:
         else:
             globals_ = torch.zeros(windows, images, 0)
         known = torch.full((windows, images), bool(self.config.global_dim))
+        real = torch.ones(windows, images, dtype=torch.bool)
         return WindowBatch(
             locals_,
             self._both("local_mask") == 0,
             self._both("local_scales"),
             globals_,
             known,
-            torch.ones(windows, images, dtype=torch.bool),
+            real,
+            in_metric=real,
         )
 
     def _both(self, name: str) -> Tensor:

@@ -85,6 +85,10 @@ def _without_features(reranker: MambaReranker) -> None:
     _silence(reranker.tokens.local_features, reranker.tokens.image_features, reranker.evidence)
 
 
+def _without_metric(reranker: MambaReranker) -> None:
+    reranker.learn_metric = lambda _: None  # type: ignore[assignment,method-assign]
+
+
 def _without_descriptors(reranker: MambaReranker) -> None:
     """What is read are relations between images alone."""
     tokens = reranker.tokens
@@ -143,9 +147,6 @@ def short_pairwise(learning_rate: float) -> Contender:
     return Contender(PairwiseReranker, {"descriptors_per_image": _FEW}, training)
 
 
-_LONG_LISTS = {"shortest": 48, "longest": 100}
-"""What the shipped checkpoint was trained on."""
-
 CONTENDERS: Mapping[str, Contender] = {
     "ours": Contender(MambaReranker),
     "ours, windowed attention": Contender(with_mixer(lambda c: Attention(c, LONGFORMER_SIDE))),
@@ -157,6 +158,7 @@ CONTENDERS: Mapping[str, Contender] = {
 """What the table shows unless told otherwise."""
 
 ABLATIONS: Mapping[str, Contender] = {
+    "without the learnt metric": Contender(changed(_without_metric)),
     "without the descriptors themselves": Contender(changed(_without_descriptors)),
     "without correlation features": Contender(changed(_without_features)),
     "without query attention": Contender(changed(_without_query_attention)),
@@ -170,10 +172,7 @@ ABLATIONS: Mapping[str, Contender] = {
     "two blocks of three image layers": Contender(MambaReranker, {"depth": 2, "image_layers": 3}),
     "width 64": Contender(MambaReranker, {"dim": 64}),
     "width 128": Contender(MambaReranker, {"dim": 128}),
-    "trained on lists of 48 to 100": Contender(MambaReranker, {}, _LONG_LISTS),
-    "no mixer, trained on lists of 48 to 100": Contender(
-        with_mixer(lambda _: NoMixer()), {}, _LONG_LISTS
-    ),
+    "trained on lists of 32 to 64": Contender(MambaReranker, {}, {"shortest": 32, "longest": 64}),
     "trained by cross-entropy alone": Contender(MambaReranker, {}, {"ranking": 0.0}),
     "learning rate 0.001": Contender(MambaReranker, {}, {"learning_rate": 1e-3}),
     "learning rate 0.004": Contender(MambaReranker, {}, {"learning_rate": 4e-3}),

@@ -41,12 +41,14 @@ class ListSource(Protocol):
 class ListOptions:
     """How lists vary. Fewer classes than there are make no two lists alike; without its global an
     image must be known by its locals; in a rotated space of descriptors only their relations
-    count, not what they looked like in training."""
+    count, not what they looked like in training; and where the metric is left out the network
+    learns what a list looks like for which it does not hold."""
 
     fewest_classes: float = 0.3
     without_global: float = 0.1
     rotated: float = 0.3
     as_view: float = 0.4
+    without_metric: float = 0.3
 
 
 def views_as_images(ids: Sequence[str], known: LabelledImages | None = None) -> LabelledImages:
@@ -137,7 +139,8 @@ class LabelledLists:
             ImageDescriptors(rows, image.scales, None if bare else image.global_, image.padding)
             for rows, image in zip(locals_, drawn, strict=True)
         )
-        return TrainingList(Window(query_image, gallery_images), relevant[order])
+        in_metric = rng.random() >= options.without_metric
+        return TrainingList(Window(query_image, gallery_images, in_metric), relevant[order])
 
     def _seen(self, place: int, rng: np.random.Generator) -> ImageDescriptors:
         views = self._views.get(place)

@@ -39,9 +39,9 @@ class TrainingStateError(ValueError):
 @dataclass(frozen=True)
 class TrainOptions:
     """`batch` lists a pass, `accumulate` passes a step on every process; the rate warms up, then
-    falls along a cosine to a hundredth. All lists of a step are of one random shape: shorter than
-    in use they are cheaper, of one shape they need little padding. `dtype` is that of the products
-    in a pass; weights and the optimizer's state are float32."""
+    falls along a cosine to a hundredth. All lists of a step are of one random shape, so that they
+    need little padding; up to as long as in use they teach more than short ones do. `dtype` is that
+    of the products in a pass; weights and the optimizer's state are float32."""
 
     steps: int = 2000
     batch: int = 4
@@ -52,8 +52,8 @@ class TrainOptions:
     weight_decay: float = 0.05
     average: float = 0.998
     ranking: float = 3.0
-    shortest: int = 32
-    longest: int = 64
+    shortest: int = 48
+    longest: int = 100
     fewest_descriptors: int = 24
     most_descriptors: int = 48
     seed: int = 0

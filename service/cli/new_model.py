@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from model.checkpoint import LoadedModel, new_network
 from model.config import LongformerConfig, MambaConfig, ModelConfig, reason
-from model.reranker import ListReranker
+from model.reranker import ListReranker, MambaReranker
 from service.cli.common import say
 from service.cli.training import TrainingData
 
@@ -79,14 +79,16 @@ def check_length(config: ModelConfig, longest: int) -> None:
 
 def builder(
     config: ModelConfig,
+    data: TrainingData,
     initial: LoadedModel | None,
     device: torch.device,
     dtype: torch.dtype,
     *,
     recompute: bool,
 ) -> Callable[[], ListReranker]:
-    """What makes the network, with the weights of `initial` where there is one. With `recompute`
-    a Longformer's activations are computed again in the backward pass instead of kept."""
+    """What makes the network, with the weights of `initial` where there is one, else with the
+    metric that the data teach. With `recompute` a Longformer's activations are computed again in
+    the backward pass instead of kept."""
     if recompute and not isinstance(config, LongformerConfig):
         raise click.UsageError("--recompute is for a Longformer")
 
@@ -98,6 +100,8 @@ def builder(
             cast("LongformerReranker", network).recompute_in_backward()
         if initial is not None:
             network.load_state_dict(initial.reranker.state_dict())
+        elif isinstance(network, MambaReranker) and data.metric is not None:
+            network.learn_metric(data.metric)
         return network
 
     return build

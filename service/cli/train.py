@@ -245,7 +245,7 @@ def train(
             fewest_descriptors=min(fewest, config.descriptors_per_image),
             most_descriptors=config.descriptors_per_image,
         )
-        build = builder(config, initial, on, getattr(torch, dtype), recompute=recompute)
+        build = builder(config, found, initial, on, getattr(torch, dtype), recompute=recompute)
         trainer = Trainer(build, options, on, found.fingerprint, processes)
         if resume:
             trainer.resume(folder / "state.pt")

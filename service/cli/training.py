@@ -7,11 +7,13 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 from model.config import ExtractorId, ModelConfig, RerankDefaults
 from model.descriptors import ImageDescriptors
@@ -25,7 +27,7 @@ from model.evaluation.retrieval import (
 )
 from model.extraction.extractor import load_extractor
 from model.extraction.images import find_images
-from model.metric import Teacher
+from model.metric import SHRINKAGE, Teacher, learnt_metric
 from model.reranker import ListReranker, MambaReranker
 from model.training.lists import (
     LabelledLists,
@@ -62,6 +64,14 @@ class TrainingData:
     fingerprint: str
     held_out_classes: tuple[int, ...] = ()
     teachers: tuple[Teacher, ...] = ()
+
+    @cached_property
+    def metric(self) -> NDArray[np.float32] | None:
+        """Raises click.UsageError where it cannot be learnt from the teachers."""
+        try:
+            return learnt_metric(self.teachers) if self.teachers else None
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
 
 
 def training_data(
@@ -138,6 +148,7 @@ def views_data(views: Path, names: Sequence[str], held_out: int) -> TrainingData
         made_by,
         *_sizes(of_views),
         _fingerprint(made_by, training.ids, []),
+        teachers=(_teacher(training, of_views),),
     )
 
 
@@ -185,7 +196,7 @@ def _sizes(images: Mapping[str, ImageDescriptors]) -> tuple[int, int]:
 
 
 def _fingerprint(made_by: ExtractorId, ids: Sequence[str], views: Sequence[str]) -> str:
-    drawn_from = (made_by, ids, views, VIEWS_SHARE, ListOptions())
+    drawn_from = (made_by, ids, views, VIEWS_SHARE, SHRINKAGE, ListOptions())
     return hashlib.sha256(repr(drawn_from).encode()).hexdigest()
 
 

@@ -26,7 +26,6 @@ from model.evaluation.comparison import (
     method_row,
 )
 from model.evaluation.contenders import ABLATIONS, CONTENDERS, Contender
-from model.metric import learnt_metric
 from model.reranker import ListReranker, score_windows
 from service.cli.common import console, tracked
 from service.cli.evaluate.trials import Budget, judged, sized, trial
@@ -65,9 +64,9 @@ def compared(data: Callable[[int], TrainingData], plan: Plan) -> list[Row]:
     for number in plan.folds:
         found = data(number)
         judged_folds.append(judged(found))
-        fold = judged_folds[-1]
-        metric = learnt_metric(found.teachers)
-        in_metrics.append(replace(fold, task=in_metric(fold.task, metric)))
+        if found.metric is not None:
+            fold = judged_folds[-1]
+            in_metrics.append(replace(fold, task=in_metric(fold.task, found.metric)))
         for name in plan.names:
             for place, seed in enumerate(plan.seeds):
                 trials[name][place].append(

@@ -27,7 +27,7 @@ from model.evaluation.comparison import (
 )
 from model.evaluation.contenders import Contender
 from model.evaluation.retrieval import first_stage
-from model.training.lists import ListSource
+from model.reranker import ListReranker, MambaReranker
 from model.training.selection import AGGREGATIONS
 from model.training.trainer import Trainer, TrainOptions
 from service.cli.common import tracked
@@ -75,8 +75,8 @@ def trial(
     if facts_path.exists():
         return _read(result, facts_path)
     folder.mkdir(parents=True, exist_ok=True)
-    options = _planned(contender, config, data.source, seed, budget, folder, device)
-    trainer = Trainer(lambda: contender.build(config), options, device, data.fingerprint)
+    options = _planned(contender, config, data, seed, budget, folder, device)
+    trainer = Trainer(lambda: built(contender, config, data), options, device, data.fingerprint)
     state = folder / "state.pt"
     if state.exists():
         trainer.resume(state)
@@ -112,10 +112,17 @@ def trial(
     return found
 
 
+def built(contender: Contender, config: ModelConfig, data: TrainingData) -> ListReranker:
+    network = contender.build(config)
+    if isinstance(network, MambaReranker) and data.metric is not None:
+        network.learn_metric(data.metric)
+    return network
+
+
 def _planned(
     contender: Contender,
     config: ModelConfig,
-    source: ListSource,
+    data: TrainingData,
     seed: int,
     budget: Budget,
     folder: Path,
@@ -129,8 +136,8 @@ def _planned(
     plan = folder / "plan.json"
     if plan.exists():
         return TrainOptions(**json.loads(plan.read_text()))
-    pace = Trainer(lambda: contender.build(config), options, device)
-    first_steps = islice(pace.run(source), _PACE_WARM_UP + _PACE_STEPS)
+    pace = Trainer(lambda: built(contender, config, data), options, device)
+    first_steps = islice(pace.run(data.source), _PACE_WARM_UP + _PACE_STEPS)
     taken = [time.process_time() for _ in first_steps]
     each = (taken[-1] - taken[_PACE_WARM_UP - 1]) / _PACE_STEPS
     steps = max(1, round(60 * budget.minutes / each))

@@ -17,7 +17,7 @@ MODEL = tiny_model()
 
 def of(*windows: Window) -> tuple[torch.Tensor, torch.Tensor]:
     batch = MODEL.collate(windows)
-    return likeness(batch, correlate(batch))
+    return likeness(batch, correlate(batch, torch.eye(CONFIG.global_dim + CONFIG.descriptor_dim)))
 
 
 def test_every_likeness_is_standardised_over_the_pairs() -> None:

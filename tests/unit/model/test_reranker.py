@@ -14,6 +14,7 @@ from model.batch import Window
 from model.checkpoint import load_checkpoint
 from model.config import DEFAULT_CHECKPOINT
 from model.descriptors import ImageDescriptors
+from model.metric import described
 from model.neighbours import likeness
 from model.reranker import MambaReranker, aggregate, random_image, score_windows
 from model.tokens import correlate, correlation_features
@@ -110,7 +111,7 @@ def test_an_image_that_is_the_query_correlates_perfectly() -> None:
     rng = np.random.default_rng(1)
     query = image(rng, CONFIG)
     batch = MODEL.collate([Window(query, [query, image(rng, CONFIG)])])
-    found = correlate(batch)
+    found = correlate(batch, MODEL.metric)
     local, per_image = correlation_features(batch, found, likeness(batch, found)[1])
     best, gap = local[0, 1, :, 0], local[0, 1, :, 2]
     torch.testing.assert_close(best, torch.ones_like(best))
@@ -124,7 +125,7 @@ def test_two_images_compare_alike_whoever_else_lacks_a_global() -> None:
     query, first = image(rng, CONFIG), image(rng, CONFIG)
     bare = image(rng, CONFIG, with_global=False)
     batch = MODEL.collate([Window(query, [first, bare])])
-    cosines = correlate(batch).global_[0]
+    cosines = correlate(batch, MODEL.metric).global_[0]
     assert query.global_ is not None
     assert first.global_ is not None
     assert float(cosines[0, 1]) == pytest.approx(float(query.global_ @ first.global_), abs=1e-5)
@@ -191,3 +192,31 @@ def test_padding_among_the_locals_is_left_out() -> None:
     (found,) = score_windows(model, [Window(holed, whole.gallery)], CPU)
     np.testing.assert_array_equal(found, expected)
     assert holed.without_padding().count == 3
+
+
+def learnt() -> MambaReranker:
+    reranker = tiny_model()
+    size = CONFIG.global_dim + CONFIG.descriptor_dim
+    reranker.learn_metric(np.random.default_rng(0).standard_normal((size, size)).astype(np.float32))
+    return reranker
+
+
+def test_images_are_compared_in_the_learnt_metric_too() -> None:
+    rng = np.random.default_rng(3)
+    reranker, pair = learnt(), (image(rng, CONFIG), image(rng, CONFIG))
+    batch = reranker.collate([Window(pair[0], [pair[1]])])
+    found = correlate(batch, reranker.metric)
+    refined = described(pair) @ reranker.metric.numpy()
+    cosine = refined[0] @ refined[1] / np.prod(np.linalg.norm(refined, axis=1))
+    assert float(found.refined[0, 0, 1]) == pytest.approx(float(cosine), abs=1e-6)
+    assert float(found.global_[0, 0, 1]) == pytest.approx(
+        float(correlate(batch, MODEL.metric).global_[0, 0, 1])
+    )
+
+
+def test_a_list_can_do_without_the_metric() -> None:
+    given = window(np.random.default_rng(4), CONFIG, 4)
+    plain, used = score_windows(learnt(), [replace(given, in_metric=False), given], CPU)
+    (without,) = score_windows(MODEL, [given], CPU)
+    np.testing.assert_allclose(plain, without, atol=1e-5)
+    assert np.abs(used - without).max() > 1e-4

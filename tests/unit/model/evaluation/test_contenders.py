@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from model.config import MambaConfig, ModelConfig
 from model.evaluation.contenders import ABLATIONS, CONTENDERS, Contender
 from model.evaluation.mixers import windowed_attention
-from model.reranker import score_windows
+from model.reranker import MambaReranker, score_windows
 from tests.factories import image, tiny_config, window
 
 ALL = {**CONTENDERS, **ABLATIONS}
@@ -79,9 +79,19 @@ def test_ablations_leave_out_what_they_name() -> None:
     }
     ours = parameters["ours"]
     for name in parameters:
-        if name.startswith("without"):
+        if name.startswith("without") and name != "without the learnt metric":
             assert parameters[name] < ours
     assert parameters["ours, no mixer"] < parameters["ours"]
+
+
+def test_one_of_them_learns_no_metric() -> None:
+    config = tiny_config()
+    size = config.global_dim + config.descriptor_dim
+    for name, learns in (("ours", True), ("without the learnt metric", False)):
+        reranker = ALL[name].build(config)
+        assert isinstance(reranker, MambaReranker)
+        reranker.learn_metric(np.full((size, size), 2, np.float32))
+        assert torch.equal(reranker.metric, torch.eye(size)) is not learns
 
 
 def test_images_without_locals_do_not_break_the_pairwise_transformer() -> None:

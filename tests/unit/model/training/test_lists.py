@@ -80,6 +80,13 @@ def test_the_same_seed_draws_the_same_list() -> None:
     assert places(first) == places(second)
 
 
+def test_a_share_of_the_lists_does_without_the_metric() -> None:
+    images, descriptors = made_up()
+    source = LabelledLists(images, descriptors, replace(OPTIONS, without_metric=0.3))
+    drawn = [source.draw(np.random.default_rng(seed), SHAPE) for seed in range(100)]
+    assert 15 < sum(not one.window.in_metric for one in drawn) < 45
+
+
 @settings(max_examples=50)
 @given(st.integers(0, 2**31))
 def test_images_of_one_group_are_never_called_irrelevant(seed: int) -> None:

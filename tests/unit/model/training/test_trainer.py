@@ -89,9 +89,11 @@ def test_what_is_learnt_does_not_depend_on_how_lists_are_dealt_out_to_passes() -
     at_once = trainer(replace(OPTIONS, batch=4))
     in_two = trainer(replace(OPTIONS, batch=2, accumulate=2))
     losses = [[step.loss for step in one.run(SameObject())] for one in (at_once, in_two)]
-    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
-    for one, other in zip(weights(at_once).values(), weights(in_two).values(), strict=True):
-        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+    # Not the weights: a bias that all keys share changes nothing, and Adam moves it by rounding.
+    fresh = [SameObject().draw(np.random.default_rng(9), SHAPE).window]
+    scores = [score_windows(of.average.eval(), fresh, CPU)[0] for of in (at_once, in_two)]
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-5)
 
 
 def test_products_in_bfloat16_learn_too() -> None:
