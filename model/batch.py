@@ -24,7 +24,8 @@ class Window:
 
 @dataclass(frozen=True, eq=False)
 class WindowBatch:
-    """Image 0 of a window is its query. Padding is zero and False everywhere.
+    """Image 0 of a window is its query. Padding is zero and False everywhere, but in
+    `in_metric`.
 
     locals (w, i, n, d) float32, local_mask (w, i, n) bool, scales (w, i, n) int64,
     globals (w, i, g) float32, has_global (w, i) bool, image_mask (w, i) bool,

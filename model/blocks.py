@@ -44,8 +44,8 @@ class QueryAttention(nn.Module):
 
 class ImageAttention(nn.Module):
     """The images of a window attend to each other, with a bias per head of learnt weights times
-    how alike two images are, by their globals and by their locals: images that look alike lend
-    each other evidence, as query expansion and diffusion do by hand."""
+    how alike two images are (`model.neighbours.likeness`): images that look alike lend each other
+    evidence, as query expansion and diffusion do by hand."""
 
     def __init__(self, config: MambaConfig) -> None:
         super().__init__()

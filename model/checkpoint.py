@@ -94,7 +94,7 @@ def load_weights(
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             found = {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            for name in expected.keys() | found.keys():
+            for name in sorted(expected.keys() | found.keys()):
                 if expected.get(name) != found.get(name):
                     raise CheckpointError(
                         f"{path}: {name} is {_shape(found.get(name))} in the file, "

@@ -1,8 +1,9 @@
 """How alike the images of a window are: the graph on which they lend each other evidence.
 
 What k-reciprocal encoding (Zhong et al., CVPR 2017) and diffusion (Iscen et al., CVPR 2017) do by
-hand on global descriptors is computed here in a learnt metric (`model.metric`), and made smooth:
-no rank decides who is a neighbour, so that rounding cannot flip one and with it a score.
+hand on global descriptors is computed here twice, in a learnt metric (`model.metric`) and by
+globals and strongest locals together, and made smooth: no rank decides who is a neighbour, so that
+rounding cannot flip one and with it a score.
 """
 
 from __future__ import annotations

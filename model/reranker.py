@@ -105,7 +105,10 @@ class MambaReranker(ListReranker):
             self.evidence.weight.copy_((torch.arange(IMAGE_FEATURES) >= IMAGE_FEATURES // 2) * 0.5)
 
     def learn_metric(self, metric: NDArray[np.float32]) -> None:
-        """`metric`: of `model.metric`; until it is given one, cosines are as they are."""
+        """`metric`: of `model.metric`; until it is given one, cosines are as they are. Raises
+        ValueError for one of other sizes."""
+        if metric.shape != tuple(self.metric.shape):
+            raise ValueError(f"a metric is {tuple(self.metric.shape)} here, not {metric.shape}")
         self.metric.copy_(torch.from_numpy(metric))
 
     def image_scores(self, logits: Tensor, mask: Tensor) -> Tensor:

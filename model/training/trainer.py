@@ -219,9 +219,13 @@ class Trainer(Generic[R]):
                 f"{path}: {lists} lists a step, and now {self.lists}: --batch x --accumulate x "
                 "processes must stay the same"
             )
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        try:
+            self.model.load_state_dict(state["model"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            why = str(error).partition("\n")[0]
+            raise TrainingStateError(f"{path}: of another version of the model ({why})") from None
         self.step = state["step"]
 
 

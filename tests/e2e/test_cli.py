@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import socket
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import pytest
 import skimage.data
 import torch
@@ -14,6 +16,10 @@ from PIL import Image
 from model.checkpoint import load_checkpoint
 from model.config import DEFAULT_CHECKPOINT
 from model.descriptor_file import DescriptorReader
+from model.evaluation.grocery import read_labels, split
+from model.metric import learnt_metric
+from model.reranker import MambaReranker
+from service.cli.common import read_images
 from tests.descriptor_files import write_descriptors
 from tests.e2e.command import done_here, failed, refused, run_here, shown_here, succeeded
 from tests.e2e.service import RunningService, free_port
@@ -133,6 +139,12 @@ def test_training_evaluating_and_measuring(
     sizes = ["--steps", 30, "--dim", 32, "--depth", 1, "--device", "cpu"]
     said = succeeded("train", *common, *sizes, "-o", trained)
     assert "on the validation images with the logit of" in said
+    # The metric is of the classes that are trained on, none of those that are judged.
+    training, _ = split(read_labels(dataset), 0)
+    images = read_images(descriptors, training.ids)[1]
+    expected = learnt_metric([([images[i] for i in training.ids], training.classes)])
+    network = cast("MambaReranker", load_checkpoint(trained, torch.device("cpu")).reranker)
+    np.testing.assert_allclose(network.metric.numpy(), expected, atol=1e-5)
     log = [json.loads(line) for line in (tmp_path / "new.run" / "log.jsonl").open()]
     assert [line["step"] for line in log] == [25, 30]
     said = done_here(capsys, "train", *common, *sizes, "-o", trained, "--resume")
@@ -168,9 +180,13 @@ def test_adapting_to_a_folder_of_images_without_labels(
     adapted = tmp_path / "mine.safetensors"
     said = succeeded("train", "--images", folder, "--from", "--steps", 2, "-o", adapted)
     assert "on the validation images" in said
-    config = load_checkpoint(adapted, torch.device("cpu")).config
+    of_mine, of_shipped = (
+        load_checkpoint(path, torch.device("cpu")) for path in (adapted, DEFAULT_CHECKPOINT)
+    )
+    config, shipped = of_mine.config, of_shipped.config
     assert config.name == "mine"
-    shipped = load_checkpoint(DEFAULT_CHECKPOINT, torch.device("cpu")).config
+    metrics = [loaded.reranker.state_dict()["metric"] for loaded in (of_mine, of_shipped)]
+    assert torch.equal(*metrics)
     changed = {"name": "", "rerank": shipped.rerank, "aggregation": "sep", "held_out_classes": ()}
     assert config.model_copy(update=changed) == shipped.model_copy(update=changed)
     views = tmp_path / "mine.run" / "views.h5"

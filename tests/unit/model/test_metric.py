@@ -77,7 +77,7 @@ def test_every_source_of_classes_has_the_same_weight() -> None:
     classes = np.arange(12) // 3
     once = learnt_metric([(images, classes), (images[:6], classes[:6])])
     twice = learnt_metric([(images * 2, np.tile(classes, 2)), (images[:6], classes[:6])])
-    np.testing.assert_allclose(once.T @ once, twice.T @ twice, rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(once @ once.T, twice @ twice.T, rtol=1e-3, atol=1e-2)
 
 
 def test_what_teaches_nothing_is_refused() -> None:

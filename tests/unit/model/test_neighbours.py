@@ -58,6 +58,17 @@ def test_images_of_one_crowd_share_their_neighbourhood() -> None:
     assert to_query[0::2].min() > 2 * to_query[1::2].max()
 
 
+def test_one_graph_is_in_the_learnt_metric_and_one_is_not() -> None:
+    rng = np.random.default_rng(6)
+    batch = MODEL.collate([window(rng, CONFIG, 60)])
+    size = CONFIG.global_dim + CONFIG.descriptor_dim
+    metric = torch.from_numpy(rng.standard_normal((size, size)).astype(np.float32))
+    plain, learnt = (likeness(batch, correlate(batch, m))[1] for m in (MODEL.metric, metric))
+    kinds = len(NEIGHBOURHOODS)
+    assert (plain[:, :kinds] - learnt[:, :kinds]).abs().amax(dim=(0, 2, 3)).min() > 0.05
+    torch.testing.assert_close(plain[:, kinds:], learnt[:, kinds:])
+
+
 def test_a_window_of_one_image_is_finite() -> None:
     found, overlap = of(window(np.random.default_rng(3), CONFIG, 1))
     assert found.isfinite().all()

@@ -116,8 +116,8 @@ def test_an_image_that_is_the_query_correlates_perfectly() -> None:
     best, gap = local[0, 1, :, 0], local[0, 1, :, 2]
     torch.testing.assert_close(best, torch.ones_like(best))
     torch.testing.assert_close(gap, torch.zeros_like(gap), atol=1e-6, rtol=0)
-    torch.testing.assert_close(per_image[0, 1, :4], torch.ones(4))
-    assert (per_image[0, 2, :4] < 0.99).all()
+    torch.testing.assert_close(per_image[0, 1, :5], torch.ones(5))
+    assert (per_image[0, 2, :5] < 0.99).all()
 
 
 def test_two_images_compare_alike_whoever_else_lacks_a_global() -> None:
@@ -125,13 +125,15 @@ def test_two_images_compare_alike_whoever_else_lacks_a_global() -> None:
     query, first = image(rng, CONFIG), image(rng, CONFIG)
     bare = image(rng, CONFIG, with_global=False)
     batch = MODEL.collate([Window(query, [first, bare])])
-    cosines = correlate(batch, MODEL.metric).global_[0]
+    found = correlate(batch, MODEL.metric)
+    cosines = found.global_[0]
     assert query.global_ is not None
     assert first.global_ is not None
     assert float(cosines[0, 1]) == pytest.approx(float(query.global_ @ first.global_), abs=1e-5)
     means = query.locals.sum(0), bare.locals.sum(0)
     expected = means[0] @ means[1] / np.linalg.norm(means[0]) / np.linalg.norm(means[1])
     assert float(cosines[0, 2]) == pytest.approx(float(expected), abs=1e-5)
+    assert float(found.refined[0, 0, 2]) == pytest.approx(float(expected), abs=1e-5)
 
 
 def test_the_scale_of_a_descriptor_does_not_matter() -> None:

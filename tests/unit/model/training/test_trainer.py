@@ -103,7 +103,7 @@ def test_products_in_bfloat16_learn_too() -> None:
     assert all(tensor.dtype == torch.float32 for tensor in weights(half).values())
 
 
-@pytest.mark.parametrize("problem", ["options", "sizes", "data", "text", "missing"])
+@pytest.mark.parametrize("problem", ["options", "sizes", "data", "text", "missing", "version"])
 def test_a_state_of_another_run_is_refused(tmp_path: Path, problem: str) -> None:
     path = tmp_path / "state.pt"
     trainer().save(path)
@@ -116,6 +116,10 @@ def test_a_state_of_another_run_is_refused(tmp_path: Path, problem: str) -> None
         data = "others"
     elif problem == "text":
         path.write_text("not a state")
+    elif problem == "version":
+        state = torch.load(path, weights_only=False)
+        del state["model"]["metric"]
+        torch.save(state, path)
     else:
         path.unlink()
     with pytest.raises(TrainingStateError, match=r"state\.pt"):
