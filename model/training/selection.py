@@ -17,8 +17,10 @@ from model.evaluation.retrieval import (
     RetrievalTask,
     Shortlists,
     best_ensemble,
+    quality,
 )
-from model.reranker import ListReranker, aggregate
+from model.reranker import MambaReranker, aggregate
+from model.scoring import ensemble
 
 AGGREGATIONS: tuple[Aggregation, ...] = get_args(Aggregation)
 
@@ -35,13 +37,17 @@ class Selection:
 
 @torch.inference_mode()
 def select(
-    reranker: ListReranker,
+    reranker: MambaReranker,
     task: RetrievalTask,
     lists: Shortlists,
     device: torch.device,
     progress: Progress = iter,
 ) -> Selection:
-    """The aggregation, alpha and temperature with the highest mAP@R, by one pass over the lists."""
+    """The aggregation, alpha and temperature with the highest mAP@R, by one pass over the lists.
+
+    Among equals the model's own are kept: of a folder's few, easy images often every setting is
+    perfect, and then these images have no say.
+    """
     logits: dict[Aggregation, NDArray[np.float32]] = {
         how: np.empty_like(lists.scores) for how in AGGREGATIONS
     }
@@ -50,5 +56,12 @@ def select(
         tokens, mask = reranker(reranker.collate([window]).to(device))
         for how, scores in logits.items():
             scores[q] = aggregate(tokens, mask, how)[0].float().cpu().numpy()
+    config = reranker.config
+    how, alpha, t = config.aggregation, config.rerank.alpha, config.rerank.temperature
+    by_own = quality(task, lists, ensemble(logits[how], lists.scores, alpha, t))
     found = (Selection(how, *best_ensemble(task, lists, logits[how])) for how in AGGREGATIONS)
-    return max(found, key=lambda selection: selection.quality.map_at_r)
+    # The first of equals is taken.
+    return max(
+        (Selection(how, alpha, t, by_own), *found),
+        key=lambda selection: selection.quality.map_at_r,
+    )

@@ -15,7 +15,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from model.config import ExtractorId, ModelConfig, RerankDefaults
+from model.config import ExtractorId, ModelConfig
 from model.descriptors import ImageDescriptors
 from model.evaluation.grocery import LabelledImages, read_labels, split
 from model.evaluation.retrieval import (
@@ -252,7 +252,8 @@ def choose_on_validation(trainer: Trainer[ListReranker], task: RetrievalTask | N
         trainer.device,
         lambda queries: tracked(queries, "Validating", len(task.queries)),
     )
-    rerank = RerankDefaults(alpha=chosen.alpha, temperature=chosen.temperature)
+    settings = {"alpha": chosen.alpha, "temperature": chosen.temperature}
+    rerank = network.config.rerank.model_copy(update=settings)
     network.config = network.config.model_copy(
         update={"rerank": rerank, "aggregation": chosen.aggregation}
     )
