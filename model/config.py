@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from model.descriptors import DescriptorSizes
 from model.windows import Direction
 
 DEFAULT_CHECKPOINT = Path(__file__).with_name("weights") / "small.safetensors"
@@ -69,6 +70,11 @@ class ModelConfig(BaseModel):
     def extra_tokens(self) -> int:
         """Tokens that an image takes beside its locals."""
         raise NotImplementedError
+
+    @property
+    def sizes(self) -> DescriptorSizes | None:
+        """The sizes of descriptors that the backbone asks for; None where any will do."""
+        return DescriptorSizes(self.descriptor_dim, self.global_dim or None)
 
     @property
     def longest_window(self) -> int | None:

@@ -13,6 +13,14 @@ class InvalidDescriptorsError(ValueError):
     """Descriptors that cannot be scored: wrong shape, NaN, infinity or a row of zeros."""
 
 
+@dataclass(frozen=True)
+class DescriptorSizes:
+    """Lengths of a local and of a global descriptor; `global_dim` is None where there is none."""
+
+    local_dim: int
+    global_dim: int | None
+
+
 @dataclass(frozen=True, eq=False)
 class ImageDescriptors:
     """One image. `locals`: (n, d), strongest first, rows of length 1; `scales`: (n,), at which
@@ -27,6 +35,12 @@ class ImageDescriptors:
     @property
     def count(self) -> int:
         return int(self.locals.shape[0])
+
+    @property
+    def sizes(self) -> DescriptorSizes:
+        return DescriptorSizes(
+            int(self.locals.shape[1]), None if self.global_ is None else len(self.global_)
+        )
 
     def strongest(self, count: int) -> ImageDescriptors:
         """The first `count` rows: the file order is by strength."""
