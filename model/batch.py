@@ -1,9 +1,9 @@
-"""Windows of ragged images as one padded grid of tensors: (windows, images, descriptors)."""
+"""Windows of ragged images as one padded grid of tensors: (windows, images, locals)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -14,22 +14,31 @@ from model.descriptors import ImageDescriptors
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """A query and the gallery images that are scored together, in list order; `in_metric`:
-    whether they are compared in the learnt metric too, which some lists of a training are not."""
+    """A query and the gallery images that are scored together, in list order."""
 
     query: ImageDescriptors
     gallery: Sequence[ImageDescriptors]
-    in_metric: bool = True
+
+
+@dataclass(frozen=True)
+class WindowShape:
+    """What a window takes of the grid: its images, the query among them, their most locals, and
+    the lengths of a local and of a global."""
+
+    images: int
+    locals: int
+    local_dim: int
+    global_dim: int
 
 
 @dataclass(frozen=True, eq=False)
 class WindowBatch:
-    """Image 0 of a window is its query. Padding is zero and False everywhere, but in
-    `in_metric`.
+    """Image 0 of a window is its query. Padding is zero and False everywhere.
 
     locals (w, i, n, d) float32, local_mask (w, i, n) bool, scales (w, i, n) int64,
-    globals (w, i, g) float32, has_global (w, i) bool, image_mask (w, i) bool,
-    in_metric (w, i) bool, the same for all images of a window.
+    globals (w, i, e) float32, has_global (w, i) bool, image_mask (w, i) bool. places (w, g) int64:
+    where in the grid each gallery image of a window is, in the order of its list; 0 for padding.
+    shapes: of every window, on the host.
     """
 
     locals: Tensor
@@ -38,60 +47,93 @@ class WindowBatch:
     globals: Tensor
     has_global: Tensor
     image_mask: Tensor
-    in_metric: Tensor
+    places: Tensor
+    shapes: tuple[WindowShape, ...]
 
     def to(self, device: torch.device) -> WindowBatch:
-        return WindowBatch(
-            **{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
-        )
+        moved = {
+            f.name: getattr(self, f.name).to(device, non_blocking=True)
+            for f in fields(self)
+            if f.name != "shapes"
+        }
+        return replace(self, **moved)
 
-    def reordered(self, places: Tensor) -> WindowBatch:
-        """`places` (w, i): for every window a permutation of its images."""
-        rows = torch.arange(len(places), device=places.device).unsqueeze(1)
-        return WindowBatch(**{f.name: getattr(self, f.name)[rows, places] for f in fields(self)})
+    @property
+    def present(self) -> Tensor:
+        """(w, g): which gallery images are real."""
+        return self.places > 0
 
 
 def collate(
     windows: Sequence[Window],
     *,
     descriptors_per_image: int,
-    global_dim: int,
-    scale_levels: int,
-    keep_places: bool,
+    keep_places: bool = False,
+    with_globals: bool = True,
 ) -> WindowBatch:
     """An image's padding is left out, or masked where locals are to `keep_places`. Only the first
-    `descriptors_per_image` rows of an image are read, and no global where `global_dim` is 0. A
-    global of another size raises ValueError; so do locals of differing sizes."""
+    `descriptors_per_image` rows of an image are read, and no global unless `with_globals`. Raises
+    ValueError where the images of one window have locals, or globals, of several lengths."""
     images = [
         [i if keep_places else i.without_padding() for i in (window.query, *window.gallery)]
         for window in windows
     ]
-    sizes = {image.locals.shape[1] for row in images for image in row}
-    sizes_of_globals = {len(i.global_) for row in images for i in row if i.global_ is not None}
-    if len(sizes) > 1 or (global_dim and not sizes_of_globals <= {global_dim}):
-        raise ValueError(f"locals of sizes {sizes}, globals of sizes {sizes_of_globals}")
-    width = max(len(row) for row in images)
-    deepest = max(min(i.count, descriptors_per_image) for row in images for i in row)
-    dim = images[0][0].locals.shape[1]
-    grid = (len(images), width)
-    locals_ = np.zeros((*grid, deepest, dim), np.float32)
-    local_mask = np.zeros((*grid, deepest), np.bool_)
-    scales = np.zeros((*grid, deepest), np.int64)
-    globals_ = np.zeros((*grid, global_dim), np.float32)
+    shapes = tuple(_shape(row, descriptors_per_image, with_globals) for row in images)
+    grid = (len(images), max(shape.images for shape in shapes))
+    most = max(shape.locals for shape in shapes)
+    locals_ = np.zeros((*grid, most, max(shape.local_dim for shape in shapes)), np.float32)
+    local_mask = np.zeros((*grid, most), np.bool_)
+    scales = np.zeros((*grid, most), np.int64)
+    globals_ = np.zeros((*grid, max(shape.global_dim for shape in shapes)), np.float32)
     has_global = np.zeros(grid, np.bool_)
     image_mask = np.zeros(grid, np.bool_)
-    in_metric = np.zeros(grid, np.bool_)
-    for w, row in enumerate(images):
+    places = np.zeros((grid[0], grid[1] - 1), np.int64)
+    for w, (row, shape) in enumerate(zip(images, shapes, strict=True)):
         image_mask[w, : len(row)] = True
-        in_metric[w] = windows[w].in_metric
+        places[w, : len(row) - 1] = np.arange(1, len(row))
         for i, image in enumerate(row):
             rows = min(image.count, descriptors_per_image)
-            locals_[w, i, :rows] = image.locals[:rows]
+            locals_[w, i, :rows, : shape.local_dim] = image.locals[:rows]
             local_mask[w, i, :rows] = True if image.padding is None else ~image.padding[:rows]
             scales[w, i, :rows] = image.scales[:rows]
-            if global_dim and image.global_ is not None:
-                globals_[w, i] = image.global_
+            if with_globals and image.global_ is not None:
+                globals_[w, i, : shape.global_dim] = image.global_
                 has_global[w, i] = True
-    np.minimum(scales, scale_levels - 1, out=scales)
-    arrays = (locals_, local_mask, scales, globals_, has_global, image_mask, in_metric)
-    return WindowBatch(*map(torch.from_numpy, arrays))
+    arrays = (locals_, local_mask, scales, globals_, has_global, image_mask, places)
+    return WindowBatch(*map(torch.from_numpy, arrays), shapes)
+
+
+def _shape(row: Sequence[ImageDescriptors], most: int, with_globals: bool) -> WindowShape:
+    local_dims = {image.locals.shape[1] for image in row}
+    global_dims = {len(i.global_) for i in row if with_globals and i.global_ is not None}
+    if len(local_dims) > 1 or len(global_dims) > 1:
+        raise ValueError(f"locals of sizes {local_dims}, globals of sizes {global_dims}")
+    return WindowShape(
+        len(row),
+        max(min(image.count, most) for image in row),
+        local_dims.pop(),
+        max(global_dims, default=0),
+    )
+
+
+def distinct(window: Window) -> tuple[Window, list[int]]:
+    """The window with every gallery image once, in an order that depends on the images alone, and
+    for each image of the list its place in that gallery.
+
+    So copies of an image get one score, and neither a score nor its last bit depends on the order
+    in which the images are named.
+    """
+    keys = [_content(image, 1) for image in window.gallery]
+    if len(set(keys)) < len(keys):
+        keys = [_content(image, image.count) for image in window.gallery]
+    by_key = dict(zip(keys, window.gallery, strict=True))
+    order = {key: place for place, key in enumerate(sorted(by_key))}
+    return Window(window.query, [by_key[key] for key in order]), [order[key] for key in keys]
+
+
+def _content(image: ImageDescriptors, rows: int) -> tuple[bytes, bytes]:
+    global_ = None if rows == 1 else image.global_
+    return (
+        np.asarray(image.locals[:rows], np.float32).tobytes(),
+        b"" if global_ is None else np.asarray(global_, np.float32).tobytes(),
+    )

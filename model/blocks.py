@@ -9,59 +9,34 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.config import MambaConfig
-from model.neighbours import LIKENESSES
+from model.mixers import NoMixer, WindowedAttention
+from model.relations import RELATIONS
 from model.scan import Scan
-from model.tokens import SEP
-
-
-class QueryAttention(nn.Module):
-    """Every token attends to the tokens of its window's query (LOCORE's query global attention).
-
-    A bias per head of a learnt weight times the cosine of the two raw descriptors points a local
-    at its matches from the first step of training.
-    """
-
-    def __init__(self, config: MambaConfig) -> None:
-        super().__init__()
-        self.heads = config.attention_heads
-        self.to_query = nn.Linear(config.dim, config.dim)
-        self.to_key_value = nn.Linear(config.dim, 2 * config.dim)
-        self.out = nn.Linear(config.dim, config.dim)
-        self.cosine_weight = nn.Parameter(torch.linspace(0.0, 10.0, config.attention_heads))
-
-    def forward(self, x: Tensor, mask: Tensor, cosines: Tensor) -> Tensor:
-        """x (w, i, s, dim), mask (w, i, s), cosines (w, i, s, s) with the query's tokens."""
-        windows, images, slots, dim = x.shape
-        q = self.to_query(x).view(windows, images * slots, self.heads, -1).transpose(1, 2)
-        key_value = self.to_key_value(x[:, 0]).view(windows, slots, 2, self.heads, -1)
-        k, v = key_value.permute(2, 0, 3, 1, 4)
-        bias = self.cosine_weight[:, None, None] * cosines.flatten(1, 2).unsqueeze(1)
-        bias = bias.masked_fill(~mask[:, 0, None, None, :], float("-inf"))
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
-        out: Tensor = self.out(y.transpose(1, 2).reshape(windows, images, slots, dim))
-        return out
+from model.tokens import IMAGE
 
 
 class ImageAttention(nn.Module):
     """The images of a window attend to each other, with a bias per head of learnt weights times
-    how alike two images are (`model.neighbours.likeness`): images that look alike lend each other
-    evidence, as query expansion and diffusion do by hand."""
+    the relations of two images: images that are alike lend each other evidence, as query expansion
+    and diffusion do by hand."""
 
     def __init__(self, config: MambaConfig) -> None:
         super().__init__()
         self.heads = config.attention_heads
         self.to_qkv = nn.Linear(config.dim, 3 * config.dim)
         self.out = nn.Linear(config.dim, config.dim)
-        self.likeness_weight = nn.Parameter(
-            torch.linspace(0.0, 2.0, config.attention_heads).unsqueeze(0).repeat(LIKENESSES, 1)
-            / LIKENESSES
+        self.relation_weight = nn.Parameter(
+            torch.linspace(0.0, 2.0, config.attention_heads).unsqueeze(0).repeat(len(RELATIONS), 1)
+            / len(RELATIONS)
         )
 
-    def forward(self, x: Tensor, image_mask: Tensor, likeness: Tensor) -> Tensor:
-        """x (w, i, dim), image_mask (w, i), likeness (w, LIKENESSES, i, i)."""
+    def forward(self, x: Tensor, image_mask: Tensor, pairs: Tensor) -> Tensor:
+        """x (w, i, dim), image_mask (w, i), pairs (w, r, i, i)."""
         windows, images, dim = x.shape
         q, k, v = self.to_qkv(x).view(windows, images, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        bias = torch.einsum("wlij,lh->whij", likeness, self.likeness_weight.float())
+        bias = (self.relation_weight.mT.to(pairs.dtype) @ pairs.flatten(2)).unflatten(
+            2, (images, images)
+        )
         bias = bias.masked_fill(~image_mask[:, None, None, :], float("-inf"))
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
         out: Tensor = self.out(y.transpose(1, 2).reshape(windows, images, dim))
@@ -75,8 +50,8 @@ class ImageLayer(nn.Module):
         self.attention = ImageAttention(config)
         self.mlp = GatedMLP(config)
 
-    def forward(self, x: Tensor, image_mask: Tensor, likeness: Tensor) -> Tensor:
-        x = x + self.attention(self.norms[0](x), image_mask, likeness)
+    def forward(self, x: Tensor, image_mask: Tensor, pairs: Tensor) -> Tensor:
+        x = x + self.attention(self.norms[0](x), image_mask, pairs)
         result: Tensor = x + self.mlp(self.norms[1](x))
         return result
 
@@ -154,31 +129,39 @@ class GatedMLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Query attention, Mamba and an MLP on every token; then image layers on the images' SEP
-    tokens, a hundredth of the tokens and so nearly free. What an image gathers there reaches all
+    """The mixer and an MLP on every token; then an image's matches are pooled into its own token,
+    and image layers work on these, a ninth of the tokens. What an image gathers there reaches all
     of its tokens."""
 
     def __init__(self, config: MambaConfig) -> None:
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(config.dim) for _ in range(3))
-        self.query_attention = QueryAttention(config)
-        self.mixer = BidirectionalMamba(config)
+        self.mixer = _mixer(config)
         self.mlp = GatedMLP(config)
+        self.pool = nn.Linear(2 * config.dim, config.dim)
         self.image_layers = nn.ModuleList(ImageLayer(config) for _ in range(config.image_layers))
 
-    def forward(
-        self,
-        x: Tensor,
-        mask: Tensor,
-        query_cosines: Tensor,
-        likeness: Tensor,
-        scan: Scan,
-    ) -> Tensor:
-        """x (w, i, s, dim), mask (w, i, s), query_cosines (w, i, s, s), likeness (w, l, i, i)."""
-        x = x + self.query_attention(self.norms[0](x), mask, query_cosines)
-        x = x + self.mixer(self.norms[1](x), mask, scan)
-        x = x + self.mlp(self.norms[2](x))
-        image = before = x[:, :, SEP]
+    def forward(self, x: Tensor, mask: Tensor, pairs: Tensor, scan: Scan) -> Tensor:
+        """x (w, i, s, dim), mask (w, i, s), pairs (w, r, i, i)."""
+        x = x + self.mixer(self.norms[0](x), mask, scan)
+        x = x + self.mlp(self.norms[1](x))
+        image = x[:, :, IMAGE] + self.pool(_pooled(self.norms[2](x), mask))
         for layer in self.image_layers:
-            image = layer(image, mask[:, :, SEP], likeness)
-        return x + (image - before).unsqueeze(2)
+            image = layer(image, mask[:, :, IMAGE], pairs)
+        return x + (image - x[:, :, IMAGE]).unsqueeze(2)
+
+
+def _pooled(x: Tensor, mask: Tensor) -> Tensor:
+    """(w, i, s, dim) to (w, i, 2 dim): mean and maximum over the slots that `mask` has."""
+    valid = mask.unsqueeze(-1)
+    mean = (x * valid).sum(2) / valid.sum(2).clamp(min=1)
+    most = x.masked_fill(~valid, -1e4).amax(2) * valid.any(2)
+    return torch.cat((mean, most), dim=-1)
+
+
+def _mixer(config: MambaConfig) -> nn.Module:
+    if config.mixer == "none":
+        return NoMixer()
+    if config.mixer == "windowed-attention":
+        return WindowedAttention(config.dim, config.attention_heads, 1 + config.matches_per_image)
+    return BidirectionalMamba(config)

@@ -10,12 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from model.descriptors import DescriptorSizes
 from model.windows import Direction
 
-DEFAULT_CHECKPOINT = Path(__file__).with_name("weights") / "small.safetensors"
+DEFAULT_CHECKPOINT = Path(__file__).with_name("weights") / "relations.safetensors"
 """The checkpoint that is served unless another is named."""
 
 PUBLISHED = "published"
-
-Aggregation = Literal["mean", "first", "last", "sep"]
 
 
 class RerankDefaults(BaseModel):
@@ -58,10 +56,8 @@ class ModelConfig(BaseModel):
 
     name: str
     extractor: ExtractorId
-    descriptor_dim: int = Field(ge=1)
-    global_dim: int = Field(ge=0)
+    """Which extractor the page and the command line use where none is named."""
     descriptors_per_image: int = Field(48, ge=1)
-    scale_levels: int = Field(8, ge=1, le=256)
     rerank: RerankDefaults = RerankDefaults()
     held_out_classes: tuple[int, ...] = ()
     """Classes of its data set that training never saw, and that it may be evaluated on."""
@@ -74,7 +70,7 @@ class ModelConfig(BaseModel):
     @property
     def sizes(self) -> DescriptorSizes | None:
         """The sizes of descriptors that the backbone asks for; None where any will do."""
-        return DescriptorSizes(self.descriptor_dim, self.global_dim or None)
+        return None
 
     @property
     def longest_window(self) -> int | None:
@@ -82,30 +78,34 @@ class ModelConfig(BaseModel):
         return None
 
 
+Mixer = Literal["mamba", "windowed-attention", "none"]
+"""What mixes the tokens of a whole list. Only Mamba is shipped; the others show what it brings."""
+
+
 class MambaConfig(ModelConfig):
-    """Sizes of the Mamba re-ranker (design.md, "The model")."""
+    """Sizes of the Mamba re-ranker (design.md, "The model"). It reads relations alone, so
+    descriptors may have any size."""
 
     backbone: Literal["mamba"] = "mamba"
-    global_dim: int = Field(ge=1)
 
     dim: int = Field(96, ge=8)
     depth: int = Field(1, ge=1)
     image_layers: int = Field(6, ge=0)
     """Layers between images in each block."""
-    tokens_per_image: int = Field(12, ge=1)
-    """Locals of an image that become tokens, those that match best; all count in the features."""
+    matches_per_image: int = Field(8, ge=1)
+    """Matches of an image with the query that become tokens; all count in the features."""
+    mixer: Mixer = "mamba"
     attention_heads: int = Field(4, ge=1)
-    expand: int = Field(2, ge=1)
+    expand: int = Field(1, ge=1)
     scan_head_dim: int = Field(32, ge=1)
-    scan_state: int = Field(32, ge=1)
+    scan_state: int = Field(16, ge=1)
     conv_width: int = Field(5, ge=1)
     mlp_ratio: float = Field(2.0, gt=0)
-    aggregation: Aggregation = "sep"
 
     @property
     def extra_tokens(self) -> int:
-        """SEP and the global."""
-        return 2
+        """The image's own."""
+        return 1
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> MambaConfig:
@@ -128,6 +128,8 @@ class LongformerConfig(ModelConfig):
     reads no global descriptor."""
 
     backbone: Literal["longformer"] = "longformer"
+    descriptor_dim: int = Field(ge=1)
+    global_dim: int = Field(ge=0)
     scale_levels: int = Field(3, ge=1, le=256)
 
     dim: int = Field(768, ge=8)
@@ -144,6 +146,10 @@ class LongformerConfig(ModelConfig):
     scoring: Scoring = "max-end"
     softmax: bool = False
     """Whether scores are made of probabilities instead of the positive class's raw logit."""
+
+    @property
+    def sizes(self) -> DescriptorSizes:
+        return DescriptorSizes(self.descriptor_dim, self.global_dim or None)
 
     @property
     def longest_window(self) -> int:

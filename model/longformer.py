@@ -6,12 +6,15 @@ Modules have the names that the published checkpoints give them, so that those l
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import torch
 import transformers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.batch import WindowBatch
+from model.batch import Window, WindowBatch, collate
 from model.config import LongformerConfig, Scoring
 from model.reranker import ListReranker
 
@@ -67,7 +70,6 @@ class LongformerReranker(ListReranker):
     """
 
     config: LongformerConfig
-    keeps_places = True
 
     def __init__(self, config: LongformerConfig) -> None:
         super().__init__(config)
@@ -80,20 +82,24 @@ class LongformerReranker(ListReranker):
         self.scale_encoder = nn.Embedding(config.scale_levels, config.dim)
         self.language_model = _LanguageModel(config)
 
+    def collate(self, windows: Sequence[Window]) -> WindowBatch:
+        batch = collate(
+            windows,
+            descriptors_per_image=self.config.descriptors_per_image,
+            keep_places=True,
+            with_globals=self.config.global_dim > 0,
+        )
+        return replace(batch, scales=batch.scales.clamp(max=self.config.scale_levels - 1))
+
     def recompute_in_backward(self) -> None:
         """Activations are computed again for the gradients: less memory, more time."""
         longformer = self.language_model.longformer
         longformer.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
 
     def forward(self, batch: WindowBatch) -> tuple[Tensor, Tensor]:
-        """Log-odds of being relevant, SEP's first as `aggregate` expects it, and which tokens are
-        real: both (w, i - 1, slots)."""
+        """Log-odds of being relevant, and which tokens are real: both (w, g, slots)."""
         classes, mask = self._classes(batch)
-        log_odds = classes[..., 1] - classes[..., 0]
-        return log_odds.roll(1, -1), mask.roll(1, -1)
-
-    def image_scores(self, logits: Tensor, mask: Tensor) -> Tensor:
-        return (logits * mask).sum(-1) / mask.sum(-1).clamp(min=1)
+        return classes[..., 1] - classes[..., 0], mask
 
     def image_logits(self, batch: WindowBatch) -> Tensor:
         """As published, from the raw logit of the positive class, or its probability."""

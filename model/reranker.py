@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from model.batch import Window, WindowBatch, collate
+from model.batch import Window, WindowBatch, collate, distinct
 from model.blocks import Block
-from model.config import Aggregation, MambaConfig, ModelConfig
-from model.descriptors import ImageDescriptors, normalised
-from model.neighbours import likeness
+from model.config import MambaConfig, ModelConfig
+from model.descriptors import DescriptorSizes, ImageDescriptors, normalised
+from model.relations import CONTEXT_FEATURES, RELATIONS, TO_QUERY
 from model.scan import Scan, chunked_scan
-from model.tokens import (
-    FIRST_LOCAL,
-    GLOBAL,
-    IMAGE_FEATURES,
-    SEP,
-    Evidence,
-    Tokens,
-    best_matches,
-    correlate,
-    correlation_features,
-    likeness_to_query,
-)
+from model.tokens import IMAGE, Evidence, RelationBatch, Tokens, relate
 
 
 class Reranker(Protocol):
@@ -42,47 +31,41 @@ class Reranker(Protocol):
         ...
 
     def image_logits(self, batch: WindowBatch) -> Tensor:
-        """(w, i - 1): a logit for every gallery image; anything at padded images."""
+        """(w, g): a logit for every gallery image, in list order; anything at padded images."""
         ...
 
 
 class ListReranker(nn.Module):
-    """A network that gives every token of a gallery image a logit, and so every image one."""
+    """A network that gives every gallery image of a window a logit."""
 
     config: ModelConfig
-    keeps_places = False
-    """Whether an image's padding among its locals counts as a place."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
 
     def collate(self, windows: Sequence[Window]) -> WindowBatch:
-        return collate(
-            windows,
-            descriptors_per_image=self.config.descriptors_per_image,
-            global_dim=self.config.global_dim,
-            scale_levels=self.config.scale_levels,
-            keep_places=self.keeps_places,
-        )
+        return collate(windows, descriptors_per_image=self.config.descriptors_per_image)
 
     def forward(self, batch: WindowBatch) -> tuple[Tensor, Tensor]:
-        """Logits of the gallery's tokens, and which are real: both (w, i - 1, slots)."""
+        """Logits to train, (w, g, slots), of a gallery image's tokens or, with one slot, of the
+        image itself; and which are real, (w, g, slots)."""
         raise NotImplementedError
 
     def image_scores(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """(w, i - 1) of what `forward` gives."""
-        raise NotImplementedError
+        """(w, g) of what `forward` gives."""
+        return (logits * mask).sum(-1) / mask.sum(-1).clamp(min=1)
 
     def image_logits(self, batch: WindowBatch) -> Tensor:
         return self.image_scores(*self(batch))
 
 
 class MambaReranker(ListReranker):
-    """Blocks of query attention, bidirectional Mamba-2, an MLP, and layers between images.
+    """Reads the relations between the images of a window (`model.relations`), never a descriptor:
+    a mixer over the tokens of the whole list, bidirectional Mamba-2, then layers between images.
 
-    A list is put into an order of its own before the first block, so that a score does not depend
-    on the order in which the caller named the images (but for exact copies of one image).
+    Copies of an image are one image to it, and a list is put into an order of its own, so a score
+    depends neither on the order in which the images were named nor on how often.
     """
 
     config: MambaConfig
@@ -90,71 +73,55 @@ class MambaReranker(ListReranker):
     def __init__(self, config: MambaConfig, scan: Scan = chunked_scan) -> None:
         super().__init__(config)
         self.scan = scan
-        self.select = best_matches
-        size = config.global_dim + config.descriptor_dim
-        self.metric: Tensor
-        self.register_buffer("metric", torch.eye(size))
         self.tokens = Tokens(config)
+        self.trust = nn.Linear(CONTEXT_FEATURES, len(RELATIONS))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.dim)
         self.head = nn.Linear(config.dim, 1)
-        self.evidence = nn.Linear(IMAGE_FEATURES, 1, bias=False)
-        # Untrained, an image's logit is how it compares with the list by everything that needs no
-        # learning: what is learnt starts from there.
+        self.evidence = Evidence()
         with torch.no_grad():
-            self.evidence.weight.copy_((torch.arange(IMAGE_FEATURES) >= IMAGE_FEATURES // 2) * 0.5)
+            self.trust.weight.zero_()
+            self.trust.bias.zero_()
 
-    def learn_metric(self, metric: NDArray[np.float32]) -> None:
-        """`metric`: of `model.metric`; until it is given one, cosines are as they are. Raises
-        ValueError for one of other sizes."""
-        if metric.shape != tuple(self.metric.shape):
-            raise ValueError(f"a metric is {tuple(self.metric.shape)} here, not {metric.shape}")
-        self.metric.copy_(torch.from_numpy(metric))
-
-    def image_scores(self, logits: Tensor, mask: Tensor) -> Tensor:
-        return aggregate(logits, mask, self.config.aggregation)
-
-    def order(self, batch: WindowBatch) -> Tensor:
-        """(w, i): the places of a window's images in the order in which the blocks read them: the
-        query, then the gallery by falling likeness to it, then padding."""
-        alike = likeness_to_query(batch).masked_fill(~batch.image_mask, -2.0)
-        alike[:, 0] = 2.0
-        return alike.argsort(dim=1, descending=True, stable=True)
+    def collate(self, windows: Sequence[Window]) -> WindowBatch:
+        most = self.config.descriptors_per_image
+        readable = [
+            Window(
+                window.query.without_padding(),
+                [image.without_padding().strongest(most) for image in window.gallery],
+            )
+            for window in windows
+        ]
+        once = [distinct(window) for window in readable]
+        batch = collate([window for window, _ in once], descriptors_per_image=most)
+        places = torch.zeros(len(windows), max(len(p) for _, p in once), dtype=torch.long)
+        for row, (_, own) in zip(places, once, strict=True):
+            row[: len(own)] = torch.tensor(own) + 1
+        return replace(batch, places=places)
 
     def forward(self, batch: WindowBatch) -> tuple[Tensor, Tensor]:
-        """A logit for every token of the gallery and which are real: both (w, i - 1, 2 + n)."""
-        order = self.order(batch)
-        logits, mask = self._read(batch.reordered(order))
-        back = order[:, 1:].argsort(dim=1)
-        rows = torch.arange(len(back), device=back.device).unsqueeze(1)
-        return logits[rows, back], mask[rows, back]
+        logits = self.read(relate(batch, self.config.matches_per_image))
+        return logits.gather(1, batch.places).unsqueeze(2), batch.present.unsqueeze(2)
 
-    def _read(self, batch: WindowBatch) -> tuple[Tensor, Tensor]:
-        found = correlate(batch, self.metric)
-        alike, overlap = likeness(batch, found)
-        local_features, image_features = correlation_features(batch, found, overlap)
-        whole = Evidence(batch, found, local_features, image_features)
-        read = self.select(whole, self.config.tokens_per_image)
-        x, mask = self.tokens(read.batch, read.found, read.local_features, read.image_features)
-        cosines = F.pad(read.found.local_to_query, (FIRST_LOCAL, 0, FIRST_LOCAL, 0))
+    def read(self, relations: RelationBatch) -> Tensor:
+        """(w, i): a logit for every image, the query's without meaning."""
+        order = reading_order(relations)
+        relations = relations.reordered(order)
+        x = self.tokens(relations)
+        trust = 2 * torch.sigmoid(self.trust(relations.context.to(x.dtype)))
+        pairs = relations.pairs.to(x.dtype) * trust[:, :, None, None]
         for block in self.blocks:
-            x = block(x, mask, cosines, alike, self.scan)
-        logits = self.head(self.norm(x[:, 1:])).squeeze(-1)
-        logits = logits + self.evidence(image_features[:, 1:].to(logits.dtype))
-        return logits.float(), mask[:, 1:]
+            x = block(x, relations.mask, pairs, self.scan)
+        logits = self.head(self.norm(x[:, :, IMAGE])).squeeze(-1) + self.evidence(relations)
+        return logits.float().gather(1, order.argsort(dim=1))
 
 
-def aggregate(logits: Tensor, mask: Tensor, how: Aggregation) -> Tensor:
-    """(…, slots) to (…): the mean over an image's tokens, its first (the global's), its last
-    (of the locals that are read, the one that matches least), or SEP's."""
-    if how == "sep":
-        return logits[..., SEP]
-    if how == "first":
-        return logits[..., GLOBAL]
-    if how == "last":
-        last = mask.sum(-1, keepdim=True).clamp(min=1) - 1
-        return logits.gather(-1, last).squeeze(-1)
-    return (logits * mask).sum(-1) / mask.sum(-1).clamp(min=1)
+def reading_order(relations: RelationBatch) -> Tensor:
+    """(w, i): the query, then the gallery by falling evidence, then padding."""
+    evidence = relations.image[:, :, : len(TO_QUERY)].sum(2)
+    evidence = evidence.masked_fill(~relations.mask[:, :, IMAGE], -torch.inf)
+    evidence[:, 0] = torch.inf
+    return evidence.argsort(dim=1, descending=True, stable=True)
 
 
 @torch.inference_mode()
@@ -167,19 +134,20 @@ def score_windows(
     return [row[: len(window.gallery)] for row, window in zip(logits, windows, strict=True)]
 
 
-def random_image(rng: np.random.Generator, config: ModelConfig) -> ImageDescriptors:
-    """As large as an image can be for this checkpoint; for warming up and measuring."""
-    rows = config.descriptors_per_image
-    locals_ = rng.standard_normal((rows, config.descriptor_dim)).astype(np.float32)
-    global_ = rng.standard_normal(config.global_dim).astype(np.float32)
-    return ImageDescriptors(
-        normalised(locals_, "locals"),
-        np.zeros(rows, np.uint8),
-        normalised(global_, "global") if config.global_dim else None,
-    )
-
-
 def random_window(config: ModelConfig, images: int) -> Window:
-    """A random query and gallery, always the same."""
+    """A random query and gallery, always the same, as large as images can be; where the backbone
+    takes any size, of the sizes of the default extractor."""
     rng = np.random.default_rng(0)
-    return Window(random_image(rng, config), [random_image(rng, config) for _ in range(images)])
+    sizes = config.sizes or DescriptorSizes(128, 512)
+    rows = config.descriptors_per_image
+
+    def image() -> ImageDescriptors:
+        locals_ = rng.standard_normal((rows, sizes.local_dim)).astype(np.float32)
+        global_ = rng.standard_normal(sizes.global_dim or 1).astype(np.float32)
+        return ImageDescriptors(
+            normalised(locals_, "locals"),
+            np.zeros(rows, np.uint8),
+            normalised(global_, "global") if sizes.global_dim else None,
+        )
+
+    return Window(image(), [image() for _ in range(images)])

@@ -95,7 +95,7 @@ class OpenBenchmark(Closing):
         return Lists(images, similarities, lengths)
 
     def _open(self, locals_: Path, globals_: Path | None, config: ModelConfig) -> DescribedImages:
-        images = DescribedImages(locals_, globals_, config)
+        images = DescribedImages(locals_, globals_, config.sizes, config.descriptors_per_image)
         self._opened.append(images)
         return images
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from model.batch import Window
 from model.descriptors import ImageDescriptors, first_stage_scores, stacked_globals
-from model.evaluation.grocery import LabelledImages
 from model.evaluation.metrics import map_at_r, recall_at_1
+from model.formats.labels import LabelledImages
 from model.reranker import Reranker, score_windows
 from model.scoring import ensemble
 from model.windows import Reranking, RerankOptions
@@ -95,6 +95,21 @@ def score_shortlists(
     for q in progress(range(len(task.queries))):
         scores[q] = scorer(task.queries[q], [task.gallery[i] for i in lists.images[q]])
     return scores
+
+
+def window_logits(
+    reranker: Reranker,
+    task: RetrievalTask,
+    lists: Shortlists,
+    device: torch.device,
+    progress: Progress = iter,
+) -> NDArray[np.float32]:
+    """(queries, top): each shortlist scored as one window."""
+
+    def score(query: ImageDescriptors, gallery: Sequence[ImageDescriptors]) -> NDArray[np.float32]:
+        return score_windows(reranker, [Window(query, gallery)], device)[0]
+
+    return score_shortlists(score, task, lists, progress)
 
 
 def reranking_scorer(reranker: Reranker, device: torch.device, options: RerankOptions) -> Scorer:

@@ -6,30 +6,36 @@ from dataclasses import replace
 from pathlib import Path
 
 from model.closing import Closing
-from model.config import ModelConfig
 from model.descriptor_file import DescriptorReader
-from model.descriptors import ImageDescriptors
+from model.descriptors import DescriptorSizes, ImageDescriptors
 from model.formats.errors import FormatError
 from model.formats.globals import GlobalFile
 
 
 class DescribedImages(Closing):
-    """Images by place, `images[i]`, with as many locals as the checkpoint of `config` takes.
-    Only the rows of that image are read."""
+    """Images by place, `images[i]`, with their first `most` locals. Only the rows of that image
+    are read."""
 
-    def __init__(self, locals_path: Path, globals_path: Path | None, config: ModelConfig) -> None:
-        """No globals where there is no `globals_path`.
+    def __init__(
+        self,
+        locals_path: Path,
+        globals_path: Path | None,
+        sizes: DescriptorSizes | None,
+        most: int,
+    ) -> None:
+        """`sizes` that descriptors must have, if any. No globals without a `globals_path`.
 
-        Raises DescriptorFileError, and FormatError where sizes do not fit the checkpoint.
+        Raises DescriptorFileError, and FormatError for other sizes.
         """
         self.path = locals_path
-        self._most = config.descriptors_per_image
-        self._reader = DescriptorReader(locals_path, config.descriptor_dim)
+        self._most = most
+        self._reader = DescriptorReader(locals_path, None if sizes is None else sizes.local_dim)
         try:
-            _fits(locals_path, "local", self._reader.descriptor_dim, config.descriptor_dim, config)
             self._globals = None if globals_path is None else GlobalFile(globals_path, len(self))
-            if self._globals is not None:
-                _fits(self._globals.path, "global", self._globals.dim, config.global_dim, config)
+            if sizes is not None:
+                _check(locals_path, "local", self._reader.descriptor_dim, sizes.local_dim)
+            if sizes is not None and self._globals is not None:
+                _check(self._globals.path, "global", self._globals.dim, sizes.global_dim or 0)
         except FormatError:
             self.close()
             raise
@@ -47,9 +53,8 @@ class DescribedImages(Closing):
         return image if self._globals is None else replace(image, global_=self._globals[place])
 
 
-def _fits(path: Path, kind: str, found: int, expected: int, config: ModelConfig) -> None:
-    if found != expected:
+def _check(path: Path, kind: str, dim: int, expected: int) -> None:
+    if dim != expected:
         raise FormatError(
-            f"{path}: {kind} descriptors of {found} dimensions, where {config.name} takes "
-            f"{expected}"
+            f"{path}: {kind} descriptors of {dim} dimensions, where {expected} are asked for"
         )

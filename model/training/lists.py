@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from model.batch import Window
-from model.descriptors import ImageDescriptors, stacked_globals
-from model.evaluation.grocery import LabelledImages
+from model.descriptors import ImageDescriptors
+from model.formats.labels import LabelledImages
+from model.training.bending import Spectrum, bent, noisy, spectrum
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,16 +39,142 @@ class ListSource(Protocol):
 
 @dataclass(frozen=True)
 class ListOptions:
-    """How lists vary. Fewer classes than there are make no two lists alike; without its global an
-    image must be known by its locals; in a rotated space of descriptors only their relations
-    count, not what they looked like in training; and where the metric is left out the network
-    learns what a list looks like for which it does not hold."""
+    """How lists vary, each a probability.
+
+    `sparse`: of one to three relevant images. `bent_locals`, `bent_globals`: see
+    `model.training.bending`. `noise_locals`, `noise_globals`: a cue that says nothing at all.
+    `mixed`: locals of one extractor beside globals of another. `without_globals`: in the whole
+    list; `some_without_global`: for a random share of the images.
+    """
 
     fewest_classes: float = 0.3
-    without_global: float = 0.1
-    rotated: float = 0.3
-    as_view: float = 0.4
-    without_metric: float = 0.3
+    sparse: float = 0.25
+    bent_locals: float = 0.7
+    bent_globals: float = 0.5
+    poor_locals: float = 0.1
+    noise_locals: float = 0.06
+    noise_globals: float = 0.05
+    mixed: float = 0.3
+    mean_as_global: float = 0.05
+    without_globals: float = 0.08
+    some_without_global: float = 0.12
+
+
+@dataclass(frozen=True, eq=False)
+class LocalsOf:
+    """Locals of a domain's images by one extractor: rows (images, n, d), counts (images,)."""
+
+    rows: NDArray[np.float16]
+    counts: NDArray[np.int64]
+    spectrum: Spectrum
+
+
+@dataclass(frozen=True, eq=False)
+class GlobalsOf:
+    """Globals (images, e) of a domain's images by one extractor, of length 1."""
+
+    rows: NDArray[np.float32]
+    spectrum: Spectrum
+
+
+def locals_of(images: Sequence[ImageDescriptors], most: int) -> LocalsOf:
+    """The strongest `most` of each. Raises ValueError where they have several lengths."""
+    strongest = [image.without_padding().strongest(most).locals for image in images]
+    if len({rows.shape[1] for rows in strongest}) > 1:
+        raise ValueError("locals of several lengths in one set of descriptors")
+    counts = np.array([len(rows) for rows in strongest])
+    rows = np.zeros((len(images), int(counts.max()), strongest[0].shape[1]), np.float16)
+    for place, own in enumerate(strongest):
+        rows[place, : len(own)] = own
+    return LocalsOf(rows, counts, spectrum(np.concatenate([own[::4] for own in strongest])))
+
+
+def globals_of(rows: NDArray[np.float32]) -> GlobalsOf:
+    return GlobalsOf(_unit(rows), spectrum(rows))
+
+
+class DomainLists:
+    """Lists from the labelled images of one domain, described by any number of extractors. As in
+    the evaluation a query and its gallery come from different roles, either way round. The gallery
+    is the query's nearest by the list's own globals, *shuffled*: otherwise the model copies the
+    first stage's order (LOCORE)."""
+
+    def __init__(
+        self,
+        images: LabelledImages,
+        locals_: Mapping[str, LocalsOf],
+        globals_: Mapping[str, GlobalsOf],
+        options: ListOptions,
+    ) -> None:
+        """`locals_` and `globals_` by extractor, every one of all images."""
+        self._images = images
+        self._locals = dict(locals_)
+        self._globals = dict(globals_)
+        self._options = options
+        self._classes = np.unique(images.classes)
+        both = set(images.classes[images.is_query].tolist()) & set(
+            images.classes[~images.is_query].tolist()
+        )
+        if not both or len(self._classes) < 2:
+            raise ValueError("training lists need two classes, and images of one in both roles")
+
+    def draw(self, rng: np.random.Generator, shape: ListShape) -> TrainingList:
+        options = self._options
+        names = list(self._locals)
+        of_locals = names[int(rng.integers(len(names)))]
+        of_globals = of_locals
+        others = [name for name in self._globals if name != of_locals]
+        if of_locals not in self._globals or (others and rng.random() < options.mixed):
+            of_globals = others[int(rng.integers(len(others)))]
+        locals_, vectors = self._locals[of_locals], self._globals[of_globals]
+        # The first stage's search is by what the list's globals are, bent or not.
+        globals_ = vectors.rows
+        if rng.random() < options.bent_globals:
+            globals_ = _unit(bent(globals_, vectors.spectrum, rng))
+        query, gallery, relevant = self._shortlist(globals_, rng, shape.images)
+        places = np.concatenate(([query], gallery))
+        images = _described(locals_, places, shape.descriptors, options, rng)
+        cues = _global_cues(globals_[places], images, options, rng)
+        described = [
+            ImageDescriptors(rows, np.zeros(len(rows), np.uint8), cue)
+            for rows, cue in zip(images, cues, strict=True)
+        ]
+        return TrainingList(Window(described[0], described[1:]), relevant)
+
+    def _shortlist(
+        self, globals_: NDArray[np.float32], rng: np.random.Generator, count: int
+    ) -> tuple[int, NDArray[np.int64], NDArray[np.bool_]]:
+        """A query, its nearest images in random order, and which are relevant: some, not all."""
+        images, options = self._images, self._options
+        for _ in range(200):
+            query = int(rng.integers(len(images.classes)))
+            own = images.classes == images.classes[query]
+            share = rng.uniform(options.fewest_classes, 1.0)
+            kept = self._classes[rng.random(len(self._classes)) < share]
+            eligible = own | np.isin(images.classes, kept)
+            if images.groups is not None:
+                eligible &= own | (images.groups != images.groups[query])
+            gallery = np.flatnonzero(eligible & (images.is_query != images.is_query[query]))
+            if rng.random() < options.sparse:
+                gallery = _sparse(gallery, own, rng)
+            cosines = globals_[gallery] @ globals_[query]
+            nearest = gallery[np.argsort(-cosines)[:count]]
+            relevant = own[nearest]
+            if relevant.any() and not relevant.all():
+                order = rng.permutation(len(nearest))
+                return query, nearest[order], relevant[order]
+        raise ValueError("200 queries drawn, and none has relevant and other images in its list")
+
+
+class MixedLists:
+    """Draws from one of several sources, each by its weight."""
+
+    def __init__(self, sources: Sequence[ListSource], weights: Sequence[float]) -> None:
+        self._sources = sources
+        self._weights = np.array(weights) / np.sum(weights)
+
+    def draw(self, rng: np.random.Generator, shape: ListShape) -> TrainingList:
+        return self._sources[int(rng.choice(len(self._sources), p=self._weights))].draw(rng, shape)
 
 
 def views_as_images(ids: Sequence[str], known: LabelledImages | None = None) -> LabelledImages:
@@ -71,91 +197,79 @@ def views_as_images(ids: Sequence[str], known: LabelledImages | None = None) -> 
     )
 
 
-class MixedLists:
-    """Draws from the first source, or by a share of the draws from the second."""
-
-    def __init__(self, first: ListSource, second: ListSource, share: float) -> None:
-        self._sources = first, second
-        self._share = share
-
-    def draw(self, rng: np.random.Generator, shape: ListShape) -> TrainingList:
-        return self._sources[rng.random() < self._share].draw(rng, shape)
+def _sparse(
+    gallery: NDArray[np.int64], own: NDArray[np.bool_], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """With one to three of the relevant images."""
+    relevant = gallery[own[gallery]]
+    count = min(int(rng.integers(1, 4)), len(relevant))
+    return np.concatenate((gallery[~own[gallery]], rng.permutation(relevant)[:count]))
 
 
-class LabelledLists:
-    """Lists from images with classes. As in the evaluation a query and its gallery come from
-    different occasions, either way round. The gallery is the query's nearest by global
-    descriptor, *shuffled*: otherwise the model copies the first stage's order (LOCORE)."""
-
-    def __init__(
-        self,
-        images: LabelledImages,
-        descriptors: Sequence[ImageDescriptors],
-        options: ListOptions,
-        views: Mapping[int, Sequence[ImageDescriptors]] | None = None,
-    ) -> None:
-        """`views`, by an image's place: by chance one of them is drawn instead of the image."""
-        self._images = images
-        self._descriptors = descriptors
-        self._options = options
-        self._views = views or {}
-        self._classes = np.unique(images.classes)
-        both = set(images.classes[images.is_query].tolist()) & set(
-            images.classes[~images.is_query].tolist()
-        )
-        if not both or len(self._classes) < 2:
-            raise ValueError("training lists need two classes, and images of one on both occasions")
-        vectors = stacked_globals(descriptors)
-        if vectors is None:
-            raise ValueError("training lists need a global descriptor of every image")
-        self._cosines = vectors @ vectors.T
-
-    def draw(self, rng: np.random.Generator, shape: ListShape) -> TrainingList:
-        options, images = self._options, self._images
-        while True:
-            query = int(rng.integers(len(self._descriptors)))
-            share = rng.uniform(options.fewest_classes, 1.0)
-            kept = self._classes[rng.random(len(self._classes)) < share]
-            own = images.classes == images.classes[query]
-            eligible = own | np.isin(images.classes, kept)
-            if images.groups is not None:
-                eligible &= own | (images.groups != images.groups[query])
-            gallery = np.flatnonzero(eligible & (images.is_query != images.is_query[query]))
-            nearest = gallery[np.argsort(-self._cosines[query, gallery])[: shape.images]]
-            relevant = images.classes[nearest] == images.classes[query]
-            if relevant.any() and not relevant.all():
-                break
-        order = rng.permutation(len(nearest))
-        bare = rng.random() < options.without_global
-
-        drawn = [
-            self._seen(int(place), rng).strongest(shape.descriptors)
-            for place in (query, *nearest[order])
+def _described(
+    of: LocalsOf,
+    places: NDArray[np.int64],
+    most: int,
+    options: ListOptions,
+    rng: np.random.Generator,
+) -> list[NDArray[np.float32]]:
+    """Locals of each image, as one random extractor and detector might have made them."""
+    counts = np.minimum(of.counts[places], most)
+    valid = np.arange(of.rows.shape[1]) < counts[:, None]
+    rows = of.rows[places][valid].astype(np.float32)
+    chance = rng.random()
+    if chance < options.noise_locals:
+        rows = rng.standard_normal(rows.shape, np.float32)
+    elif chance < options.noise_locals + options.poor_locals:
+        rows = noisy(rows, float(rng.uniform(1.0, 4.0)), rng)
+    elif rng.random() < options.bent_locals:
+        rows = bent(rows, of.spectrum, rng)
+    rows = _unit(rows)
+    images = np.split(rows, np.cumsum(counts)[:-1])
+    if rng.random() < 0.3:
+        images = [own[rng.permutation(len(own))] for own in images]
+    if rng.random() < 0.25:
+        images = [
+            own[rng.random(len(own)) < rng.uniform(0.2, 1.0)] if len(own) > 4 else own
+            for own in images
         ]
-        locals_ = [image.locals for image in drawn]
-        if rng.random() < options.rotated:
-            locals_ = _rotated(locals_, rng)
-        query_image, *gallery_images = (
-            ImageDescriptors(rows, image.scales, None if bare else image.global_, image.padding)
-            for rows, image in zip(locals_, drawn, strict=True)
-        )
-        in_metric = rng.random() >= options.without_metric
-        return TrainingList(Window(query_image, gallery_images, in_metric), relevant[order])
-
-    def _seen(self, place: int, rng: np.random.Generator) -> ImageDescriptors:
-        views = self._views.get(place)
-        if views and rng.random() < self._options.as_view:
-            return views[int(rng.integers(len(views)))]
-        return self._descriptors[place]
+        images = [
+            own if len(own) else whole[:1]
+            for own, whole in zip(images, np.split(rows, np.cumsum(counts)[:-1]), strict=True)
+        ]
+    if rng.random() < 0.15:
+        images = [_cluttered(own, rows, rng) for own in images]
+    return images
 
 
-def _rotated(
-    locals_: list[NDArray[np.floating]], rng: np.random.Generator
-) -> list[NDArray[np.floating]]:
-    """All by one random rotation. In torch: numpy's threads wait by spinning, which slows down
-    the training that it is drawn for."""
-    dim = locals_[0].shape[1]
-    rotation, _ = torch.linalg.qr(torch.from_numpy(rng.standard_normal((dim, dim))))
-    rotated = torch.from_numpy(np.concatenate(locals_)).float() @ rotation.float()
-    counts = [len(rows) for rows in locals_]
-    return [part.numpy() for part in rotated.split(counts)]
+def _cluttered(
+    own: NDArray[np.float32], everyone: NDArray[np.float32], rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """With some of its locals replaced by those of other images of the list."""
+    replaced = rng.random(len(own)) < rng.uniform(0.0, 0.6)
+    foreign = everyone[rng.integers(len(everyone), size=len(own))]
+    return np.where(replaced[:, None], foreign, own)
+
+
+def _global_cues(
+    globals_: NDArray[np.float32],
+    images: Sequence[NDArray[np.float32]],
+    options: ListOptions,
+    rng: np.random.Generator,
+) -> list[NDArray[np.float32] | None]:
+    chance = rng.random()
+    if chance < options.without_globals:
+        return [None] * len(globals_)
+    if rng.random() < options.noise_globals:
+        globals_ = _unit(rng.standard_normal(globals_.shape, np.float32))
+    elif rng.random() < options.mean_as_global:
+        globals_ = _unit(np.stack([own.mean(0) for own in images]))
+    if chance < options.without_globals + options.some_without_global:
+        missing = rng.random(len(globals_)) < rng.uniform(0.05, 0.7)
+        return [None if gone else row for row, gone in zip(globals_, missing, strict=True)]
+    return list(globals_)
+
+
+def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
+    return np.asarray(rows / np.maximum(lengths, np.finfo(np.float32).tiny), np.float32)

@@ -52,6 +52,7 @@ class TrainOptions:
     weight_decay: float = 0.05
     average: float = 0.998
     ranking: float = 3.0
+    first_place: float = 0.5
     shortest: int = 48
     longest: int = 100
     fewest_descriptors: int = 24
@@ -152,6 +153,7 @@ class Trainer(Generic[R]):
             if self.options.ranking:
                 scores = self.model.image_scores(logits, mask)
                 loss = loss + self.options.ranking * smooth_ap_loss(scores, relevant, present)
+                loss = loss + self.options.first_place * first_place_loss(scores, relevant, present)
             (loss / self.options.accumulate).backward()
         return float(loss.detach())
 
@@ -243,8 +245,8 @@ def learning_rate(step: int, options: TrainOptions) -> float:
 
 
 def targets(lists: list[TrainingList], batch: WindowBatch) -> tuple[Tensor, Tensor]:
-    """(relevant, present), both (w, i - 1): float labels, and which images are real."""
-    present = batch.image_mask[:, 1:]
+    """(relevant, present), both (w, g): float labels, and which images are real."""
+    present = batch.present
     relevant = torch.zeros(present.shape)
     for row, item in zip(relevant, lists, strict=True):
         row[: len(item.relevant)] = torch.from_numpy(item.relevant.astype(np.float32))
@@ -258,10 +260,18 @@ def token_loss(logits: Tensor, mask: Tensor, relevant: Tensor) -> Tensor:
     return (losses * mask).sum() / mask.sum()
 
 
+def first_place_loss(scores: Tensor, relevant: Tensor, present: Tensor) -> Tensor:
+    """Minus the logarithm of the probability that a relevant image is first, of lists (w, g), where
+    images come first by the softmax of their scores."""
+    scores = scores.masked_fill(~present, -torch.inf)
+    of_relevant = scores.masked_fill(relevant == 0, -torch.inf)
+    return (scores.logsumexp(1) - of_relevant.logsumexp(1)).mean()
+
+
 def smooth_ap_loss(
     scores: Tensor, relevant: Tensor, present: Tensor, softness: float = 0.5
 ) -> Tensor:
-    """One minus the mean average precision of lists (w, i), where an image's rank counts those
+    """One minus the mean average precision of lists (w, g), where an image's rank counts those
     above it by a sigmoid (Brown et al., "Smooth-AP", ECCV 2020, eq. 7)."""
     above = torch.sigmoid((scores.unsqueeze(1) - scores.unsqueeze(2)) / softness)
     others = ~torch.eye(scores.shape[1], dtype=torch.bool, device=scores.device)

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import click
 
-from model.config import PUBLISHED, ExtractorId, ModelConfig
+from model.config import PUBLISHED, ExtractorId
 from model.descriptor_file import DescriptorReader
+from model.descriptors import DescriptorSizes
 from model.formats.described import DescribedImages
 from model.formats.globals import open_globals
 from model.formats.image_lists import read_image_list
 from model.formats.neighbours import read_neighbours
+from model.training.domains import TrainingData
 from model.training.published_lists import NeighbourLists
-from service.cli.training import TrainingData
 
 _EXTRACTORS = {"dinov2": "dinov2-vitb14-reg"}
 """Of published files, which do not name theirs, by what their names begin with."""
@@ -71,22 +72,17 @@ def gldv2_data(
     neighbours = read_neighbours(files.neighbours, count, count, most=longest + 1)
     if neighbours.images.shape[1] < 3:
         raise click.UsageError(f"{files.neighbours}: lists of fewer than 3 images")
-    held = ModelConfig(
-        name=folder.name,
-        extractor=made_by,
-        descriptor_dim=dim,
-        global_dim=global_dim,
-        descriptors_per_image=rows,
+    sizes = DescriptorSizes(dim, global_dim or None)
+    images = DescribedImages(
+        files.descriptors, files.globals_ if with_global else None, sizes, most=rows
     )
-    images = DescribedImages(files.descriptors, files.globals_ if with_global else None, held)
-    digest = hashlib.sha256(repr(held).encode())
+    digest = hashlib.sha256(repr((folder.name, made_by, sizes, rows)).encode())
     digest.update(listed.labels.tobytes())
     digest.update(neighbours.images.tobytes())
     return TrainingData(
         NeighbourLists(images, neighbours.images, listed.labels),
         None,
         made_by,
-        dim,
-        global_dim,
+        sizes,
         digest.hexdigest(),
     )

@@ -8,7 +8,6 @@ import click
 
 from model.checkpoint import CheckpointError
 from model.descriptor_file import DescriptorFileError
-from model.evaluation.grocery import DatasetError
 from model.extraction.extractor import ExtractorError, NoDescriptorsError
 from model.extraction.images import UnreadableImageError
 from model.formats.errors import FormatError
@@ -34,7 +33,6 @@ EXPECTED = (
     ApiError,
     CheckpointError,
     ClientError,
-    DatasetError,
     DescriptorFileError,
     EmbeddedStoreError,
     ExtractorError,

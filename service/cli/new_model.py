@@ -10,15 +10,15 @@ import torch
 from pydantic import ValidationError
 
 from model.checkpoint import LoadedModel, new_network
-from model.config import LongformerConfig, MambaConfig, ModelConfig, reason
-from model.reranker import ListReranker, MambaReranker
+from model.config import ElvisConfig, LongformerConfig, MambaConfig, ModelConfig, reason
+from model.reranker import ListReranker
+from model.training.domains import TrainingData
 from service.cli.common import say
-from service.cli.training import TrainingData
 
 if TYPE_CHECKING:
     from model.longformer import LongformerReranker
 
-Backbone = Literal["mamba", "longformer"]
+Backbone = Literal["mamba", "elvis", "longformer"]
 
 
 def new_config(
@@ -26,24 +26,27 @@ def new_config(
     name: str,
     data: TrainingData,
     descriptors_per_image: int,
-    sizes: Mapping[str, int],
+    sizes: Mapping[str, int | str],
 ) -> ModelConfig:
     """Raises click.UsageError for sizes that the backbone does not have, or that do not fit."""
     shared = {
         "name": name,
         "extractor": data.extractor,
-        "descriptor_dim": data.descriptor_dim,
-        "global_dim": data.global_dim,
         "descriptors_per_image": descriptors_per_image,
         "held_out_classes": data.held_out_classes,
     }
     try:
         if backbone == "mamba":
             return MambaConfig.model_validate(shared | dict(sizes))
+        if backbone == "elvis":
+            return ElvisConfig.model_validate(shared | dict(sizes))
+        local_dim, global_dim = data.sizes.local_dim, data.sizes.global_dim or 0
         dim = sizes.get("dim", LongformerConfig.model_fields["dim"].default)
         projected = {
-            "project_locals": data.descriptor_dim != dim,
-            "project_global": data.global_dim not in (0, dim),
+            "descriptor_dim": local_dim,
+            "global_dim": global_dim,
+            "project_locals": local_dim != dim,
+            "project_global": global_dim not in (0, dim),
             "mlp_dim": 4 * dim,
         }
         return LongformerConfig.model_validate(shared | projected | dict(sizes))
@@ -53,18 +56,17 @@ def new_config(
 
 def adapted_config(config: ModelConfig, data: TrainingData, name: str) -> ModelConfig:
     """Of a checkpoint that is trained further. Raises click.UsageError where it does not fit."""
-    if not config.extractor.fits(data.extractor):
-        raise click.UsageError(
-            f"{config.name} was trained on descriptors of {config.extractor.name} "
-            f"{config.extractor.version}, these are of {data.extractor.name} "
-            f"{data.extractor.version}"
-        )
-    found = (data.descriptor_dim, data.global_dim)
-    if found != (config.descriptor_dim, config.global_dim):
-        raise click.UsageError(
-            f"{config.name} takes descriptors of {config.descriptor_dim} and "
-            f"{config.global_dim} dimensions, these have {found[0]} and {found[1]}"
-        )
+    if config.sizes is not None:
+        if not config.extractor.fits(data.extractor):
+            raise click.UsageError(
+                f"{config.name} was trained on descriptors of {config.extractor.name} "
+                f"{config.extractor.version}, these are of {data.extractor.name} "
+                f"{data.extractor.version}"
+            )
+        if config.sizes != data.sizes:
+            raise click.UsageError(
+                f"{config.name} takes descriptors of {config.sizes}, these have {data.sizes}"
+            )
     held_out = set(config.held_out_classes) & set(data.held_out_classes)
     return config.model_copy(update={"name": name, "held_out_classes": tuple(sorted(held_out))})
 
@@ -79,15 +81,13 @@ def check_length(config: ModelConfig, longest: int) -> None:
 
 def builder(
     config: ModelConfig,
-    data: TrainingData,
     initial: LoadedModel | None,
     device: torch.device,
     dtype: torch.dtype,
     *,
     recompute: bool,
 ) -> Callable[[], ListReranker]:
-    """What makes the network, with the weights of `initial` where there is one, else with the
-    metric that the data teach. With `recompute` a Longformer's activations are computed again in
+    """What makes the network, with the weights of `initial` where there is one. With `recompute` a Longformer's activations are computed again in
     the backward pass instead of kept."""
     if recompute and not isinstance(config, LongformerConfig):
         raise click.UsageError("--recompute is for a Longformer")
@@ -100,8 +100,6 @@ def builder(
             cast("LongformerReranker", network).recompute_in_backward()
         if initial is not None:
             network.load_state_dict(initial.reranker.state_dict())
-        elif isinstance(network, MambaReranker) and data.metric is not None:
-            network.learn_metric(data.metric)
         return network
 
     return build

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import click
 import torch
 
 from model.checkpoint import load_checkpoint, save_checkpoint
-from model.config import DEFAULT_CHECKPOINT, LongformerConfig
+from model.config import DEFAULT_CHECKPOINT, LongformerConfig, Mixer
 from model.evaluation.grocery import FOLDS
 from model.training.processes import joined
 from model.training.trainer import Trainer, TrainOptions
@@ -32,8 +32,9 @@ from service.cli.new_model import (
 from service.cli.training import (
     DESCRIPTORS,
     choose_on_validation,
+    folders_data,
+    images_data,
     run_training,
-    training_data,
 )
 
 _DEFAULTS = TrainOptions()
@@ -49,19 +50,24 @@ _PUBLISHED_LISTS = (100, 100)
 )
 @click.option(
     "--data",
-    type=existing_folder,
-    help="Instead: the grocery photographs, the folder that has labels.csv.",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="Instead: labelled images, a CSV `path,label,role`, or a folder that has it as labels.csv "
+    "or whose sub-folders are the labels. May be repeated.",
 )
 @click.option(
     "--descriptors",
+    multiple=True,
     type=any_path,
-    help="With --data: made by `locore extract DATA/images -o FILE.h5`.",
+    help="With --data: made by `locore extract`. May be repeated: of one folder by several "
+    "extractors, whose locals and globals are then mixed, and of several folders.",
 )
 @click.option(
     "--views",
+    multiple=True,
     type=any_path,
-    help="With --data: descriptors of views of the photographs (`locore extract --views`), which "
-    "then stand in for some of them, and are to be found by each other in some lists.",
+    help="With --data: descriptors of views of some of the images (`locore extract --views`), "
+    "which are to be found by each other in a quarter of the lists. May be repeated.",
 )
 @click.option(
     "--from",
@@ -87,13 +93,18 @@ _PUBLISHED_LISTS = (100, 100)
 @descriptor_dim_option
 @click.option(
     "--backbone",
-    type=click.Choice(["mamba", "longformer"]),
-    help="With --gldv2: ours, the default, or LOCORE's.",
+    type=click.Choice(get_args(Backbone)),
+    help="Ours, the default; ELViS, which reads one pair at a time; or, with --gldv2, LOCORE's.",
 )
 @click.option("-o", "--output", required=True, type=any_path, help="CHECKPOINT.safetensors")
 @click.option("--run", type=any_path, help="Folder of log and state; default: beside OUTPUT.")
 @click.option("--resume", is_flag=True, help="Go on from the run's last state.")
-@click.option("--fold", type=click.IntRange(0, FOLDS - 1), default=0, show_default=True)
+@click.option(
+    "--fold",
+    type=click.IntRange(0, FOLDS - 1),
+    help="With --data: keep this quarter of the first folder's classes apart, to choose alpha and "
+    "T on.",
+)
 @click.option("--steps", type=click.IntRange(1), default=_DEFAULTS.steps, show_default=True)
 @click.option(
     "--batch",
@@ -144,7 +155,12 @@ _PUBLISHED_LISTS = (100, 100)
 )
 @click.option("--image-layers", type=click.IntRange(0), help="Layers between images in each block.")
 @click.option(
-    "--tokens-per-image", type=click.IntRange(1), help="Locals of an image that become tokens."
+    "--matches-per-image", type=click.IntRange(1), help="Matches of an image that become tokens."
+)
+@click.option(
+    "--mixer",
+    type=click.Choice(get_args(Mixer)),
+    help="What mixes the tokens of a list, to compare Mamba with.",
 )
 @click.option(
     "--list-length",
@@ -156,9 +172,9 @@ _PUBLISHED_LISTS = (100, 100)
 @device_option
 def train(
     images: Path | None,
-    data: Path | None,
-    descriptors: Path | None,
-    views: Path | None,
+    data: tuple[Path, ...],
+    descriptors: tuple[Path, ...],
+    views: tuple[Path, ...],
     start: Path | None,
     gldv2: Path | None,
     descriptor_name: str | None,
@@ -168,7 +184,7 @@ def train(
     output: Path,
     run: Path | None,
     resume: bool,
-    fold: int,
+    fold: int | None,
     steps: int,
     batch: int,
     accumulate: int,
@@ -180,7 +196,7 @@ def train(
     ranking: float | None,
     list_length: tuple[int, int] | None,
     device: str,
-    **sizes: int | None,
+    **sizes: int | str | None,
 ) -> None:
     """Train a re-ranker, or adapt one to your own images, and choose alpha, T and the aggregation
     on images that it has not seen. (With --gldv2 they are chosen afterwards, by
@@ -195,7 +211,7 @@ def train(
     given = {name: size for name, size in sizes.items() if size is not None}
     _refuse_contradictions(
         gldv2 is not None,
-        (descriptor_name, backbone, descriptor_dim, without_global or None),
+        (descriptor_name, descriptor_dim, without_global or None),
         start is not None,
         (*given, backbone, descriptors_per_image),
     )
@@ -210,23 +226,29 @@ def train(
             raise click.UsageError("several processes are for --gldv2")
         folder.mkdir(parents=True, exist_ok=True)
         initial = None if start is None else load_checkpoint(start, torch.device("cpu"))
-        if gldv2 is not None and images is data is descriptors is views is None:
-            dim = descriptor_dim or (None if initial is None else initial.config.descriptor_dim)
-            found = gldv2_data(
+        given_data = [images is not None, bool(data and descriptors), gldv2 is not None]
+        if sum(given_data) != 1 or bool(data) != bool(descriptors) or (views and not data):
+            raise click.UsageError("give either --images, or --data and --descriptors, or --gldv2")
+        if gldv2 is not None:
+            known = None if initial is None else initial.config.sizes
+            dim = descriptor_dim or (None if known is None else known.local_dim)
+            training = gldv2_data(
                 gldv2, descriptor_name or "dinov2", dim, longest, with_global=not without_global
             )
+        elif images is not None:
+            training = images_data(images, folder, resume)
         else:
-            found = training_data(images, data, descriptors, views, fold, folder, resume)
+            training = folders_data(data, descriptors, views, fold)
         config = (
             new_config(
                 backbone or "mamba",
                 output.stem,
-                found,
+                training,
                 descriptors_per_image or DESCRIPTORS,
                 given,
             )
             if initial is None
-            else adapted_config(initial.config, found, output.stem)
+            else adapted_config(initial.config, training, output.stem)
         )
         check_length(config, longest)
         if ranking is None:
@@ -245,14 +267,14 @@ def train(
             fewest_descriptors=min(fewest, config.descriptors_per_image),
             most_descriptors=config.descriptors_per_image,
         )
-        build = builder(config, found, initial, on, getattr(torch, dtype), recompute=recompute)
-        trainer = Trainer(build, options, on, found.fingerprint, processes)
+        build = builder(config, initial, on, getattr(torch, dtype), recompute=recompute)
+        trainer = Trainer(build, options, on, training.fingerprint, processes)
         if resume:
             trainer.resume(folder / "state.pt")
-        run_training(trainer, found.source, folder, "Training", append=resume)
+        run_training(trainer, training.source, folder, "Training", append=resume)
         if processes.first:
             output.parent.mkdir(parents=True, exist_ok=True)
-            click.echo(f"{output}: {choose_on_validation(trainer, found.validation)}")
+            click.echo(f"{output}: {choose_on_validation(trainer, training.validation)}")
             save_checkpoint(trainer.average, output)
 
 
@@ -262,7 +284,7 @@ def _refuse_contradictions(
     """An option that would not count is refused instead of passed over."""
     if not gldv2 and any(value is not None for value in for_gldv2):
         raise click.UsageError(
-            "--descriptor-name, --descriptor-dim, --without-global and --backbone are for --gldv2"
+            "--descriptor-name, --descriptor-dim and --without-global are for --gldv2"
         )
     if adapts and any(value is not None for value in of_a_new_one):
         raise click.UsageError("--from has its own backbone and sizes")

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.evaluation.baselines.chamfer import chamfer
-from model.evaluation.baselines.cosine import cosine
 from model.evaluation.baselines.diffusion import diffusion
 from model.evaluation.baselines.expansion import database_augmentation, query_expansion
 from model.evaluation.baselines.k_reciprocal import k_reciprocal
+from model.evaluation.baselines.relation_sum import relation_sum
 from model.evaluation.retrieval import RetrievalTask, Shortlists, score_shortlists
 
 
@@ -25,6 +25,10 @@ class Method(Protocol):
 
 def by_chamfer(task: RetrievalTask, lists: Shortlists) -> NDArray[np.float32]:
     return score_shortlists(chamfer, task, lists)
+
+
+def by_relation_sum(task: RetrievalTask, lists: Shortlists) -> NDArray[np.float32]:
+    return score_shortlists(relation_sum, task, lists)
 
 
 UNTRAINED: Mapping[str, Mapping[str, Method]] = {
@@ -51,13 +55,6 @@ UNTRAINED: Mapping[str, Mapping[str, Method]] = {
         for weight in (0.8, 0.9, 0.98)
     },
     "Chamfer": {"": by_chamfer},
+    "sum of relations": {"": by_relation_sum},
 }
 """Every re-ranker that learns nothing, by name, with the settings that are tried of each."""
-
-IN_METRIC: Mapping[str, Mapping[str, Method]] = {
-    "learnt metric": {"": cosine},
-    "learnt metric, database augmentation": UNTRAINED["database augmentation"],
-    "learnt metric, k-reciprocal": UNTRAINED["k-reciprocal"],
-}
-"""The strongest of them where the images are compared in the metric that the training images
-teach (`model.metric`): for tasks that are `in_metric`."""

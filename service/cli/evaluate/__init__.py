@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from service.cli.evaluate.labelled import grocery, sample, views
+from service.cli.evaluate.matrix import matrix
 from service.cli.evaluate.published import commands
 
 
@@ -17,5 +18,5 @@ def evaluate() -> None:
     """
 
 
-for command in (grocery, sample, views, *commands()):
+for command in (matrix, grocery, sample, views, *commands()):
     evaluate.add_command(command)

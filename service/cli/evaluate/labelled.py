@@ -11,8 +11,10 @@ import numpy as np
 
 from model.checkpoint import LoadedModel, load_checkpoint
 from model.config import DEFAULT_CHECKPOINT, ModelConfig
-from model.evaluation.grocery import FOLDS, LabelledImages, read_labels, split
+from model.evaluation.grocery import FOLDS, split
 from model.evaluation.retrieval import RetrievalTask, labelled_task
+from model.formats.labels import LabelledImages, read_labels
+from model.training.lists import views_as_images
 from service.cli.common import (
     any_path,
     console,
@@ -22,26 +24,8 @@ from service.cli.common import (
     read_images,
 )
 from service.cli.evaluate.checkpoint import compare, figures_table, write_figures
-from service.cli.training import grocery_data, views_task
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-def _numbers(_: click.Context, __: click.Parameter, value: str) -> tuple[int, ...]:
-    try:
-        found = [int(part) for part in value.split(",")]
-    except ValueError:
-        raise click.BadParameter("numbers with commas between them") from None
-    if min(found) < 0 or len(set(found)) < len(found):
-        raise click.BadParameter("none below 0, none twice")
-    return tuple(found)
-
-
-def _folds(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
-    found = _numbers(context, parameter, value)
-    if not set(found) <= set(range(FOLDS)):
-        raise click.BadParameter(f"folds are 0 to {FOLDS - 1}")
-    return found
 
 
 def _checkpoint_options(function: _Function) -> _Function:
@@ -80,48 +64,6 @@ def _checkpoint_options(function: _Function) -> _Function:
     help="Which classes are held out; the shipped checkpoint was trained on fold 0.",
 )
 @_checkpoint_options
-@click.option(
-    "--table",
-    is_flag=True,
-    help="Compare all re-rankers instead, those that learn trained anew on every fold.",
-)
-@click.option(
-    "--views", type=any_path, help="--table: descriptors of views, as for `locore train`."
-)
-@click.option(
-    "--runs",
-    type=any_path,
-    default=Path("runs/comparison"),
-    show_default=True,
-    help="--table: where trials are kept, each by its data, sizes, options and budget. One that "
-    "is there is taken as it is: after a change of code name another folder.",
-)
-@click.option(
-    "--minutes",
-    type=click.FloatRange(min=0, min_open=True),
-    default=4.0,
-    show_default=True,
-    help="--table: processor time of each training.",
-)
-@click.option(
-    "--steps", type=click.IntRange(1), help="--table: steps of each training, instead of a time."
-)
-@click.option(
-    "--folds",
-    callback=_folds,
-    default=",".join(map(str, range(FOLDS))),
-    show_default=True,
-    help="--table: the folds.",
-)
-@click.option(
-    "--seeds", callback=_numbers, default="0", show_default=True, help="--table: the seeds."
-)
-@click.option(
-    "--only",
-    multiple=True,
-    help="--table: these of the trained re-rankers, or of their ablations; may be repeated.",
-)
-@click.option("--plot", "plot_path", type=any_path, help="--table: quality by time, as an SVG.")
 def grocery(
     data: Path,
     descriptors: Path,
@@ -130,40 +72,14 @@ def grocery(
     top: int,
     json_path: Path | None,
     device: str,
-    table: bool,
-    views: Path | None,
-    runs: Path,
-    minutes: float,
-    steps: int | None,
-    folds: tuple[int, ...],
-    seeds: tuple[int, ...],
-    only: tuple[str, ...],
-    plot_path: Path | None,
 ) -> None:
     """Classes of groceries that the checkpoint was not trained on.
 
-    Beside it Chamfer, with the alpha that is best on these very queries. (The shipped
-    checkpoint's alpha and T were chosen on the queries of fold 0.) Seconds are means over the
-    same queries, the methods taking turns.
+    Beside it Chamfer, with the alpha that is best on these very queries. Seconds are means over
+    the same queries, the methods taking turns.
     """
-    place = device_of(device)
-    if not table:
-        model = load_checkpoint(checkpoint, place)
-        _show(_grocery_task(data, descriptors, fold, model.config), model, top, json_path)
-        return
-    for path, suffix in ((json_path, ".json"), (plot_path, ".svg")):
-        if path is not None and (path.suffix != suffix or not path.parent.is_dir()):
-            raise click.UsageError(f"{path} must end in {suffix}, in a folder that exists")
-    try:
-        from service.cli.evaluate.table import Plan, compared, show_comparison
-        from service.cli.evaluate.trials import Budget
-    except ModuleNotFoundError as error:
-        raise click.UsageError(
-            f"--table needs {error.name}: pip install 'locore[compare]'"
-        ) from None
-    plan = Plan(folds, seeds, only, Budget(minutes, steps), runs, place)
-    rows = compared(lambda number: grocery_data(data, descriptors, views, number), plan)
-    show_comparison(rows, json_path, plot_path)
+    model = load_checkpoint(checkpoint, device_of(device))
+    _show(_grocery_task(data, descriptors, fold, model.config), model, top, json_path)
 
 
 @click.command()
@@ -200,15 +116,15 @@ def views(
     Beside the checkpoint Chamfer, with the alpha that is best on these very queries.
     """
     model = load_checkpoint(checkpoint, device_of(device))
-    _show(views_task(descriptors, model.config.extractor), model, top, json_path)
+    _show(_views_task(descriptors), model, top, json_path)
 
 
 def _show(task: RetrievalTask, model: LoadedModel, top: int, json_path: Path | None) -> None:
-    width = task.gallery[0].locals.shape[1]
-    if width != model.config.descriptor_dim:
+    sizes, wanted = task.gallery[0].sizes, model.config.sizes
+    if wanted is not None and wanted.local_dim != sizes.local_dim:
         raise click.UsageError(
-            f"descriptors of {width} dimensions, where {model.config.name} takes "
-            f"{model.config.descriptor_dim}"
+            f"descriptors of {sizes.local_dim} dimensions, where {model.config.name} takes "
+            f"{wanted.local_dim}"
         )
     rows = compare(task, model, top)
     caption = (
@@ -228,9 +144,22 @@ def _grocery_task(data: Path, descriptors: Path, fold: int, config: ModelConfig)
             f"{config.name} was trained on classes of fold {fold}; --fold says which to evaluate"
         )
     made_by, images = read_images(descriptors, validation.ids)
-    if made_by != config.extractor:
+    if config.sizes is not None and made_by != config.extractor:
         raise click.UsageError(f"{descriptors} was not made by the extractor of {config.name}")
     return labelled_task(validation, images)
+
+
+def _views_task(views: Path) -> RetrievalTask:
+    """Odd views asked for among the even ones. Raises click.UsageError where it cannot be."""
+    _, described = read_images(views)
+    try:
+        images = views_as_images(list(described))
+    except ValueError as error:
+        raise click.UsageError(f"{views}: {error}") from None
+    paired = np.intersect1d(images.classes[images.is_query], images.classes[~images.is_query])
+    if not len(paired):
+        raise click.UsageError(f"{views}: no image has two views")
+    return labelled_task(images.only(np.isin(images.classes, paired)), described)
 
 
 def _sample_task(folder: Path) -> RetrievalTask:

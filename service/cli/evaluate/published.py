@@ -179,7 +179,8 @@ def _evaluate(
     config = model.config
     options = _rerank_options(config, sliding, window, stride, alpha, temperature)
     length = options.window if sliding is None else top or _SLIDING_TOP
-    paths = files(benchmark, data, descriptor_name, neighbours, with_globals=config.global_dim > 0)
+    with_globals = config.sizes is None or config.sizes.global_dim is not None
+    paths = files(benchmark, data, descriptor_name, neighbours, with_globals=with_globals)
     with OpenBenchmark(benchmark, paths, config, difficulties) as opened:
         every = passes(opened)
         if grid:

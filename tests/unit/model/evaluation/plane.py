@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from model.descriptors import ImageDescriptors
-from model.evaluation.grocery import LabelledImages
 from model.evaluation.retrieval import RetrievalTask, labelled_task
+from model.formats.labels import LabelledImages
 
 
 def at(angle: float) -> ImageDescriptors:

@@ -9,7 +9,6 @@ import pytest
 from numpy.typing import NDArray
 
 from model.descriptors import ImageDescriptors
-from model.evaluation.grocery import LabelledImages
 from model.evaluation.retrieval import (
     best_alpha,
     best_ensemble,
@@ -18,6 +17,7 @@ from model.evaluation.retrieval import (
     quality,
     score_shortlists,
 )
+from model.formats.labels import LabelledImages
 from tests.unit.model.evaluation.plane import at
 
 # The query is of class 1; its relevant images are second and fourth nearest of four.

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.descriptors import ImageDescriptors
-from model.evaluation.grocery import LabelledImages
+from model.formats.labels import LabelledImages
 from model.training.lists import (
     LabelledLists,
     ListOptions,

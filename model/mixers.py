@@ -6,41 +6,35 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.config import MambaConfig
 from model.scan import Scan
 
-LONGFORMER_SIDE = 256
+SIDE = 256
+"""Tokens on each side that a token attends to, as in LOCORE's Longformer."""
 LONGEST_LIST = 101
 """Images of a list, the query among them, that have a position."""
 
 
-class Attention(nn.Module):
+class WindowedAttention(nn.Module):
     """Self-attention over the tokens of the whole list, with absolute positions: each sees those
-    up to `side` places away, as in LOCORE's Longformer, or, where `side` is None, all."""
+    up to `SIDE` places away."""
 
-    def __init__(self, config: MambaConfig, side: int | None) -> None:
+    def __init__(self, dim: int, heads: int, slots: int) -> None:
         super().__init__()
-        self.heads = config.attention_heads
-        self.side = side
-        self.slots = config.tokens_per_image + config.extra_tokens
-        self.position = nn.Embedding(LONGEST_LIST * self.slots, config.dim)
+        self.heads = heads
+        self.slots = slots
+        self.position = nn.Embedding(LONGEST_LIST * slots, dim)
         nn.init.normal_(self.position.weight, std=0.02)
-        self.to_qkv = nn.Linear(config.dim, 3 * config.dim)
-        self.out = nn.Linear(config.dim, config.dim)
+        self.to_qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, mask: Tensor, scan: Scan) -> Tensor:  # noqa: ARG002
         windows, images, slots, dim = x.shape
-        first = (
-            self._start(images) + torch.arange(images, device=x.device).unsqueeze(1)
-        ) * self.slots
+        start = self._start(images)
+        first = (start + torch.arange(images, device=x.device).unsqueeze(1)) * self.slots
         x = x + self.position(first + torch.arange(slots, device=x.device))
         qkv = self.to_qkv(x.flatten(1, 2)).view(windows, images * slots, 3, self.heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        valid = mask.flatten(1)
-        if self.side is None:
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask=valid[:, None, None, :])
-        else:
-            y = windowed_attention(q, k, v, valid, self.side)
+        y = windowed_attention(q, k, v, mask.flatten(1), SIDE)
         out: Tensor = self.out(y.transpose(1, 2).reshape(windows, images, slots, dim))
         return out
 

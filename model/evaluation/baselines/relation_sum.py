@@ -1,0 +1,28 @@
+"""The sum of all standardised relations of an image to the query: what our network starts from,
+and a floor for what it learns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.batch import Window, collate
+from model.descriptors import ImageDescriptors
+from model.relations import TO_QUERY
+from model.tokens import relate
+
+_MOST_LOCALS = 48
+
+
+@torch.inference_mode()
+def relation_sum(
+    query: ImageDescriptors, gallery: Sequence[ImageDescriptors]
+) -> NDArray[np.float32]:
+    """(len(gallery),)"""
+    batch = collate([Window(query, gallery)], descriptors_per_image=_MOST_LOCALS)
+    relations = relate(batch, most_matches=1)
+    summed = relations.image[0, 1:, : len(TO_QUERY)].sum(1)
+    return np.asarray(summed.numpy(), np.float32)

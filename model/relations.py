@@ -1,0 +1,197 @@
+"""What the Mamba re-ranker reads of a window: relations between its images, never descriptors.
+
+A relation is a similarity that is standardised over the window, so its scale and its offset do not
+matter, nor does the extractor or the length of its descriptors. ELViS (Suma et al., ICLR 2026)
+showed for pairs that a network in similarity space carries over to other domains.
+
+Shapes, of one window: i images, the query first; g = i - 1 gallery images; n locals of an image;
+m locals of the query; r relations between images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from model.neighbours import GRAPHS, NEIGHBOURHOODS, coherence, neighbourhood_overlaps
+
+COMPARED_LOCALS = 8
+"""Of each image, its strongest, that are compared with those of other images."""
+
+RELATIONS = ("globals", "locals", "profiles") + tuple(
+    f"{graph} {k}" for graph in GRAPHS for k in NEIGHBOURHOODS
+)
+"""Between any two images of a window: cosine of the globals; Chamfer similarity of the strongest
+locals; how alike two images match the query's locals; and how far neighbourhoods overlap."""
+
+TO_QUERY = (
+    *RELATIONS,
+    "query to image",
+    "image to query",
+    "best matches",
+    "telling matches",
+    "rare matches",
+    "mutual matches",
+    "mutual telling matches",
+)
+"""Between an image and the query: all of the above, and how their locals match. A match tells
+something where it is better than in the other images of the list, and is rare where few are."""
+RANKED = ("globals", "query to image", "mutual matches", "trusted 16")
+IMAGE_FEATURES = len(TO_QUERY) + len(RANKED) + 1
+MATCH_FEATURES = 10
+CONTEXT_FEATURES = 3 + 3 + 4 * len(RANKED)
+
+_BOUND = 8.0
+_ROUNDING = 16 * torch.finfo(torch.float32).eps
+_BEST_MATCHES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Relations:
+    """Of one window. pairs (r, i, i): RELATIONS, standardised over the pairs of the window;
+    image (i, IMAGE_FEATURES): TO_QUERY standardised over the gallery, ranks, and whether the image
+    has a global; 0 in the query's row but for the last. matches (g, t, MATCH_FEATURES): of every
+    gallery image the t query locals that it matches best for this list; context
+    (CONTEXT_FEATURES,): of the list as a whole."""
+
+    pairs: Tensor
+    image: Tensor
+    matches: Tensor
+    context: Tensor
+
+
+def standardised(values: Tensor, mask: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Standardise over `dims`; masked entries are 0. A spread that is within rounding is none:
+    then all are 0. Results are bounded by 8."""
+    count = mask.sum(dims, keepdim=True).clamp(min=1)
+    kept = torch.where(mask, values, 0.0)
+    mean = kept.sum(dims, keepdim=True) / count
+    rest = torch.where(mask, values - mean, 0.0)
+    deviation = (rest.square().sum(dims, keepdim=True) / count).sqrt()
+    largest = kept.abs().amax(dims, keepdim=True)
+    flat = deviation <= _ROUNDING * largest
+    scaled = rest / torch.where(flat, 1.0, deviation)
+    return torch.where(flat, 0.0, scaled).clamp(-_BOUND, _BOUND)
+
+
+def window_relations(
+    locals_: Tensor, local_mask: Tensor, globals_: Tensor, has_global: Tensor, most_matches: int
+) -> Relations:
+    """Of one window without padding images: locals (i, n, d), local_mask (i, n), globals (i, e),
+    has_global (i,). Valid locals come first in an image's row."""
+    images = locals_.shape[0]
+    locals_ = F.normalize(locals_, dim=-1)
+    query = locals_[0, : int(local_mask[0].sum())]
+    gallery_mask = local_mask[1:]
+    cosines = (locals_[1:].flatten(0, 1) @ query.mT).unflatten(0, (images - 1, -1))
+    cosines = cosines.masked_fill(~gallery_mask.unsqueeze(2), -2.0)  # (g, n, m)
+    best, partner = cosines.max(1)  # of a query local in an image: (g, m)
+    best_of_image = cosines.amax(2)  # of an image's local in the query: (g, n)
+    everywhere = torch.ones_like(best, dtype=torch.bool)
+    rarity = standardised(best, everywhere, (0,))
+    overall = standardised(best, everywhere, (0, 1))
+    advantage = standardised(best - best.mean(0), everywhere, (0, 1))
+    gap = best_of_image.gather(1, partner) - best  # 0: the match is mutual
+    mutual = gap <= 0
+
+    others = ~torch.eye(images, dtype=torch.bool, device=locals_.device)
+    both = has_global.unsqueeze(1) & has_global
+    units = F.normalize(globals_, dim=-1)
+    by_locals = standardised(_chamfer(locals_, local_mask), others, (0, 1))
+    by_globals = standardised(units @ units.mT, others & both, (0, 1))
+    # Where an image has no global its locals speak for it.
+    by_globals = torch.where(both, by_globals, by_locals)
+    profiles = F.pad(_profiles(advantage), (1, 0, 1, 0))
+    profiles[0, 1:] = profiles[1:, 0] = standardised(advantage.mean(1), everywhere[:, 0], (0,))
+    trust = torch.stack((coherence(by_globals, others), coherence(by_locals, others)))
+    overlaps = neighbourhood_overlaps(by_globals, by_locals, trust, others)
+    overlaps = standardised(overlaps, others.unsqueeze(0), (1, 2))
+    pairs = torch.cat((torch.stack((by_globals, by_locals, profiles)), overlaps))
+
+    own = torch.stack(
+        (
+            best.mean(1),
+            _masked_mean(best_of_image, gallery_mask),
+            best.topk(min(_BEST_MATCHES, best.shape[1]), dim=1).values.mean(1),
+            (best * best.std(0, unbiased=False)).sum(1),
+            rarity.mean(1),
+            (overall * mutual).sum(1),
+            (advantage.clamp(min=0) * mutual).sum(1),
+        )
+    )
+    to_query = torch.cat((pairs[:, 0, 1:], own)).mT  # (g, TO_QUERY)
+    to_query = standardised(to_query, torch.ones_like(to_query, dtype=torch.bool), (0,))
+    ranked = to_query[:, [TO_QUERY.index(name) for name in RANKED]]
+    ranks = _log_ranks(ranked)
+    with_global = (has_global[1:] & has_global[0]).unsqueeze(1).to(to_query.dtype)
+    image = F.pad(torch.cat((to_query, ranks, with_global), dim=1), (0, 0, 1, 0))
+    image[0, -1] = has_global[0]
+
+    agreement = (by_globals * by_locals)[others].mean().unsqueeze(0)
+    size = torch.tensor([images - 1, query.shape[0]], device=locals_.device).log2() / 8
+    missing = both[others].to(size.dtype).mean().unsqueeze(0)
+    context = torch.cat((trust, agreement, size, missing, _shape(ranked)))
+    place = torch.arange(query.shape[0], device=best.device) / query.shape[0]
+    spread = best.std(unbiased=False).clamp(min=torch.finfo(best.dtype).tiny)
+    features = torch.stack(
+        (
+            advantage,
+            overall,
+            rarity,
+            standardised(best, everywhere, (1,)),
+            (gap / spread).clamp(0, _BOUND),
+            mutual.to(best.dtype),
+            _log_ranks(best),
+            (best.std(0, unbiased=False) / spread).clamp(0, _BOUND).expand_as(best),
+            place.expand_as(best),
+            partner / gallery_mask.sum(1, keepdim=True),
+        ),
+        dim=-1,
+    )
+    chosen = (advantage + mutual).topk(min(most_matches, best.shape[1]), dim=1).indices
+    matches = features.gather(1, chosen.unsqueeze(2).expand(-1, -1, features.shape[2]))
+    return Relations(pairs, image, matches, context)
+
+
+def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    return torch.where(mask, values, 0.0).sum(1) / mask.sum(1)
+
+
+def _chamfer(locals_: Tensor, mask: Tensor) -> Tensor:
+    """(i, i): the mean over the strongest locals of the best cosine in the other image, the mean
+    of both ways."""
+    locals_, mask = locals_[:, :COMPARED_LOCALS], mask[:, :COMPARED_LOCALS]
+    images, count, _ = locals_.shape
+    flat = locals_.flatten(0, 1)
+    cosines = flat @ flat.mT
+    if not bool(mask.all()):
+        cosines = cosines.masked_fill(~mask.flatten(), -2.0)
+    best = cosines.view(images * count, images, count).amax(-1).view(images, count, images)
+    one_way = (best * mask.unsqueeze(2)).sum(1) / mask.sum(1, keepdim=True)
+    return (one_way + one_way.mT) / 2
+
+
+def _profiles(advantage: Tensor) -> Tensor:
+    """(g, g): correlation of how two images match the query's locals, standardised."""
+    units = F.normalize(advantage - advantage.mean(1, keepdim=True), dim=1)
+    others = ~torch.eye(len(units), dtype=torch.bool, device=units.device)
+    return standardised(units @ units.mT, others, (0, 1))
+
+
+def _log_ranks(values: Tensor) -> Tensor:
+    """(g, f): 1 for the first of a column, falling with the logarithm of the rank to 0."""
+    ranks = values.argsort(dim=0, descending=True, stable=True).argsort(dim=0)
+    most = torch.tensor(float(len(values) + 1), device=values.device).log2()
+    return 1 - (ranks + 1).to(values.dtype).log2() / most
+
+
+def _shape(values: Tensor) -> Tensor:
+    """(4 f,): of standardised columns (g, f) the largest, the fourth largest, skewness and
+    kurtosis, each of order 1: how many images stand out, and how far."""
+    falling = values.sort(dim=0, descending=True).values
+    fourth = falling[min(3, len(falling) - 1)]
+    skewness, kurtosis = values.pow(3).mean(0) / 2, values.pow(4).mean(0) / 8
+    return torch.cat((falling[0] / 4, fourth / 4, skewness, kurtosis)).clamp(-_BOUND, _BOUND)

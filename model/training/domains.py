@@ -1,0 +1,149 @@
+"""What a re-ranker is trained on: labelled images of any domains, described by any extractors."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+
+from model.config import ExtractorId
+from model.descriptors import DescriptorSizes, ImageDescriptors
+from model.evaluation.grocery import split
+from model.evaluation.retrieval import RetrievalTask, labelled_task
+from model.formats.labels import LabelledImages
+from model.training.lists import (
+    DomainLists,
+    ListOptions,
+    ListSource,
+    MixedLists,
+    globals_of,
+    locals_of,
+    views_as_images,
+)
+
+VIEWS_SHARE = 0.25
+"""Of the lists, where views are given at all: those that ask for views of one image."""
+MOST_LOCALS = 48
+
+Described = Mapping[str, ImageDescriptors]
+"""Images by id, as one extractor describes them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Domain:
+    """Labelled images, and their descriptors by extractor."""
+
+    images: LabelledImages
+    described: Mapping[str, Described]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """Lists to train on; a task of other classes to choose alpha and T on, if any; the extractor
+    and the sizes of the first descriptors; what names the data."""
+
+    source: ListSource
+    validation: RetrievalTask | None
+    extractor: ExtractorId
+    sizes: DescriptorSizes
+    fingerprint: str
+    held_out_classes: tuple[int, ...] = ()
+
+
+def labelled_data(
+    domains: Sequence[Domain],
+    views: Mapping[str, Described],
+    extractor: ExtractorId,
+    *,
+    fold: int | None,
+    options: ListOptions,
+) -> TrainingData:
+    """Lists from all domains, one in four from `views` where there are any, of the images that are
+    trained on. Where a `fold` is given, its classes of the first domain are kept for validation.
+    Raises ValueError where no list could be drawn."""
+    first = domains[0]
+    validation, held_out = None, ()
+    training = list(domains)
+    if fold is not None:
+        kept, apart = split(first.images, fold)
+        training[0] = Domain(kept, first.described)
+        validation = labelled_task(apart, dict(next(iter(first.described.values()))))
+        held_out = tuple(np.unique(apart.classes).tolist())
+    sources: list[ListSource] = [domain_lists(domain, options) for domain in training]
+    weights = [float(np.sqrt(len(np.unique(domain.images.classes)))) for domain in training]
+    of_views = [_views_of(domain.images, views) for domain in training] if views else []
+    of_views = [domain for domain in of_views if domain.images.ids]
+    if of_views:
+        share = VIEWS_SHARE / (1 - VIEWS_SHARE) * sum(weights) / len(of_views)
+        sources += [domain_lists(domain, options) for domain in of_views]
+        weights += [share] * len(of_views)
+    return TrainingData(
+        MixedLists(sources, weights),
+        validation,
+        extractor,
+        _sizes(first),
+        fingerprint(extractor, [*training, *of_views], options),
+        held_out,
+    )
+
+
+def views_data(
+    views: Described, extractor: ExtractorId, *, held_out: int, options: ListOptions
+) -> TrainingData:
+    """Views of images without labels; every `held_out`-th image is for validation. Raises
+    ValueError where so few are left that nothing could be chosen."""
+    seen = sorted({view.rpartition("@")[0] for view in views})
+    if len(seen) < 2 * held_out:
+        raise ValueError(f"{len(seen)} readable images: at least {2 * held_out} are needed")
+    apart = set(seen[::held_out])
+    training, validation = (
+        views_as_images([view for view in views if view.rpartition("@")[0] in part])
+        for part in (set(seen) - apart, apart)
+    )
+    domain = Domain(training, {extractor.name: views})
+    return TrainingData(
+        domain_lists(domain, options),
+        labelled_task(validation, dict(views)),
+        extractor,
+        _sizes(domain),
+        fingerprint(extractor, [domain], options),
+    )
+
+
+def domain_lists(domain: Domain, options: ListOptions) -> DomainLists:
+    """Raises ValueError where no list could be drawn."""
+    described = {
+        name: [images[image_id] for image_id in domain.images.ids]
+        for name, images in domain.described.items()
+    }
+    locals_ = {name: locals_of(images, MOST_LOCALS) for name, images in described.items()}
+    globals_ = {}
+    for name, images in described.items():
+        vectors = [image.global_ for image in images if image.global_ is not None]
+        if len(vectors) == len(images):
+            globals_[name] = globals_of(np.stack(vectors).astype(np.float32))
+    return DomainLists(domain.images, locals_, globals_, options)
+
+
+def fingerprint(extractor: ExtractorId, domains: Sequence[Domain], options: ListOptions) -> str:
+    """Names the data of a training: a run is only ever resumed on the same."""
+    digest = hashlib.sha256(repr((extractor, options, VIEWS_SHARE)).encode())
+    for domain in domains:
+        digest.update(repr((domain.images.ids, sorted(domain.described))).encode())
+        digest.update(domain.images.classes.tobytes())
+    return digest.hexdigest()
+
+
+def _views_of(images: LabelledImages, views: Mapping[str, Described]) -> Domain:
+    """Those views of the images that every extractor has."""
+    shared = set.intersection(*(set(of) for of in views.values()))
+    ids = [view for view in next(iter(views.values())) if view in shared]
+    return Domain(views_as_images(ids, images), views)
+
+
+def _sizes(domain: Domain) -> DescriptorSizes:
+    every = chain.from_iterable(images.values() for images in domain.described.values())
+    return next(iter(every)).sizes

@@ -1,0 +1,200 @@
+"""locore eval matrix"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from rich.table import Table
+
+from model.checkpoint import LoadedModel, load_checkpoint
+from model.config import DEFAULT_CHECKPOINT
+from model.descriptors import ImageDescriptors
+from model.evaluation.descriptor_types import DESCRIPTOR_TYPES
+from model.evaluation.grocery import FOLDS
+from model.evaluation.matrix import (
+    FIRST_STAGE,
+    WITHOUT_LEARNING,
+    Cell,
+    DomainFiles,
+    Figures,
+    Gain,
+    cells,
+    model_figures,
+    summary,
+    untrained_figures,
+)
+from service.cli.common import (
+    any_path,
+    console,
+    device_of,
+    device_option,
+    existing_folder,
+    read_images,
+    tracked,
+)
+
+
+@click.command()
+@click.option(
+    "--data",
+    "folders",
+    multiple=True,
+    required=True,
+    type=existing_folder,
+    help="A domain: a folder that has labels.csv (path, label, role). May be repeated.",
+)
+@click.option(
+    "--descriptors",
+    required=True,
+    type=existing_folder,
+    help="The folder of descriptor files, DOMAIN-EXTRACTOR.h5, DOMAIN being the name of a folder "
+    "of --data and EXTRACTOR lite0, lite2, sift or xfeat.",
+)
+@click.option(
+    "--checkpoint",
+    "checkpoints",
+    multiple=True,
+    type=any_path,
+    default=(DEFAULT_CHECKPOINT,),
+    help="What to compare. May be repeated; default: the shipped one.",
+)
+@click.option(
+    "--held-out",
+    multiple=True,
+    help="A domain of whose classes all but those of --fold were trained on.",
+)
+@click.option("--fold", type=click.IntRange(0, FOLDS - 1), default=0, show_default=True)
+@click.option(
+    "--every", type=click.IntRange(1), default=1, show_default=True, help="One query of so many."
+)
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(list(DESCRIPTOR_TYPES)),
+    help="These types of descriptors alone. May be repeated.",
+)
+@click.option("--json", "json_path", type=any_path, help="Write the figures here too.")
+@device_option
+def matrix(
+    folders: tuple[Path, ...],
+    descriptors: Path,
+    checkpoints: tuple[Path, ...],
+    held_out: tuple[str, ...],
+    fold: int,
+    every: int,
+    only: tuple[str, ...],
+    json_path: Path | None,
+    device: str,
+) -> None:
+    """Domains x descriptor types x re-rankers: R@1 / mAP@R, and what checkpoints gain.
+
+    What learns nothing has the setting that is best in each cell; a checkpoint has its own.
+    """
+    models = [load_checkpoint(path, device_of(device)) for path in checkpoints]
+    domains = [DomainFiles(folder, _files(descriptors, folder.name)) for folder in folders]
+    for domain in domains:
+        if not domain.files:
+            raise click.UsageError(f"{descriptors}: no file {domain.name}-EXTRACTOR.h5")
+    figures: list[Figures] = []
+    every_cell = cells(
+        domains,
+        _read,
+        held_out=dict.fromkeys(held_out, fold),
+        every=every,
+        types=only or tuple(DESCRIPTOR_TYPES),
+    )
+    for cell in every_cell:
+        figures += untrained_figures(cell)
+        figures += [_judged(cell, model) for model in models if _fits(cell, model)]
+    names = [FIRST_STAGE, *WITHOUT_LEARNING, *dict.fromkeys(m.config.name for m in models)]
+    console.print(_cell_table(figures, names))
+    console.print(_summary_table(figures, names[1:]))
+    if json_path is not None:
+        _write(figures, json_path)
+
+
+def _files(folder: Path, domain: str) -> dict[str, Path]:
+    files = sorted(folder.glob(f"{domain}-*.h5"))
+    return {path.stem.removeprefix(f"{domain}-"): path for path in files}
+
+
+def _read(path: Path, ids: Sequence[str]) -> dict[str, ImageDescriptors]:
+    return read_images(path, ids)[1]
+
+
+def _fits(cell: Cell, model: LoadedModel) -> bool:
+    wanted = model.config.sizes
+    return wanted is None or wanted.local_dim == cell.task.gallery[0].sizes.local_dim
+
+
+def _judged(cell: Cell, model: LoadedModel) -> Figures:
+    def progress(queries: Iterable[int]) -> Iterable[int]:
+        label = f"{cell.domain}, {cell.descriptors}: {model.config.name}"
+        return tracked(queries, label, len(cell.task.queries))
+
+    return model_figures(cell, model, progress)
+
+
+def _cell_table(figures: Sequence[Figures], names: Sequence[str]) -> Table:
+    table = Table(caption="R@1 / mAP@R in percent", caption_justify="left")
+    for title in ("domain", "descriptors"):
+        table.add_column(title)
+    for name in names:
+        table.add_column(name, justify="right")
+    by_cell: dict[tuple[str, str], dict[str, str]] = {}
+    for row in figures:
+        cell = by_cell.setdefault((row.domain, row.descriptors), {})
+        value = f"{100 * row.recall.mean():.1f} / {100 * row.average_precision.mean():.1f}"
+        cell[row.contender] = value
+    for cell_name, values in by_cell.items():
+        table.add_row(*cell_name, *(values.get(name, "") for name in names))
+    return table
+
+
+def _summary_table(figures: Sequence[Figures], names: Sequence[str]) -> Table:
+    table = Table(
+        caption="means over cells; gains in points, R@1 / mAP@R, with standard errors over cells; "
+        "the best is that of first stage, Chamfer and k-reciprocal in each cell",
+        caption_justify="left",
+    )
+    table.add_column("re-ranker")
+    for title in (
+        "cells",
+        "mean",
+        "ms a list",
+        "over the best",
+        "worst over first",
+        "worst over Chamfer",
+    ):
+        table.add_column(title, justify="right")
+    for name in names:
+        if not any(row.contender == name for row in figures):
+            continue
+        of = summary(figures, name)
+        table.add_row(
+            name,
+            str(of.cells),
+            f"{of.recall:.1f} / {of.average_precision:.1f}",
+            f"{of.milliseconds:.1f}",
+            " / ".join(f"{gain.mean:+.1f} ± {gain.error:.1f}" for gain in of.over_best),
+            _worst(of.over_first),
+            _worst(of.over_chamfer),
+        )
+    return table
+
+
+def _worst(gains: tuple[Gain, Gain]) -> str:
+    return " / ".join(f"{gain.worst:+.1f} ({gain.worst_cell})" for gain in gains)
+
+
+def _write(figures: Sequence[Figures], path: Path) -> None:
+    rows = [
+        asdict(row)
+        | {"recall": row.recall.mean(), "average_precision": row.average_precision.mean()}
+        for row in figures
+    ]
+    path.write_text(json.dumps(rows, indent=1) + "\n")
