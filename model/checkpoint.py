@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from model.config import LongformerConfig, MambaConfig, ModelConfig, reason
+from model.config import ElvisConfig, LongformerConfig, MambaConfig, ModelConfig, reason
+from model.pairs.elvis import ElvisReranker
 from model.reranker import ListReranker, MambaReranker
 from model.scan import select_kernel
 
@@ -48,12 +49,15 @@ def write_config(config: ModelConfig, path: Path) -> None:
     path.with_suffix(".json").write_text(config.model_dump_json(indent=2) + "\n")
 
 
-_CONFIGS: TypeAdapter[MambaConfig | LongformerConfig] = TypeAdapter(
-    Annotated[MambaConfig | LongformerConfig, Field(discriminator="backbone")]
+AnyConfig: TypeAlias = MambaConfig | LongformerConfig | ElvisConfig
+"""Of any backbone that there is."""
+
+_CONFIGS: TypeAdapter[AnyConfig] = TypeAdapter(
+    Annotated[AnyConfig, Field(discriminator="backbone")]
 )
 
 
-def read_config(path: Path) -> MambaConfig | LongformerConfig:
+def read_config(path: Path) -> AnyConfig:
     """The config beside a checkpoint file. Raises CheckpointError."""
     beside = path.with_suffix(".json")
     try:
@@ -80,7 +84,7 @@ def load_checkpoint(
 
 def load_weights(
     path: Path,
-    config: MambaConfig | LongformerConfig,
+    config: AnyConfig,
     device: torch.device,
     dtype: torch.dtype = torch.float32,
 ) -> LoadedModel:
@@ -126,6 +130,9 @@ def new_network(
         kernel, note = select_kernel(device, dtype)
         with where:
             return MambaReranker(config, kernel.scan), kernel.name, note
+    if isinstance(config, ElvisConfig):
+        with where:
+            return ElvisReranker(config), "torch", None
     if not isinstance(config, LongformerConfig):
         raise TypeError(f"no backbone for {type(config).__name__}")
     try:

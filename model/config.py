@@ -176,6 +176,39 @@ class LongformerConfig(ModelConfig):
         return self
 
 
+class PairConfig(ModelConfig):
+    """What re-rankers of pairs share. They read no global and no scales."""
+
+    global_dim: Literal[0] = 0
+    descriptors_per_image: int = Field(600, ge=1)
+
+    dim: int = Field(128, ge=1)
+    """Numbers of a local once it is projected."""
+    bits: int | None = Field(None, ge=1)
+    """Signs that a local is reduced to before; None where it is not."""
+
+    @property
+    def extra_tokens(self) -> int:
+        return 0
+
+
+class ElvisConfig(PairConfig):
+    """Sizes of ELViS (Suma et al., ICLR 2026), by default as published."""
+
+    backbone: Literal["elvis"] = "elvis"
+
+    vote_dim: int = Field(16, ge=1)
+    """Hidden numbers of the network that makes a vote of a match."""
+    logit_dim: int = Field(64, ge=1)
+    """Of the one that makes a logit of all votes, in training."""
+    dust_bin_dim: int = Field(128, ge=1)
+    """Of the one that says how much a local would rather not be matched."""
+    sharpness: float = Field(10.0, gt=0)
+    """What similarities and dustbins are multiplied by."""
+    iterations: int = Field(10, ge=1)
+    """Of Sinkhorn's algorithm."""
+
+
 def reason(error: ValidationError) -> str:
     """What is wrong with a config first, in one line, with the field's name."""
     first = error.errors()[0]
