@@ -11,7 +11,15 @@ from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from model.config import ElvisConfig, LongformerConfig, MambaConfig, ModelConfig, reason
+from model.config import (
+    AmesConfig,
+    ElvisConfig,
+    LongformerConfig,
+    MambaConfig,
+    ModelConfig,
+    reason,
+)
+from model.pairs.ames import AmesReranker
 from model.pairs.elvis import ElvisReranker
 from model.reranker import ListReranker, MambaReranker
 from model.scan import select_kernel
@@ -49,7 +57,7 @@ def write_config(config: ModelConfig, path: Path) -> None:
     path.with_suffix(".json").write_text(config.model_dump_json(indent=2) + "\n")
 
 
-AnyConfig: TypeAlias = MambaConfig | LongformerConfig | ElvisConfig
+AnyConfig: TypeAlias = MambaConfig | LongformerConfig | ElvisConfig | AmesConfig
 """Of any backbone that there is."""
 
 _CONFIGS: TypeAdapter[AnyConfig] = TypeAdapter(
@@ -130,9 +138,12 @@ def new_network(
         kernel, note = select_kernel(device, dtype)
         with where:
             return MambaReranker(config, kernel.scan), kernel.name, note
-    if isinstance(config, ElvisConfig):
+    if isinstance(config, ElvisConfig | AmesConfig):
         with where:
-            return ElvisReranker(config), "torch", None
+            pairs = (
+                ElvisReranker(config) if isinstance(config, ElvisConfig) else AmesReranker(config)
+            )
+        return pairs, "torch", None
     if not isinstance(config, LongformerConfig):
         raise TypeError(f"no backbone for {type(config).__name__}")
     try:

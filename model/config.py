@@ -77,6 +77,11 @@ class ModelConfig(BaseModel):
         return DescriptorSizes(self.descriptor_dim, self.global_dim or None)
 
     @property
+    def listwise(self) -> bool:
+        """Whether an image's score depends on the others of its window."""
+        return True
+
+    @property
     def longest_window(self) -> int | None:
         """Images of the longest window that can be read; None where there is no limit."""
         return None
@@ -191,6 +196,10 @@ class PairConfig(ModelConfig):
     def extra_tokens(self) -> int:
         return 0
 
+    @property
+    def listwise(self) -> bool:
+        return False
+
 
 class ElvisConfig(PairConfig):
     """Sizes of ELViS (Suma et al., ICLR 2026), by default as published."""
@@ -207,6 +216,22 @@ class ElvisConfig(PairConfig):
     """What similarities and dustbins are multiplied by."""
     iterations: int = Field(10, ge=1)
     """Of Sinkhorn's algorithm."""
+
+
+class AmesConfig(PairConfig):
+    """Sizes of AMES (Suma et al., ECCV 2024), by default as published."""
+
+    backbone: Literal["ames"] = "ames"
+
+    depth: int = Field(5, ge=1)
+    attention_heads: int = Field(2, ge=1)
+    mlp_dim: int = Field(1024, ge=1)
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> AmesConfig:
+        if self.dim % self.attention_heads:
+            raise ValueError("dim is not a multiple of attention_heads")
+        return self
 
 
 def reason(error: ValidationError) -> str:

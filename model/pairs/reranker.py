@@ -107,8 +107,10 @@ class PairReranker(ListReranker):
         locals_ = self.remap_local(F.normalize(batch.locals, dim=-1).to(dtype))
 
         def side(window: Tensor, image: Tensor) -> Side:
-            place = window, image
-            return Side(locals_[place], batch.local_mask[place], batch.row_mask[place])
+            row_mask = batch.row_mask[window, image]
+            rows = int(row_mask.sum(1).max())
+            place = window, image, slice(rows)
+            return Side(locals_[place], batch.local_mask[place], row_mask[:, :rows])
 
         window, image = present.nonzero(as_tuple=True)
         size = max(1, _CHUNK_NUMBERS // self.numbers(locals_.shape[2]))
