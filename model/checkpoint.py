@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -106,12 +107,7 @@ def load_weights(
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             found = {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            for name in sorted(expected.keys() | found.keys()):
-                if expected.get(name) != found.get(name):
-                    raise CheckpointError(
-                        f"{path}: {name} is {_shape(found.get(name))} in the file, "
-                        f"{_shape(expected.get(name))} by the config"
-                    )
+            check_shapes(path, expected, found)
             tensors = {name: file.get_tensor(name) for name in expected}
             whole = [name for name, t in tensors.items() if not t.is_floating_point()]
             if whole:
@@ -155,6 +151,18 @@ def new_network(
         ) from None
     with where:
         return LongformerReranker(config), "transformers", None
+
+
+def check_shapes(
+    path: Path, expected: Mapping[str, torch.Size], found: Mapping[str, torch.Size]
+) -> None:
+    """Raises CheckpointError naming the first tensor of `path` that the network has not so."""
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise CheckpointError(
+                f"{path}: {name} is {_shape(found.get(name))} in the file, "
+                f"{_shape(expected.get(name))} by the config"
+            )
 
 
 def _shape(shape: torch.Size | None) -> str:
