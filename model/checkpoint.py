@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from model.config import LongformerConfig, MambaConfig, ModelConfig, reason
+from model.config import (
+    AmesConfig,
+    ElvisConfig,
+    LongformerConfig,
+    MambaConfig,
+    ModelConfig,
+    reason,
+)
+from model.pairs.ames import AmesReranker
+from model.pairs.elvis import ElvisReranker
 from model.reranker import ListReranker, MambaReranker
 from model.scan import select_kernel
 
@@ -48,12 +58,15 @@ def write_config(config: ModelConfig, path: Path) -> None:
     path.with_suffix(".json").write_text(config.model_dump_json(indent=2) + "\n")
 
 
-_CONFIGS: TypeAdapter[MambaConfig | LongformerConfig] = TypeAdapter(
-    Annotated[MambaConfig | LongformerConfig, Field(discriminator="backbone")]
+AnyConfig: TypeAlias = MambaConfig | LongformerConfig | ElvisConfig | AmesConfig
+"""Of any backbone that there is."""
+
+_CONFIGS: TypeAdapter[AnyConfig] = TypeAdapter(
+    Annotated[AnyConfig, Field(discriminator="backbone")]
 )
 
 
-def read_config(path: Path) -> MambaConfig | LongformerConfig:
+def read_config(path: Path) -> AnyConfig:
     """The config beside a checkpoint file. Raises CheckpointError."""
     beside = path.with_suffix(".json")
     try:
@@ -80,7 +93,7 @@ def load_checkpoint(
 
 def load_weights(
     path: Path,
-    config: MambaConfig | LongformerConfig,
+    config: AnyConfig,
     device: torch.device,
     dtype: torch.dtype = torch.float32,
 ) -> LoadedModel:
@@ -94,12 +107,7 @@ def load_weights(
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             found = {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            for name in sorted(expected.keys() | found.keys()):
-                if expected.get(name) != found.get(name):
-                    raise CheckpointError(
-                        f"{path}: {name} is {_shape(found.get(name))} in the file, "
-                        f"{_shape(expected.get(name))} by the config"
-                    )
+            check_shapes(path, expected, found)
             tensors = {name: file.get_tensor(name) for name in expected}
             whole = [name for name, t in tensors.items() if not t.is_floating_point()]
             if whole:
@@ -126,6 +134,12 @@ def new_network(
         kernel, note = select_kernel(device, dtype)
         with where:
             return MambaReranker(config, kernel.scan), kernel.name, note
+    if isinstance(config, ElvisConfig | AmesConfig):
+        with where:
+            pairs = (
+                ElvisReranker(config) if isinstance(config, ElvisConfig) else AmesReranker(config)
+            )
+        return pairs, "torch", None
     if not isinstance(config, LongformerConfig):
         raise TypeError(f"no backbone for {type(config).__name__}")
     try:
@@ -137,6 +151,18 @@ def new_network(
         ) from None
     with where:
         return LongformerReranker(config), "transformers", None
+
+
+def check_shapes(
+    path: Path, expected: Mapping[str, torch.Size], found: Mapping[str, torch.Size]
+) -> None:
+    """Raises CheckpointError naming the first tensor of `path` that the network has not so."""
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise CheckpointError(
+                f"{path}: {name} is {_shape(found.get(name))} in the file, "
+                f"{_shape(expected.get(name))} by the config"
+            )
 
 
 def _shape(shape: torch.Size | None) -> str:

@@ -73,6 +73,11 @@ class ModelConfig(BaseModel):
         return None
 
     @property
+    def listwise(self) -> bool:
+        """Whether an image's score depends on the others of its window."""
+        return True
+
+    @property
     def longest_window(self) -> int | None:
         """Images of the longest window that can be read; None where there is no limit."""
         return None
@@ -179,6 +184,59 @@ class LongformerConfig(ModelConfig):
                 f"a window of {self.rerank.window} images, where positions end at "
                 f"{self.longest_window}"
             )
+        return self
+
+
+class PairConfig(ModelConfig):
+    """What re-rankers of pairs share. They read no global and no scales."""
+
+    global_dim: Literal[0] = 0
+    descriptors_per_image: int = Field(600, ge=1)
+
+    dim: int = Field(128, ge=1)
+    """Numbers of a local once it is projected."""
+    bits: int | None = Field(None, ge=1)
+    """Signs that a local is reduced to before; None where it is not."""
+
+    @property
+    def extra_tokens(self) -> int:
+        return 0
+
+    @property
+    def listwise(self) -> bool:
+        return False
+
+
+class ElvisConfig(PairConfig):
+    """Sizes of ELViS (Suma et al., ICLR 2026), by default as published."""
+
+    backbone: Literal["elvis"] = "elvis"
+
+    vote_dim: int = Field(16, ge=1)
+    """Hidden numbers of the network that makes a vote of a match."""
+    logit_dim: int = Field(64, ge=1)
+    """Of the one that makes a logit of all votes, in training."""
+    dust_bin_dim: int = Field(128, ge=1)
+    """Of the one that says how much a local would rather not be matched."""
+    sharpness: float = Field(10.0, gt=0)
+    """What similarities and dustbins are multiplied by."""
+    iterations: int = Field(10, ge=1)
+    """Of Sinkhorn's algorithm."""
+
+
+class AmesConfig(PairConfig):
+    """Sizes of AMES (Suma et al., ECCV 2024), by default as published."""
+
+    backbone: Literal["ames"] = "ames"
+
+    depth: int = Field(5, ge=1)
+    attention_heads: int = Field(2, ge=1)
+    mlp_dim: int = Field(1024, ge=1)
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> AmesConfig:
+        if self.dim % self.attention_heads:
+            raise ValueError("dim is not a multiple of attention_heads")
         return self
 
 

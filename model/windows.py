@@ -46,13 +46,16 @@ def plan_windows(count: int, window: int, stride: int, direction: Direction) -> 
 
 @dataclass(frozen=True)
 class RerankOptions:
-    """How one list is re-ranked. `alpha` weighs the first stage, see `model.scoring.ensemble`."""
+    """How one list is re-ranked. `alpha` weighs the first stage, see `model.scoring.ensemble`.
+    Where it is not `listwise`, scores do not depend on windows: they only bound a pass, and the
+    list is ordered as a whole."""
 
     alpha: float
     temperature: float
     window: int
     stride: int
     direction: Direction
+    listwise: bool = True
 
 
 class Reranking:
@@ -103,4 +106,7 @@ class Reranking:
         window that it was in. Raises ValueError while windows are left."""
         if self.windows_left:
             raise ValueError(f"{self.windows_left} windows have no scores yet")
-        return self._order.copy(), self._relevance[self._order]
+        order = self._order.copy()
+        if not self._options.listwise:
+            order = np.argsort(-self._relevance, kind="stable")
+        return order, self._relevance[order]

@@ -38,6 +38,8 @@ def rerank_options(
         alpha=defaults.alpha if alpha is None else alpha,
         temperature=defaults.temperature if temperature is None else temperature,
         window=window,
-        stride=stride,
+        # Nobody's score changes from one window to the next: none overlap.
+        stride=stride if config.listwise else window,
         direction=direction or defaults.direction,
+        listwise=config.listwise,
     )

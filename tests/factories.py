@@ -63,7 +63,7 @@ def image(
     return ImageDescriptors(
         unit(rng, count, config.descriptor_dim),
         rng.integers(0, 3, count).astype(np.uint8),
-        unit(rng, 1, config.global_dim)[0] if with_global else None,
+        unit(rng, 1, config.global_dim)[0] if with_global and config.global_dim else None,
     )
 
 

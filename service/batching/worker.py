@@ -31,7 +31,8 @@ class Worker:
     async def warm_up(self) -> None:
         """A first pass of the usual size, so that no request pays for what happens only once."""
         config = self._model.config
-        await self.score([random_window(config, config.rerank.window)])
+        images = config.rerank.window if config.listwise else 1
+        await self.score([random_window(config, images)])
         self.warm = True
 
     async def score(self, windows: Sequence[Window]) -> list[NDArray[np.float32]]:

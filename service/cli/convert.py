@@ -7,43 +7,78 @@ from typing import get_args
 
 import click
 import torch
+from click.core import ParameterSource
 
-from model.checkpoint import load_weights, write_config
-from model.config import PUBLISHED, ExtractorId, Scoring
-from model.published import Unwritten, longformer_config
+from model.checkpoint import load_weights, save_checkpoint, write_config
+from model.config import (
+    PUBLISHED,
+    AmesConfig,
+    ElvisConfig,
+    ExtractorId,
+    LongformerConfig,
+    Scoring,
+)
+from model.pairs import published as pairs
+from model.published import Unwritten, longformer_config, read_shapes
+from model.reranker import ListReranker
 from service.cli.common import any_path
+
+_LOCORE_ONLY = ("without_global", "attention_window", "scoring", "softmax")
 
 
 @click.command()
 @click.argument("checkpoint", type=any_path)
+@click.option(
+    "-o",
+    "--output",
+    type=any_path,
+    help="Where the weights of a .pt file go; default: beside it, as .safetensors.",
+)
 @click.option("--name", help="What answers call the model; default: the file's name.")
 @click.option(
     "--without-global",
     is_flag=True,
-    help="It was trained without the global descriptor as a token; its tensors do not always tell.",
+    help="LOCORE: it was trained without the global descriptor as a token; its tensors do not "
+    "always tell.",
 )
 @click.option(
     "--descriptors",
     type=click.IntRange(1),
-    help="Locals of an image; default as published: 48, or 49 without a global.",
+    help="Locals of an image; default as published: 48, or 49 without a global; 600 of ELViS and "
+    "AMES, which read fewer as well.",
 )
 @click.option(
-    "--attention-heads", type=click.IntRange(1), help="Default: as many as make heads of 64."
+    "--attention-heads",
+    type=click.IntRange(1),
+    help="Default: as many as make heads of 64; 2 of AMES.",
 )
-@click.option("--attention-window", type=click.IntRange(2), default=512, show_default=True)
+@click.option(
+    "--attention-window",
+    type=click.IntRange(2),
+    default=512,
+    show_default=True,
+    help="LOCORE: tokens that a token attends to.",
+)
 @click.option(
     "--scoring",
     type=click.Choice(get_args(Scoring)),
     default="max-end",
     show_default=True,
-    help="Its score: the sum of its tokens' logits, the first's, the last local's, the product.",
+    help="LOCORE's score: the sum of its tokens' logits, the first's, the last local's, the "
+    "product.",
 )
-@click.option("--softmax", is_flag=True, help="Score by probabilities instead of raw logits.")
-@click.option("--extractor", default="dinov2-vitb14-reg", show_default=True)
+@click.option("--softmax", is_flag=True, help="LOCORE: score by probabilities, not raw logits.")
+@click.option(
+    "--extractor",
+    help="Of the descriptors; default: by how the file's name begins, else dinov2-vitb14-reg.",
+)
 @click.option("--extractor-version", default=PUBLISHED, show_default=True)
-@click.option("--force", is_flag=True, help="Replace a config that is there.")
+@click.option("--force", is_flag=True, help="Replace files that are there.")
+@click.pass_context
 def convert(
+    context: click.Context,
     checkpoint: Path,
+    output: Path | None,
     name: str | None,
     without_global: bool,
     descriptors: int | None,
@@ -51,38 +86,84 @@ def convert(
     attention_window: int,
     scoring: Scoring,
     softmax: bool,
-    extractor: str,
+    extractor: str | None,
     extractor_version: str,
     force: bool,
 ) -> None:
-    """Write a config beside CHECKPOINT, a published LOCORE .safetensors file, which stays as it is:
-    then `locore serve --checkpoint CHECKPOINT` serves it.
+    """Make a published CHECKPOINT one that `locore serve --checkpoint` serves: a .safetensors file
+    stays as it is and gets a config beside it, the tensors of a .pt file are written to a
+    .safetensors file first.
 
-    Sizes are read from the tensors: base, or small with fewer layers, with or without projections.
+    Of LOCORE (.safetensors: base, or small with fewer layers, with or without projections), ELViS
+    and AMES (.pt, binarised or not); sizes and whose it is are read from the tensors.
     """
-    if checkpoint.suffix != ".safetensors":
-        raise click.UsageError(f"{checkpoint} must end in .safetensors")
-    beside = checkpoint.with_suffix(".json")
-    if beside.exists() and not force:
-        raise click.UsageError(f"{beside} is there already; --force replaces it")
-    config = longformer_config(
-        checkpoint,
-        Unwritten(
-            name=name or checkpoint.stem,
-            extractor=ExtractorId(name=extractor, version=extractor_version),
-            with_global=not without_global,
-            descriptors_per_image=descriptors,
-            attention_heads=attention_heads,
-            attention_window=attention_window,
-            scoring=scoring,
-            softmax=softmax,
-        ),
-    )
-    model = load_weights(checkpoint, config, torch.device("cpu"))
-    write_config(config, checkpoint)
-    weights = sum(p.numel() for p in model.reranker.parameters())
-    click.echo(
-        f"{beside}: {weights:,} weights, {config.depth} layers of {config.dim}, "
-        f"{config.descriptors_per_image} locals of {config.descriptor_dim} and "
-        f"{f'a global of {config.global_dim}' if config.global_dim else 'no global'} an image"
-    )
+    pickled = checkpoint.suffix != ".safetensors"
+    if output is not None and not pickled:
+        raise click.UsageError(f"--output is for a .pt file: {checkpoint} stays where it is")
+    output = output or checkpoint.with_suffix(".safetensors")
+    _check_output(output, pickled=pickled, force=force)
+    state = pairs.read_state(checkpoint) if pickled else None
+    shapes = read_shapes(checkpoint) if state is None else pairs.shapes_of(state)
+    config: LongformerConfig | ElvisConfig | AmesConfig
+    if state is None and not pairs.is_pairs(shapes):
+        config = longformer_config(
+            checkpoint,
+            Unwritten(
+                name=name or output.stem,
+                extractor=ExtractorId(name=extractor or pairs.DINOV2, version=extractor_version),
+                with_global=not without_global,
+                descriptors_per_image=descriptors,
+                attention_heads=attention_heads,
+                attention_window=attention_window,
+                scoring=scoring,
+                softmax=softmax,
+            ),
+        )
+    else:
+        for option in _LOCORE_ONLY:
+            if context.get_parameter_source(option) is ParameterSource.COMMANDLINE:
+                flag = option.replace("_", "-")
+                raise click.UsageError(f"--{flag} is for LOCORE's checkpoints")
+        config = pairs.pair_config(
+            checkpoint,
+            shapes,
+            pairs.Unwritten(
+                name=name or output.stem,
+                published_name=checkpoint.stem,
+                extractor=extractor,
+                extractor_version=extractor_version,
+                descriptors_per_image=descriptors,
+                attention_heads=attention_heads or pairs.HEADS,
+            ),
+        )
+    if state is None:
+        reranker = load_weights(checkpoint, config, torch.device("cpu")).reranker
+        write_config(config, checkpoint)
+    else:
+        reranker = pairs.pair_reranker(checkpoint, config, state)
+        save_checkpoint(reranker, output)
+    click.echo(f"{output.with_suffix('.json')}: {_summary(reranker, config)}")
+
+
+def _check_output(output: Path, *, pickled: bool, force: bool) -> None:
+    """Raises click.UsageError where a file cannot or must not be written."""
+    if output.suffix != ".safetensors":
+        raise click.UsageError(f"{output} must end in .safetensors")
+    if not output.parent.is_dir():
+        raise click.UsageError(f"{output.parent}: no such folder")
+    written = [output.with_suffix(".json"), *([output] if pickled else [])]
+    there = next((path for path in written if path.exists()), None)
+    if there is not None and not force:
+        raise click.UsageError(f"{there} is there already; --force replaces it")
+
+
+def _summary(reranker: ListReranker, config: LongformerConfig | ElvisConfig | AmesConfig) -> str:
+    weights = sum(p.numel() for p in reranker.parameters())
+    layers = "" if isinstance(config, ElvisConfig) else f"{config.depth} layers of {config.dim}, "
+    read = f"{config.descriptors_per_image} locals of {config.descriptor_dim}"
+    if not isinstance(config, LongformerConfig):
+        read = f"up to {read}"
+        if config.bits:
+            read += f" as {config.bits} bits"
+    global_ = f"a global of {config.global_dim}" if config.global_dim else "no global"
+    return f"{config.backbone}, {weights:,} weights, {layers}{read} and {global_} an image"
