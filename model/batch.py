@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -50,12 +51,10 @@ class WindowBatch:
     places: Tensor
     shapes: tuple[WindowShape, ...]
 
-    def to(self, device: torch.device) -> WindowBatch:
-        moved = {
-            f.name: getattr(self, f.name).to(device, non_blocking=True)
-            for f in fields(self)
-            if f.name != "shapes"
-        }
+    def to(self, device: torch.device) -> Self:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {n: t.to(device, non_blocking=True) for n, t in tensors.items()}
         return replace(self, **moved)
 
     @property
@@ -99,8 +98,16 @@ def collate(
             if with_globals and image.global_ is not None:
                 globals_[w, i, : shape.global_dim] = image.global_
                 has_global[w, i] = True
-    arrays = (locals_, local_mask, scales, globals_, has_global, image_mask, places)
-    return WindowBatch(*map(torch.from_numpy, arrays), shapes)
+    return WindowBatch(
+        torch.from_numpy(locals_),
+        torch.from_numpy(local_mask),
+        torch.from_numpy(scales),
+        torch.from_numpy(globals_),
+        torch.from_numpy(has_global),
+        torch.from_numpy(image_mask),
+        torch.from_numpy(places),
+        shapes,
+    )
 
 
 def _shape(row: Sequence[ImageDescriptors], most: int, with_globals: bool) -> WindowShape:

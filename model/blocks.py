@@ -148,7 +148,8 @@ class Block(nn.Module):
         image = x[:, :, IMAGE] + self.pool(_pooled(self.norms[2](x), mask))
         for layer in self.image_layers:
             image = layer(image, mask[:, :, IMAGE], pairs)
-        return x + (image - x[:, :, IMAGE]).unsqueeze(2)
+        result: Tensor = x + (image - x[:, :, IMAGE]).unsqueeze(2)
+        return result
 
 
 def _pooled(x: Tensor, mask: Tensor) -> Tensor:

@@ -190,7 +190,8 @@ class LongformerConfig(ModelConfig):
 class PairConfig(ModelConfig):
     """What re-rankers of pairs share. They read no global and no scales."""
 
-    global_dim: Literal[0] = 0
+    descriptor_dim: int | None = Field(None, ge=1)
+    """None: locals are compared as they are, of any length."""
     descriptors_per_image: int = Field(600, ge=1)
 
     dim: int = Field(128, ge=1)
@@ -201,6 +202,10 @@ class PairConfig(ModelConfig):
     @property
     def extra_tokens(self) -> int:
         return 0
+
+    @property
+    def sizes(self) -> DescriptorSizes | None:
+        return None if self.descriptor_dim is None else DescriptorSizes(self.descriptor_dim, None)
 
     @property
     def listwise(self) -> bool:
@@ -228,6 +233,7 @@ class AmesConfig(PairConfig):
     """Sizes of AMES (Suma et al., ECCV 2024), by default as published."""
 
     backbone: Literal["ames"] = "ames"
+    descriptor_dim: int = Field(ge=1)
 
     depth: int = Field(5, ge=1)
     attention_heads: int = Field(2, ge=1)

@@ -36,8 +36,10 @@ def coherence(similarity: Tensor, others: Tensor) -> Tensor:
 
 def _correlation(first: Tensor, second: Tensor) -> Tensor:
     first, second = first - first.mean(), second - second.mean()
-    product = (first * second).sum()
-    return product / (first.norm() * second.norm()).clamp(min=torch.finfo(first.dtype).tiny)
+    correlation: Tensor = (first * second).sum() / (first.norm() * second.norm()).clamp(
+        min=torch.finfo(first.dtype).tiny
+    )
+    return correlation
 
 
 def neighbourhood_overlaps(

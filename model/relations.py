@@ -21,8 +21,11 @@ from model.neighbours import GRAPHS, NEIGHBOURHOODS, coherence, neighbourhood_ov
 COMPARED_LOCALS = 8
 """Of each image, its strongest, that are compared with those of other images."""
 
-RELATIONS = ("globals", "locals", "profiles") + tuple(
-    f"{graph} {k}" for graph in GRAPHS for k in NEIGHBOURHOODS
+RELATIONS = (
+    "globals",
+    "locals",
+    "profiles",
+    *(f"{graph} {k}" for graph in GRAPHS for k in NEIGHBOURHOODS),
 )
 """Between any two images of a window: cosine of the globals; Chamfer similarity of the strongest
 locals; how alike two images match the query's locals; and how far neighbourhoods overlap."""

@@ -19,6 +19,9 @@ from model.relations import CONTEXT_FEATURES, RELATIONS, TO_QUERY
 from model.scan import Scan, chunked_scan
 from model.tokens import IMAGE, Evidence, RelationBatch, Tokens, relate
 
+DEFAULT_SIZES = DescriptorSizes(128, 512)
+"""Of EfficientNet-Lite0's descriptors."""
+
 
 class Reranker(Protocol):
     """What the service and the evaluation ask of a backbone; any sequence model can stand here."""
@@ -113,7 +116,8 @@ class MambaReranker(ListReranker):
         for block in self.blocks:
             x = block(x, relations.mask, pairs, self.scan)
         logits = self.head(self.norm(x[:, :, IMAGE])).squeeze(-1) + self.evidence(relations)
-        return logits.float().gather(1, order.argsort(dim=1))
+        ordered: Tensor = logits.float()
+        return ordered.gather(1, order.argsort(dim=1))
 
 
 def reading_order(relations: RelationBatch) -> Tensor:
@@ -134,20 +138,21 @@ def score_windows(
     return [row[: len(window.gallery)] for row, window in zip(logits, windows, strict=True)]
 
 
-def random_window(config: ModelConfig, images: int) -> Window:
-    """A random query and gallery, always the same, as large as images can be; where the backbone
-    takes any size, of the sizes of the default extractor."""
-    rng = np.random.default_rng(0)
-    sizes = config.sizes or DescriptorSizes(128, 512)
+def random_image(rng: np.random.Generator, config: ModelConfig) -> ImageDescriptors:
+    """As large as an image can be for this checkpoint, or, where any size will do, of the sizes of
+    the default extractor; for warming up and measuring."""
+    sizes = config.sizes or DEFAULT_SIZES
     rows = config.descriptors_per_image
+    locals_ = rng.standard_normal((rows, sizes.local_dim)).astype(np.float32)
+    global_ = rng.standard_normal(sizes.global_dim or 1).astype(np.float32)
+    return ImageDescriptors(
+        normalised(locals_, "locals"),
+        np.zeros(rows, np.uint8),
+        normalised(global_, "global") if sizes.global_dim else None,
+    )
 
-    def image() -> ImageDescriptors:
-        locals_ = rng.standard_normal((rows, sizes.local_dim)).astype(np.float32)
-        global_ = rng.standard_normal(sizes.global_dim or 1).astype(np.float32)
-        return ImageDescriptors(
-            normalised(locals_, "locals"),
-            np.zeros(rows, np.uint8),
-            normalised(global_, "global") if sizes.global_dim else None,
-        )
 
-    return Window(image(), [image() for _ in range(images)])
+def random_window(config: ModelConfig, images: int) -> Window:
+    """A random query and gallery, always the same."""
+    rng = np.random.default_rng(0)
+    return Window(random_image(rng, config), [random_image(rng, config) for _ in range(images)])

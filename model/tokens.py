@@ -56,7 +56,7 @@ class RelationBatch:
 
 @torch.no_grad()
 def relate(batch: WindowBatch, most_matches: int) -> RelationBatch:
-    """Each window is computed in its own shape, so that not even rounding depends on its company."""
+    """Each window is computed in its own shape: its company does not even change rounding."""
     windows = [
         window_relations(
             batch.locals[w, : shape.images, : shape.locals, : shape.local_dim],
@@ -107,7 +107,8 @@ class Tokens(nn.Module):
         image = self.image(relations.image.to(dtype)) + self.role(role) + context
         match = self.match(relations.matches.to(dtype))
         tokens = torch.cat((image.unsqueeze(2), match), dim=2)
-        return tokens * relations.mask.unsqueeze(-1)
+        masked: Tensor = tokens * relations.mask.unsqueeze(-1)
+        return masked
 
 
 class Evidence(nn.Module):
@@ -126,7 +127,8 @@ class Evidence(nn.Module):
         """(w, i)"""
         weights = self.weight(relations.context.to(self.weight.weight.dtype))
         features = relations.image[:, :, : len(TO_QUERY)].to(weights.dtype)
-        return (features @ weights.unsqueeze(2)).squeeze(2)
+        logits: Tensor = (features @ weights.unsqueeze(2)).squeeze(2)
+        return logits
 
 
 UNTRAINED_WEIGHT = 0.2

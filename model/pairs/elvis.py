@@ -32,12 +32,14 @@ class ElvisReranker(PairReranker):
         first, last = nn.Linear(1, config.logit_dim), nn.Linear(config.logit_dim, 1)
         self.g = nn.Sequential(first, nn.GELU(), last)
         self.dust_bin = nn.Parameter(torch.tensor(1.0))
-        self.dust_bin_mlp = nn.Sequential(
-            nn.Linear(config.dim, config.dust_bin_dim),
-            nn.GELU(),
-            nn.Linear(config.dust_bin_dim, 1),
-            nn.Tanh(),
-        )
+        self.dust_bin_mlp: nn.Module = SharedDustBin()
+        if config.descriptor_dim is not None:
+            self.dust_bin_mlp = nn.Sequential(
+                nn.Linear(config.dim, config.dust_bin_dim),
+                nn.GELU(),
+                nn.Linear(config.dust_bin_dim, 1),
+                nn.Tanh(),
+            )
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -85,6 +87,17 @@ class ElvisReranker(PairReranker):
             self.config.iterations,
         )
         return transport[:, :-1, :-1].exp()
+
+
+class SharedDustBin(nn.Module):
+    """One learnt number for all locals, whatever their length: (…, d) to (…, 1)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, locals_: Tensor) -> Tensor:
+        return self.value.tanh().expand(*locals_.shape[:-1], 1)
 
 
 def log_transport(scores: Tensor, rows: Tensor, columns: Tensor, iterations: int) -> Tensor:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.batch import Window, WindowBatch
+from model.batch import Window, WindowBatch, collate
 from model.config import PairConfig
-from model.reranker import ListReranker, aggregate
-from model.tokens import FIRST_LOCAL
+from model.reranker import ListReranker
 
 _CHUNK_NUMBERS = 1 << 23
 """Numbers that the largest tensor of a chunk of pairs may have: 32 MB."""
@@ -25,17 +24,6 @@ class RowBatch(WindowBatch):
     """`row_mask` (w, i, n) bool: the rows that an image came with, its padding among them."""
 
     row_mask: Tensor
-
-    def to(self, device: torch.device) -> RowBatch:
-        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(
-            self,
-            **{
-                name: tensor.to(device, non_blocking=True)
-                for name, tensor in tensors.items()
-                if isinstance(tensor, Tensor)
-            },
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,14 +56,15 @@ class PairReranker(ListReranker):
     no global and on no scale. Parameters have the names that published files give them."""
 
     config: PairConfig
-    keeps_places = True
 
     def __init__(self, config: PairConfig) -> None:
         super().__init__(config)
-        size = config.bits or config.descriptor_dim
-        projection: list[nn.Module] = [nn.Linear(size, config.dim), nn.LayerNorm(config.dim)]
-        if config.bits:
-            projection.insert(0, Signs(config.descriptor_dim, config.bits))
+        projection: list[nn.Module] = []
+        if config.descriptor_dim is not None:
+            size = config.bits or config.descriptor_dim
+            projection = [nn.Linear(size, config.dim), nn.LayerNorm(config.dim)]
+            if config.bits:
+                projection.insert(0, Signs(config.descriptor_dim, config.bits))
         self.remap_local = nn.Sequential(*projection)
 
     def numbers(self, rows: int) -> int:
@@ -87,23 +76,23 @@ class PairReranker(ListReranker):
         raise NotImplementedError
 
     def collate(self, windows: Sequence[Window]) -> RowBatch:
-        batch = super().collate(windows)
+        most = self.config.descriptors_per_image
+        batch = collate(windows, descriptors_per_image=most, keep_places=True, with_globals=False)
         row_mask = torch.zeros_like(batch.local_mask)
         for w, window in enumerate(windows):
             for i, image in enumerate((window.query, *window.gallery)):
-                row_mask[w, i, : min(image.count, self.config.descriptors_per_image)] = True
+                row_mask[w, i, : min(image.count, most)] = True
         return RowBatch(
             **{f.name: getattr(batch, f.name) for f in fields(batch)}, row_mask=row_mask
         )
 
     def forward(self, batch: WindowBatch) -> tuple[Tensor, Tensor]:
-        """An image has one logit, in each of the slots that an aggregation may ask for:
-        (w, i - 1, 2), and which images are real, of the same shape. Needs a batch that `collate`
-        made."""
+        """A logit of every image, and which images are real, both (w, g, 1). Needs a batch that
+        `collate` made."""
         if not isinstance(batch, RowBatch):
             raise TypeError("pairs need a RowBatch")
         present = batch.image_mask[:, 1:]
-        dtype = next(self.remap_local.parameters()).dtype
+        dtype = next(self.parameters()).dtype
         locals_ = self.remap_local(F.normalize(batch.locals, dim=-1).to(dtype))
 
         def side(window: Tensor, image: Tensor) -> Side:
@@ -120,8 +109,4 @@ class PairReranker(ListReranker):
         ]
         scores = torch.zeros(present.shape, device=present.device)
         scores = scores.index_put((window, image), torch.cat(logits))
-        slots = (*present.shape, FIRST_LOCAL)
-        return scores.unsqueeze(-1).expand(slots), present.unsqueeze(-1).expand(slots)
-
-    def image_scores(self, logits: Tensor, mask: Tensor) -> Tensor:
-        return aggregate(logits, mask, "sep")
+        return scores.unsqueeze(-1), present.unsqueeze(-1)

@@ -62,7 +62,7 @@ def bent(vectors: Rows, of: Spectrum, rng: np.random.Generator) -> Rows:
 def noisy(vectors: Rows, level: float, rng: np.random.Generator) -> Rows:
     """With normal noise of `level` times their own spread."""
     noise = rng.standard_normal(vectors.shape, np.float32)
-    return vectors + noise * (np.float32(level) * vectors.std())
+    return np.asarray(vectors + noise * (np.float32(level) * vectors.std()), np.float32)
 
 
 def _projection(rng: np.random.Generator, size: int) -> Rows:

@@ -165,5 +165,6 @@ def _summary(reranker: ListReranker, config: LongformerConfig | ElvisConfig | Am
         read = f"up to {read}"
         if config.bits:
             read += f" as {config.bits} bits"
-    global_ = f"a global of {config.global_dim}" if config.global_dim else "no global"
+    global_dim = config.global_dim if isinstance(config, LongformerConfig) else 0
+    global_ = f"a global of {global_dim}" if global_dim else "no global"
     return f"{config.backbone}, {weights:,} weights, {layers}{read} and {global_} an image"

@@ -87,8 +87,8 @@ def builder(
     *,
     recompute: bool,
 ) -> Callable[[], ListReranker]:
-    """What makes the network, with the weights of `initial` where there is one. With `recompute` a Longformer's activations are computed again in
-    the backward pass instead of kept."""
+    """What makes the network, with the weights of `initial` where there is one. With
+    `recompute` a Longformer's activations are computed again in the backward pass."""
     if recompute and not isinstance(config, LongformerConfig):
         raise click.UsageError("--recompute is for a Longformer")
 

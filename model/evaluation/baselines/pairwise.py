@@ -5,24 +5,32 @@ Transformers", ICCV 2021; AMES, Suma et al., ECCV 2024, is of the same kind)."""
 from __future__ import annotations
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.batch import WindowBatch
-from model.config import MambaConfig
-from model.reranker import ListReranker, aggregate
-from model.tokens import FIRST_LOCAL
+from model.config import ModelConfig
+from model.reranker import ListReranker
 
 _DIM, _DEPTH, _HEADS, _HIDDEN = 128, 6, 4, 1024
 """RRT's own: 2.2 million parameters."""
 
 
+class PairwiseConfig(ModelConfig):
+    """The sizes of the descriptors that it projects."""
+
+    descriptor_dim: int = Field(ge=1)
+    global_dim: int = Field(ge=1)
+    scale_levels: int = Field(8, ge=1)
+
+
 class PairwiseReranker(ListReranker):
     """`[CLS] [query: global, locals] [SEP] [image: global, locals]`; the logit is read off CLS."""
 
-    config: MambaConfig
+    config: PairwiseConfig
 
-    def __init__(self, config: MambaConfig) -> None:
+    def __init__(self, config: PairwiseConfig) -> None:
         super().__init__(config)
         self.local_projection = nn.Linear(config.descriptor_dim, _DIM)
         self.global_projection = nn.Linear(config.global_dim, _DIM)
@@ -36,13 +44,12 @@ class PairwiseReranker(ListReranker):
         self.norm = nn.LayerNorm(_DIM)
         self.head = nn.Linear(_DIM, 1)
 
-    def image_scores(self, logits: Tensor, mask: Tensor) -> Tensor:
-        return aggregate(logits, mask, "sep")
-
     def forward(self, batch: WindowBatch) -> tuple[Tensor, Tensor]:
         locals_ = F.normalize(batch.locals, dim=-1) * batch.locals.shape[-1] ** 0.5
         globals_ = F.normalize(batch.globals, dim=-1) * batch.globals.shape[-1] ** 0.5
-        local = self.local_projection(locals_) + self.scale(batch.scales)
+        local = self.local_projection(locals_) + self.scale(
+            batch.scales.clamp(max=self.config.scale_levels - 1)
+        )
         tokens = torch.cat((self.global_projection(globals_).unsqueeze(2), local), dim=2)
         mask = torch.cat((batch.has_global.unsqueeze(2), batch.local_mask), dim=2)
 
@@ -58,6 +65,4 @@ class PairwiseReranker(ListReranker):
         valid = torch.cat((mark, query_mask, mark, mask[:, 1:].reshape(pairs, slots)), dim=1)
         hidden = self.encoder(sequence, src_key_padding_mask=~valid)
         logits = self.head(self.norm(hidden[:, 0])).view(windows, images - 1, 1)
-        # One logit, in both of the slots that an aggregation may ask for.
-        both = (windows, images - 1, FIRST_LOCAL)
-        return logits.float().expand(both), batch.image_mask[:, 1:].unsqueeze(2).expand(both)
+        return logits.float(), batch.present.unsqueeze(2)
