@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.config import MambaConfig
-from model.mixers import NoMixer, WindowedAttention
+from model.mixers import LongformerAttention, NoMixer, WindowedAttention
 from model.relations import RELATIONS
 from model.scan import Scan
 from model.tokens import IMAGE
@@ -163,6 +163,7 @@ def _pooled(x: Tensor, mask: Tensor) -> Tensor:
 def _mixer(config: MambaConfig) -> nn.Module:
     if config.mixer == "none":
         return NoMixer()
-    if config.mixer == "windowed-attention":
-        return WindowedAttention(config.dim, config.attention_heads, 1 + config.matches_per_image)
-    return BidirectionalMamba(config)
+    if config.mixer == "mamba":
+        return BidirectionalMamba(config)
+    attention = WindowedAttention if config.mixer == "windowed-attention" else LongformerAttention
+    return attention(config.dim, config.attention_heads, 1 + config.matches_per_image)

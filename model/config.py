@@ -83,7 +83,7 @@ class ModelConfig(BaseModel):
         return None
 
 
-Mixer = Literal["mamba", "windowed-attention", "none"]
+Mixer = Literal["mamba", "windowed-attention", "longformer", "none"]
 """What mixes the tokens of a whole list. Only Mamba is shipped; the others show what it brings."""
 
 

@@ -10,8 +10,30 @@ from model.scan import Scan
 
 SIDE = 256
 """Tokens on each side that a token attends to, as in LOCORE's Longformer."""
+LONGFORMER_WINDOW = 128
 LONGEST_LIST = 101
 """Images of a list, the query among them, that have a position."""
+
+
+class Positions(nn.Module):
+    """Absolute positions of the tokens of a list, learnt. Lists are shorter in training: they start
+    anywhere, so that every position is learnt."""
+
+    def __init__(self, dim: int, slots: int) -> None:
+        super().__init__()
+        self.slots = slots
+        self.embedding = nn.Embedding(LONGEST_LIST * slots, dim)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (w, i, s, dim), its positions added."""
+        images, slots = x.shape[1:3]
+        start = 0
+        if self.training and images < LONGEST_LIST:
+            start = int(torch.randint(LONGEST_LIST - images + 1, ()))
+        first = (start + torch.arange(images, device=x.device).unsqueeze(1)) * self.slots
+        placed: Tensor = x + self.embedding(first + torch.arange(slots, device=x.device))
+        return placed
 
 
 class WindowedAttention(nn.Module):
@@ -21,28 +43,60 @@ class WindowedAttention(nn.Module):
     def __init__(self, dim: int, heads: int, slots: int) -> None:
         super().__init__()
         self.heads = heads
-        self.slots = slots
-        self.position = nn.Embedding(LONGEST_LIST * slots, dim)
-        nn.init.normal_(self.position.weight, std=0.02)
+        self.positions = Positions(dim, slots)
         self.to_qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, mask: Tensor, scan: Scan) -> Tensor:  # noqa: ARG002
         windows, images, slots, dim = x.shape
-        start = self._start(images)
-        first = (start + torch.arange(images, device=x.device).unsqueeze(1)) * self.slots
-        x = x + self.position(first + torch.arange(slots, device=x.device))
-        qkv = self.to_qkv(x.flatten(1, 2)).view(windows, images * slots, 3, self.heads, -1)
+        qkv = self.to_qkv(self.positions(x).flatten(1, 2)).view(
+            windows, images * slots, 3, self.heads, -1
+        )
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         y = windowed_attention(q, k, v, mask.flatten(1), SIDE)
         out: Tensor = self.out(y.transpose(1, 2).reshape(windows, images, slots, dim))
         return out
 
-    def _start(self, images: int) -> int:
-        """Lists are shorter in training: they start anywhere, so that every position is learnt."""
-        if not self.training or images >= LONGEST_LIST:
-            return 0
-        return int(torch.randint(LONGEST_LIST - images + 1, ()))
+
+class LongformerAttention(nn.Module):
+    """The attention of LOCORE's own backbone (transformers' Longformer) over our tokens: each sees
+    those up to half a window away, and the images' own tokens see all and are seen by all."""
+
+    def __init__(self, dim: int, heads: int, slots: int) -> None:
+        super().__init__()
+        from transformers import LongformerConfig
+        from transformers.models.longformer.modeling_longformer import LongformerSelfAttention
+
+        self.positions = Positions(dim, slots)
+        self.attention = LongformerSelfAttention(  # type: ignore[no-untyped-call]
+            LongformerConfig(
+                hidden_size=dim,
+                num_attention_heads=heads,
+                attention_window=[LONGFORMER_WINDOW],
+                attention_probs_dropout_prob=0.0,
+            ),
+            layer_id=0,
+        )
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, mask: Tensor, scan: Scan) -> Tensor:  # noqa: ARG002
+        windows, images, slots, dim = x.shape
+        whole = torch.zeros_like(mask)
+        whole[:, :, 0] = True
+        padding = -images * slots % LONGFORMER_WINDOW
+        tokens = F.pad(self.positions(x).flatten(1, 2), (0, 0, 0, padding))
+        # As Longformer's attention wants it: below 0 padding, above 0 tokens that see all.
+        kind = F.pad((whole & mask).flatten(1).to(x.dtype), (0, padding))
+        kind = kind.masked_fill(~F.pad(mask.flatten(1), (0, padding)), -1.0)
+        y = self.attention(
+            tokens,
+            attention_mask=10_000 * kind,
+            is_index_masked=kind < 0,
+            is_index_global_attn=kind > 0,
+            is_global_attn=True,
+        )[0]
+        out: Tensor = self.out(y[:, : images * slots].view(windows, images, slots, dim))
+        return out
 
 
 def windowed_attention(q: Tensor, k: Tensor, v: Tensor, valid: Tensor, side: int) -> Tensor:
