@@ -39,6 +39,8 @@ TO_QUERY = (
     "rare matches",
     "mutual matches",
     "mutual telling matches",
+    "mutual matches, counted",
+    "matches by rank",
 )
 """Between an image and the query: all of the above, and how their locals match. A match tells
 something where it is better than in the other images of the list, and is rare where few are."""
@@ -123,6 +125,8 @@ def window_relations(
             rarity.mean(1),
             (overall * mutual).sum(1),
             (advantage.clamp(min=0) * mutual).sum(1),
+            mutual.sum(1).to(best.dtype),
+            (1 / _ranks(best)).mean(1),
         )
     )
     to_query = torch.cat((pairs[:, 0, 1:], own)).mT  # (g, TO_QUERY)
@@ -184,11 +188,16 @@ def _profiles(advantage: Tensor) -> Tensor:
     return standardised(units @ units.mT, others, (0, 1))
 
 
+def _ranks(values: Tensor) -> Tensor:
+    """(g, f): the place of each value in its column, 1 for the largest."""
+    order = values.argsort(dim=0, descending=True, stable=True)
+    return order.argsort(dim=0).to(values.dtype) + 1
+
+
 def _log_ranks(values: Tensor) -> Tensor:
     """(g, f): 1 for the first of a column, falling with the logarithm of the rank to 0."""
-    ranks = values.argsort(dim=0, descending=True, stable=True).argsort(dim=0)
     most = torch.tensor(float(len(values) + 1), device=values.device).log2()
-    return 1 - (ranks + 1).to(values.dtype).log2() / most
+    return 1 - _ranks(values).log2() / most
 
 
 def _shape(values: Tensor) -> Tensor:

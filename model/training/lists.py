@@ -49,10 +49,10 @@ class ListOptions:
 
     fewest_classes: float = 0.3
     sparse: float = 0.25
-    bent_locals: float = 0.7
+    bent_locals: float = 0.6
     bent_globals: float = 0.5
     poor_locals: float = 0.1
-    noise_locals: float = 0.06
+    noise_locals: float = 0.05
     noise_globals: float = 0.05
     mixed: float = 0.3
     mean_as_global: float = 0.05
