@@ -29,7 +29,8 @@ def logits(service: RunningService, query: ImageDescriptors, ids: list[str]) -> 
     answer = service.rerank(query, ids, alpha=0, temperature=TEMPERATURE)
     scores = scores_of(answer)
     relevance = np.array([scores[image_id] for image_id in ids])
-    return np.log(relevance / (1 - relevance)) / TEMPERATURE
+    found: NDArray[np.float64] = np.log(relevance / (1 - relevance)) / TEMPERATURE
+    return found
 
 
 def without_what_is_masked(image: ImageDescriptors) -> ImageDescriptors:
