@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from random import Random
 
 import numpy as np
 import pytest
@@ -109,3 +111,19 @@ def test_scores_must_fit_the_window() -> None:
         reranking.accept(np.zeros(3, np.float32))
     with pytest.raises(ValueError, match="2 windows have no scores"):
         reranking.result()
+
+
+@given(plans(), st.randoms(use_true_random=False))
+def test_where_windows_do_not_matter_the_list_is_ordered_as_a_whole(
+    plan: tuple[int, int, int, Direction], random: Random
+) -> None:
+    """An image has the same score in each of its windows."""
+    count, window, stride, direction = plan
+    scores = np.array([random.random() for _ in range(count)], np.float32)
+    how = replace(options(window, stride, direction), listwise=False)
+    reranking = Reranking(count, None, how)
+    while (images := reranking.next_window()) is not None:
+        reranking.accept(scores[images])
+    order, relevance = reranking.result()
+    np.testing.assert_array_equal(scores[order], np.sort(scores)[::-1])
+    np.testing.assert_allclose(relevance, 1 / (1 + np.exp(-scores[order])), rtol=1e-6)

@@ -49,12 +49,14 @@ class Plain:
         self.tensors = {n: t.double().numpy() for n, t in reranker.state_dict().items()}
 
     def linear(self, name: str, x: Array) -> Array:
-        return x @ self.tensors[f"{name}.weight"].T + self.tensors[f"{name}.bias"]
+        y: Array = x @ self.tensors[f"{name}.weight"].T + self.tensors[f"{name}.bias"]
+        return y
 
     def norm(self, name: str, x: Array) -> Array:
         centred = x - x.mean(-1, keepdims=True)
-        unit = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
-        return unit * self.tensors[f"{name}.weight"] + self.tensors[f"{name}.bias"]
+        y: Array = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
+        y = y * self.tensors[f"{name}.weight"] + self.tensors[f"{name}.bias"]
+        return y
 
     def projected(self, locals_: NDArray[np.floating]) -> Array:
         x = locals_.astype(np.float64)

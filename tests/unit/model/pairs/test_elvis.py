@@ -80,20 +80,20 @@ def test_transport_keeps_the_masses(rows: int, columns: int, absent: int, seed: 
     and takes no part."""
     generator = torch.Generator().manual_seed(seed)
     scores = torch.randn(1, rows + 1, columns + 1, generator=generator)
-    there = [torch.ones(1, count, dtype=torch.bool) for count in (rows, columns)]
-    plan = log_transport(scores, *there, iterations=3).exp()
+    query, gallery = (torch.ones(1, count, dtype=torch.bool) for count in (rows, columns))
+    plan = log_transport(scores, query, gallery, 3).exp()
     masses = torch.tensor([1.0] * columns + [rows])
     torch.testing.assert_close(plan.sum(1)[0], masses, atol=1e-4, rtol=1e-4)
-    settled = log_transport(scores, *there, iterations=200).exp()
+    settled = log_transport(scores, query, gallery, 200).exp()
     masses = torch.tensor([1.0] * rows + [columns])
     torch.testing.assert_close(settled.sum(2)[0], masses, atol=1e-3, rtol=1e-3)
 
     wider = torch.full((1, rows + absent + 1, columns + absent + 1), -1e4)
-    kept = [[*range(count), count + absent] for count in (rows, columns)]
-    wider[0, torch.tensor(kept[0])[:, None], torch.tensor(kept[1])] = scores[0]
-    masks = [F.pad(mask, (0, absent)) for mask in there]
-    among = log_transport(wider, *masks, iterations=3).exp()
-    torch.testing.assert_close(among[:, kept[0]][:, :, kept[1]], plan)
+    down, across = (torch.tensor([*range(n), n + absent]) for n in (rows, columns))
+    wider[0, down[:, None], across] = scores[0]
+    query, gallery = (F.pad(mask, (0, absent)) for mask in (query, gallery))
+    among = log_transport(wider, query, gallery, 3).exp()
+    torch.testing.assert_close(among[:, down][:, :, across], plan)
     assert float(among.sum()) == pytest.approx(float(plan.sum()), rel=1e-5)
 
 
