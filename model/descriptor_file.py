@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from model.closing import Closing
 from model.descriptors import (
+    DescriptorSizes,
     ImageDescriptors,
     InvalidDescriptorsError,
     normalised,
@@ -164,6 +165,12 @@ class DescriptorReader(Closing):
     @property
     def descriptor_dim(self) -> int:
         return int(self._features.shape[2]) - self._leading
+
+    @property
+    def sizes(self) -> DescriptorSizes:
+        return DescriptorSizes(
+            self.descriptor_dim, None if self._globals is None else int(self._globals.shape[1])
+        )
 
     def __len__(self) -> int:
         # A writer that was killed may have left a row of features without its id.

@@ -21,7 +21,7 @@ from service.memory import memory_limit
 from service.metrics import MEMORY_LIMIT, MODEL_INFO, QUEUE_TOKENS_LIMIT, READY
 from service.middleware import install_middleware, quiet
 from service.openapi import openapi_document
-from service.routes import gallery, health, rerank
+from service.routes import gallery, health, info, rerank
 from service.routes.page import install_page
 from service.settings import EMBEDDED, Settings
 from service.state import ServiceState
@@ -52,7 +52,7 @@ def create_app(settings: Settings, model: LoadedModel) -> FastAPI:
     )
     install_middleware(app)
     install_error_handlers(app)
-    for routes in (rerank, gallery, health):
+    for routes in (rerank, gallery, info, health):
         app.include_router(routes.router)
     install_page(app, settings, model.config)
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from model.config import ModelConfig
 from model.descriptors import (
+    DescriptorSizes,
     ImageDescriptors,
     InvalidDescriptorsError,
     normalised,
     normalised_rows,
 )
 from service.arrays import InvalidArrayError, unpack
-from service.errors import TooLargeError, UnprocessableError
+from service.errors import DescriptorDimMismatchError, TooLargeError, UnprocessableError
 from service.gallery.record import GalleryRecord, encode_metadata
 from service.schemas import (
     MAX_METADATA_BYTES,
@@ -28,6 +29,7 @@ from service.schemas import (
     RegisterRequest,
     RerankRequest,
 )
+from service.sizes import beyond_limits, misfit
 
 _Checked = TypeVar("_Checked")
 
@@ -96,16 +98,14 @@ def decode_query(request: RerankRequest, config: ModelConfig) -> Decoded:
 
 def decode_image(image: GalleryImage | Query, config: ModelConfig, where: str) -> Decoded:
     """Checks every row that came, keeps those that count. Raises UnprocessableError."""
-    field = f"{where}.descriptors"
-    rows = _array(image.descriptors, 2, config.descriptor_dim, field)
+    field, global_field = f"{where}.descriptors", f"{where}.global"
+    rows = _array(image.descriptors, 2, field)
+    vector = None if image.global_ is None else _array(image.global_, 1, global_field)
+    sizes = DescriptorSizes(rows.shape[1], None if vector is None else len(vector))
+    _check_sizes(sizes, config, where, image.id if isinstance(image, GalleryImage) else None)
     scales = _by_row(image.scales, len(rows), f"{where}.scales")
     mask = _by_row(image.mask, len(rows), f"{where}.mask") > 0
-    global_ = None
-    if image.global_ is not None:
-        global_field = f"{where}.global"
-        # A checkpoint that reads no globals leaves them to the first stage's similarity.
-        vector = _array(image.global_, 1, config.global_dim or None, global_field)
-        global_ = _checked(partial(normalised, vector), global_field)
+    global_ = None if vector is None else _checked(partial(normalised, vector), global_field)
     locals_, padding = _checked(partial(normalised_rows, rows, mask), field)
     whole = ImageDescriptors(locals_, scales, global_, padding)
     kept = whole.strongest(config.descriptors_per_image)
@@ -113,6 +113,19 @@ def decode_image(image: GalleryImage | Query, config: ModelConfig, where: str) -
         message = f"{field}: no valid row among the first {kept.count}"
         raise UnprocessableError(message, code="invalid_descriptors", field=field)
     return Decoded(kept, not mask[kept.count :].all())
+
+
+def _check_sizes(
+    sizes: DescriptorSizes, config: ModelConfig, where: str, image_id: str | None
+) -> None:
+    wrong = None if config.sizes is None else misfit(sizes, config.sizes)
+    if wrong is not None:
+        named = {} if image_id is None else {"id": image_id}
+        raise DescriptorDimMismatchError(f"{where}.{wrong.part}", wrong, "the checkpoint", **named)
+    beyond = beyond_limits(sizes)
+    if beyond is not None:
+        part, why = beyond
+        raise UnprocessableError(f"{where}.{part}: {why}", field=f"{where}.{part}")
 
 
 def _by_row(numbers: list[int] | None, rows: int, field: str) -> NDArray[np.uint8]:
@@ -131,17 +144,8 @@ def _checked(check: Callable[[str], _Checked], field: str) -> _Checked:
         raise UnprocessableError(str(error), code="invalid_descriptors", field=field) from None
 
 
-def _array(array: object, ndim: int, dim: int | None, field: str) -> NDArray[np.floating]:
+def _array(array: object, ndim: int, field: str) -> NDArray[np.floating]:
     try:
-        values = unpack(array, ndim)  # type: ignore[arg-type]
-        if dim is not None and values.shape[-1] != dim:
-            raise UnprocessableError(
-                f"{field}: dimension {values.shape[-1]}, where the checkpoint takes {dim}",
-                code="descriptor_dim_mismatch",
-                field=field,
-                expected=dim,
-                found=values.shape[-1],
-            )
-        return values
+        return unpack(array, ndim)  # type: ignore[arg-type]
     except InvalidArrayError as error:
         raise UnprocessableError(f"{field}: {error}", field=field) from None

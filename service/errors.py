@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from service.gallery.record import DamagedRecordError
 from service.schemas import REQUEST_ID_HEADER
+from service.sizes import Misfit
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +69,21 @@ class TooLargeError(ApiError):
 
 class UnprocessableError(ApiError):
     status, code = 422, "validation_error"
+
+
+class DescriptorDimMismatchError(UnprocessableError):
+    """Descriptors of another length than what `whose` names has."""
+
+    code = "descriptor_dim_mismatch"
+
+    def __init__(self, field: str, wrong: Misfit, whose: str, **details: Any) -> None:
+        super().__init__(
+            f"{field}: {wrong.found} numbers, where {whose} has {wrong.expected}",
+            field=field,
+            expected=wrong.expected,
+            found=wrong.found,
+            **details,
+        )
 
 
 class OverloadedError(ApiError):

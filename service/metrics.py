@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-ENDPOINTS = ("rerank", "gallery", "gallery_image", "health", "metrics", "docs", "page", "other")
+ENDPOINTS = (
+    *("rerank", "gallery", "gallery_image", "info", "health", "metrics", "docs", "page", "other"),
+)
 _STATUSES = (200, 204, 400, 401, 404, 405, 413, 422, 429, 499, 500, 503, 504, 507)
 STATUSES = tuple(str(status) for status in _STATUSES)
 STAGES = ("decode", "fetch", "queue", "inference", "total")

@@ -78,7 +78,7 @@ def endpoint_of(path: str) -> str:
             return "page"
         case "gallery":
             return "gallery" if path.rstrip("/") == "/gallery" else "gallery_image"
-        case ("rerank" | "health" | "metrics") as endpoint:
+        case ("rerank" | "info" | "health" | "metrics") as endpoint:
             return endpoint
         case "docs" | "redoc" | "openapi.json":
             return "docs"

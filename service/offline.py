@@ -15,7 +15,7 @@ from model.batch import Window
 from model.checkpoint import LoadedModel
 from model.config import ModelConfig
 from model.descriptor_file import DescriptorFileError, DescriptorReader, NoDescriptorError
-from model.descriptors import ImageDescriptors, first_stage_scores
+from model.descriptors import DescriptorSizes, ImageDescriptors, first_stage_scores
 from model.formats.shortlists import Shortlist
 from model.reranker import score_windows
 from model.windows import Direction
@@ -25,6 +25,7 @@ from service.batching.queue import WindowQueue
 from service.gallery.cache import CachedRecord, RecordCache
 from service.gallery.record import GalleryRecord
 from service.rerank_options import rerank_options
+from service.sizes import misfit
 
 _BATCHES_HELD = 3
 """Lists are held for so many forward passes: enough to choose windows of like length from."""
@@ -92,11 +93,8 @@ class Images:
         cache_bytes: int = 0,
     ) -> None:
         """Raises DescriptorFileError where the descriptors do not fit the checkpoint."""
-        if reader.descriptor_dim != config.descriptor_dim:
-            raise DescriptorFileError(
-                f"{reader.path}: descriptors of {reader.descriptor_dim} numbers, where "
-                f"{config.name} takes {config.descriptor_dim}"
-            )
+        if config.sizes is not None:
+            _check_sizes(reader, config.sizes, config.name)
         self._reader = reader
         self._config = config
         self._dtype = np.dtype(dtype)
@@ -120,12 +118,6 @@ class Images:
         except NoDescriptorError:
             return None
         global_ = read.global_
-        wanted = self._config.global_dim
-        if global_ is not None and wanted and len(global_) != wanted:
-            raise DescriptorFileError(
-                f"{self._reader.path}: globals of {len(global_)} numbers, where "
-                f"{self._config.name} takes {wanted}"
-            )
         image = ImageDescriptors(
             read.locals.astype(self._dtype),
             read.scales,
@@ -153,7 +145,8 @@ class OfflineReranker:
         gallery: DescriptorReader,
         options: OfflineOptions,
     ) -> None:
-        """Raises DescriptorFileError where files do not fit the checkpoint."""
+        """Raises DescriptorFileError where files do not fit the checkpoint or each other."""
+        _check_sizes(queries, gallery.sizes, str(gallery.path))
         self._model = model
         self._options = options
         self._queries = Images(queries, model.config)
@@ -241,3 +234,12 @@ class OfflineReranker:
             for place, score in zip(top, relevance, strict=False)
         ]
         return Answer(shortlist.query, results, missing)
+
+
+def _check_sizes(reader: DescriptorReader, expected: DescriptorSizes, whose: str) -> None:
+    wrong = misfit(reader.sizes, expected)
+    if wrong is not None:
+        part = "descriptors" if wrong.part == "descriptors" else "globals"
+        raise DescriptorFileError(
+            f"{reader.path}: {part} of {wrong.found} numbers, where {whose} has {wrong.expected}"
+        )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.descriptor_file import DescriptorFileError, DescriptorReader
-from model.descriptors import ImageDescriptors
+from model.descriptors import DescriptorSizes, ImageDescriptors
 from model.evaluation.retrieval import first_stage_order
 from service.sample_folders import SampleFolders
 
@@ -41,6 +41,10 @@ class Sample:
     gallery: dict[str, PlacedImage]
     queries: dict[str, PlacedImage]
     globals: NDArray[np.float32]
+
+    @property
+    def sizes(self) -> DescriptorSizes:
+        return next(iter(self.gallery.values())).descriptors.sizes
 
     def shortlist(self, query: ImageDescriptors, top: int) -> list[tuple[str, float]]:
         """The `top` nearest ids and their cosines, best first. Raises ValueError where the query

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from model.config import ExtractorId, RerankDefaults
 from model.windows import Direction
 from service.arrays import Matrix, Vector
 
@@ -103,10 +104,22 @@ class RerankResponse(BaseModel):
     timings_ms: Timings
 
 
+class Sizes(BaseModel):
+    """Lengths of local and of global descriptors; None where any will do, or none has come."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    local: int
+    global_: int | None = Field(alias="global")
+
+
 class GalleryPage(BaseModel):
+    """`sizes`: None of a collection without images."""
+
     count: int
     ids: list[str]
     next_cursor: str | None
+    sizes: Sizes | None
 
 
 class StoredArrays(BaseModel):
@@ -131,6 +144,37 @@ class StoredImage(BaseModel):
 
 class Health(BaseModel):
     status: str
+
+
+class ServedModel(BaseModel):
+    name: str
+    backbone: str
+    kernel: str
+    device: str
+    dtype: str
+
+
+class Limits(BaseModel):
+    """`descriptors_per_image`: locals of an image that count, the first ones; `longest_window`:
+    None where there is no limit."""
+
+    max_images_per_request: int
+    max_payload_bytes: int
+    max_shortlist: int
+    descriptors_per_image: int
+    min_descriptor_dim: int
+    max_descriptor_dim: int
+    longest_window: int | None
+
+
+class Info(BaseModel):
+    """`sizes`: that the model asks for, None where any will do; `rerank`: its defaults."""
+
+    model: ServedModel
+    sizes: Sizes | None
+    limits: Limits
+    rerank: RerankDefaults
+    extractor: ExtractorId | None
 
 
 class ErrorBody(BaseModel):

@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 from model.batch import Window
 from model.checkpoint import LoadedModel, load_checkpoint, save_checkpoint
 from model.config import ExtractorId, MambaConfig, ModelConfig
-from model.descriptors import ImageDescriptors, normalised
+from model.descriptors import DescriptorSizes, ImageDescriptors, normalised
 from model.reranker import MambaReranker
+
+SIZES = DescriptorSizes(8, 12)
+"""Of the images that are made here."""
 
 
 def tiny_config(**changes: object) -> MambaConfig:
@@ -20,8 +23,8 @@ def tiny_config(**changes: object) -> MambaConfig:
     sizes: dict[str, object] = {
         "name": "tiny",
         "extractor": ExtractorId(name="made-up", version="1"),
-        "descriptor_dim": 8,
-        "global_dim": 12,
+        "descriptor_dim": SIZES.local_dim,
+        "global_dim": SIZES.global_dim,
         "descriptors_per_image": 6,
         "dim": 16,
         "depth": 2,

@@ -11,9 +11,10 @@ import httpx
 import numpy as np
 from rich.table import Table
 
-from model.checkpoint import load_checkpoint, read_config
+from model.checkpoint import load_checkpoint
 from model.config import DEFAULT_CHECKPOINT
-from model.reranker import random_image, random_window, score_windows
+from model.descriptors import DescriptorSizes, ImageDescriptors
+from model.reranker import random_window, score_windows
 from service.cli.bench_store import bench_store
 from service.cli.common import (
     any_path,
@@ -24,7 +25,7 @@ from service.cli.common import (
     service_options,
     tracked,
 )
-from service.client import Client, ClientError, rerank_body
+from service.client import Client, ClientError, image_from_arrays, rerank_body
 
 _BATCHES = (1, 2, 4, 8)
 _WARM = 2
@@ -75,27 +76,26 @@ def bench_model(checkpoint: Path, images: int, repeats: int, device: str) -> Non
 @click.option("--requests", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--concurrency", type=click.IntRange(1, 256), default=8, show_default=True)
 @click.option("--images", type=click.IntRange(1, 1600), default=100, show_default=True)
-@click.option("--checkpoint", type=any_path, default=DEFAULT_CHECKPOINT, help="Whose sizes.")
 @service_options
 def bench_service(
     requests: int,
     concurrency: int,
     images: int,
-    checkpoint: Path,
     url: str,
     api_key: str | None,
     collection: str,
 ) -> None:
     """Latency under load, with random queries over the images of a collection."""
-
-    config = read_config(checkpoint)
     with Client(url, api_key) as client:
-        ids = client.page(collection, limit=images).ids
-    if not ids:
+        page = client.page(collection, limit=images)
+        rows = client.info().limits.descriptors_per_image
+    ids = page.ids
+    if page.sizes is None:
         raise click.UsageError(f"collection {collection!r} has no images; load some first")
+    sizes = DescriptorSizes(page.sizes.local, page.sizes.global_)
     rng = np.random.default_rng(0)
     bodies = [
-        rerank_body(random_image(rng, config), ids, collection, timeout_ms=600_000)
+        rerank_body(_random_query(rng, rows, sizes), ids, collection, timeout_ms=600_000)
         for _ in range(requests)
     ]
     headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
@@ -112,6 +112,11 @@ def bench_service(
     marks = np.percentile(latencies or [0.0], [50, 90, 99, 100]) * 1000
     table.add_row(f"{len(latencies) / wall:.2f}", *(f"{mark:.0f}" for mark in marks))
     console.print(table)
+
+
+def _random_query(rng: np.random.Generator, rows: int, sizes: DescriptorSizes) -> ImageDescriptors:
+    global_ = None if sizes.global_dim is None else rng.standard_normal(sizes.global_dim)
+    return image_from_arrays(rng.standard_normal((rows, sizes.local_dim)), None, global_)
 
 
 async def _load(

@@ -15,7 +15,8 @@ import numpy as np
 from rich.table import Table
 
 from model.checkpoint import read_config
-from model.config import DEFAULT_CHECKPOINT, ModelConfig
+from model.config import DEFAULT_CHECKPOINT
+from model.descriptors import ImageDescriptors
 from model.reranker import random_image
 from service.cli.common import any_path, console, progress_bar
 from service.gallery.connect import connect_store
@@ -74,11 +75,13 @@ def bench_store(
         store = connect_store(redis_url)
     except ValueError as error:
         raise click.UsageError(f"--redis: {error}") from None
-    found = asyncio.run(_measure(store, config, plan))
+    image = random_image(np.random.default_rng(0), config)
+    found = asyncio.run(_measure(store, image, plan))
+    sizes = image.sizes
     table = Table(
-        caption=f"{plan.images} images of {config.descriptors_per_image} x {config.descriptor_dim} "
-        f"and a global of {config.global_dim}, {store_dtype}; {requests} shortlists of "
-        f"{plan.shortlist}, {concurrency} at a time",
+        caption=f"{plan.images} images of {image.count} x {sizes.local_dim} and "
+        f"{f'a global of {sizes.global_dim}' if sizes.global_dim else 'no global'}, "
+        f"{store_dtype}; {requests} shortlists of {plan.shortlist}, {concurrency} at a time",
         caption_justify="left",
     )
     for title in (
@@ -102,19 +105,19 @@ def bench_store(
     console.print(table)
 
 
-async def _measure(store: GalleryStore, config: ModelConfig, plan: Plan) -> Measured:
+async def _measure(store: GalleryStore, image: ImageDescriptors, plan: Plan) -> Measured:
     try:
-        return await _measured(store, config, plan)
+        return await _measured(store, image, plan)
     finally:
         await store.close()
 
 
-async def _measured(store: GalleryStore, config: ModelConfig, plan: Plan) -> Measured:
+async def _measured(store: GalleryStore, image: ImageDescriptors, plan: Plan) -> Measured:
     collection = f"bench-{secrets.token_hex(4)}"
     ids = [f"{place:09d}" for place in range(plan.images)]
     before = await store.memory_bytes()
     try:
-        loading = await _load(store, collection, ids, config, plan)
+        loading = await _load(store, collection, ids, image, plan)
         memory = await store.memory_bytes() - before
         rng = np.random.default_rng(0)
         shortlists = [
@@ -139,20 +142,19 @@ async def _measured(store: GalleryStore, config: ModelConfig, plan: Plan) -> Mea
 
 
 async def _load(
-    store: GalleryStore, collection: str, ids: Sequence[str], config: ModelConfig, plan: Plan
+    store: GalleryStore, collection: str, ids: Sequence[str], image: ImageDescriptors, plan: Plan
 ) -> float:
     """Seconds that the store took."""
-    rng = np.random.default_rng(0)
-    image = GalleryRecord(random_image(rng, config))
+    record = GalleryRecord(image)
     seconds = 0.0
     with progress_bar("Storing", len(ids)) as advance:
         for start in range(0, len(ids), _BATCH):
             batch = {
-                i: pack_record(collection, i, image, plan.store_dtype)
+                i: pack_record(collection, i, record, plan.store_dtype)
                 for i in ids[start : start + _BATCH]
             }
             started = time.perf_counter()
-            await store.put(collection, batch, ttl_seconds=None)
+            await store.put(collection, batch, image.sizes, ttl_seconds=None)
             seconds += time.perf_counter() - started
             advance(len(batch))
     return seconds

@@ -25,6 +25,7 @@ from service.gallery.connect import connect_store
 from service.gallery.gallery import Gallery
 from service.gallery.record import GalleryRecord
 from service.schemas import Collection, ImageId
+from service.sizes import beyond_limits
 
 BATCH = 128
 """Images of one registration: a few MiB."""
@@ -63,7 +64,7 @@ def load(
     was by the same command. An image without a valid descriptor is named and left out.
     """
     reader = DescriptorReader(file, descriptor_dim)
-    _check_names(reader, collection)
+    _check_before(reader, collection)
     if redis_url is None:
         with Client(url, api_key) as client:
             count, there = load_images(reader, ThroughService(client, collection), replace=replace)
@@ -157,7 +158,7 @@ def _described(
             say(f"left out: {error}")
 
 
-def _check_names(reader: DescriptorReader, collection: str) -> None:
+def _check_before(reader: DescriptorReader, collection: str) -> None:
     """What the service would refuse must not get past it either."""
     try:
         TypeAdapter(Collection).validate_python(collection)
@@ -168,6 +169,10 @@ def _check_names(reader: DescriptorReader, collection: str) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         raise DescriptorFileError(f"{reader.path}: id {first['input']!r}: {first['msg']}") from None
+    beyond = beyond_limits(reader.sizes)
+    if beyond is not None:
+        part, why = beyond
+        raise DescriptorFileError(f"{reader.path}: {part}: {why}")
 
 
 def _batches(items: Iterable[_Item]) -> Iterator[list[_Item]]:

@@ -15,7 +15,14 @@ from service.client.bodies import Image
 from service.client.calls import Call, HowToCall, HowToRerank
 from service.client.exchange import Answer, Exchange, Setup
 from service.client.splitting import NewImages, Registration, parts
-from service.schemas import GalleryPage, Health, RegisterResponse, RerankResponse, StoredImage
+from service.schemas import (
+    GalleryPage,
+    Health,
+    Info,
+    RegisterResponse,
+    RerankResponse,
+    StoredImage,
+)
 
 _Result = TypeVar("_Result")
 
@@ -102,6 +109,9 @@ class AsyncClient:
 
     async def ready(self, **how: Unpack[HowToCall]) -> Health:
         return await self._run(calls.ready(), how)
+
+    async def info(self, **how: Unpack[HowToCall]) -> Info:
+        return await self._run(calls.info(), how)
 
     async def aclose(self) -> None:
         await self._http.aclose()

@@ -14,7 +14,14 @@ from service.client.bodies import Image
 from service.client.calls import Call, HowToCall, HowToRerank
 from service.client.exchange import Answer, Exchange, Setup
 from service.client.splitting import NewImages, Registration, parts
-from service.schemas import GalleryPage, Health, RegisterResponse, RerankResponse, StoredImage
+from service.schemas import (
+    GalleryPage,
+    Health,
+    Info,
+    RegisterResponse,
+    RerankResponse,
+    StoredImage,
+)
 
 _Result = TypeVar("_Result")
 _CHUNK = 1 << 16
@@ -78,7 +85,8 @@ class Client(Closing):
         cursor: str | None = None,
         **how: Unpack[HowToCall],
     ) -> GalleryPage:
-        """Up to `limit` ids from `cursor` on, and the cursor of the next ones."""
+        """Up to `limit` ids from `cursor` on, the cursor of the next ones, and the sizes of the
+        collection's descriptors."""
         return self._run(calls.page(collection, limit, cursor), how)
 
     def ids(
@@ -122,6 +130,10 @@ class Client(Closing):
     def ready(self, **how: Unpack[HowToCall]) -> Health:
         """Asked once. Raises NotReadyError, StoreUnavailableError or ShuttingDownError."""
         return self._run(calls.ready(), how)
+
+    def info(self, **how: Unpack[HowToCall]) -> Info:
+        """What is served, the sizes of descriptors that it asks for, its limits and defaults."""
+        return self._run(calls.info(), how)
 
     def close(self) -> None:
         self._http.close()

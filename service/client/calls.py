@@ -16,6 +16,7 @@ from service.schemas import (
     MAX_TIMEOUT_MS,
     GalleryPage,
     Health,
+    Info,
     RegisterResponse,
     RerankResponse,
     StoredImage,
@@ -97,6 +98,10 @@ def rerank(
 
 def ready() -> Call[Health]:
     return Call("GET", "/health/ready", _reader(Health), once=True)
+
+
+def info() -> Call[Info]:
+    return Call("GET", "/info", _reader(Info))
 
 
 def timeout_ms(seconds: float, longest: int = MAX_TIMEOUT_MS) -> int:

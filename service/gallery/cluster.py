@@ -1,9 +1,11 @@
 """The gallery in a Redis Cluster: the records of a collection are spread over all its nodes.
 
-There is no transaction over several nodes. A registration here writes the records, and lists them
-only when all are in; where a node refuses, what was there before is put back. What that does not
-cover: a service that dies in between leaves records that no list has (they are found by id;
-registering or deleting them again mends it), and so does a node that goes away in between.
+There is no transaction over several nodes. A registration here claims the collection's sizes,
+writes the records, and lists them only when all are in; where a node refuses, what was there before
+is put back. The claim keeps registrations of other sizes from writing meanwhile; it expires, and
+the list decides. What that does not cover: a service that dies in between leaves records that no
+list has (they are found by id; registering or deleting them again mends it), and so does a node
+that goes away in between.
 """
 
 from __future__ import annotations
@@ -17,45 +19,14 @@ import structlog
 from redis import exceptions
 from redis.asyncio.cluster import RedisCluster
 
+from model.descriptors import DescriptorSizes
+from service.gallery import commands
+from service.gallery.commands import Command, collection_keys, image_key
 from service.gallery.record import HEADER_BYTES
-from service.gallery.store import (
-    AWAY,
-    LONGEST_SECONDS,
-    Command,
-    GalleryStore,
-    image_key,
-    list_command,
-    list_keys,
-    script_command,
-    set_command,
-)
+from service.gallery.store import AWAY, LONGEST_SECONDS, GalleryStore
 from service.gallery.urls import Node
 
 log = structlog.get_logger(__name__)
-
-_UNLIST = """
-for _, id in ipairs(ARGV) do
-    redis.call('ZREM', KEYS[1], id)
-    redis.call('ZREM', KEYS[2], id)
-end
-"""
-
-# ARGV: our record's header, the record from before or nothing, its milliseconds to live or -1.
-# Where somebody else has changed the image since, it stays as it is. After the DEL, which a full
-# node takes too, it does not refuse the SET: no script is broken off in the midst of its writes.
-_PUT_BACK = """
-if redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARGV[1] then
-    return 0
-end
-redis.call('DEL', KEYS[1])
-if ARGV[2] ~= '' then
-    redis.call('SET', KEYS[1], ARGV[2])
-    if ARGV[3] ~= '-1' then
-        redis.call('PEXPIRE', KEYS[1], ARGV[3])
-    end
-end
-return 1
-"""
 
 _Before = dict[str, tuple[bytes, int]]
 """By id, the records that were there, with their milliseconds to live (-1: for ever)."""
@@ -83,16 +54,25 @@ class ClusterStore(GalleryStore):
         async with self._timed("ping"):
             await self._steadily(ask)
 
-    async def put(self, collection: str, records: dict[str, bytes], ttl_seconds: int | None) -> int:
+    async def put(
+        self,
+        collection: str,
+        records: dict[str, bytes],
+        sizes: DescriptorSizes,
+        ttl_seconds: int | None,
+    ) -> int:
         async with self._timed("put"):
             await self._drop_expired(collection)
             # Also a trial: where a node is away, nothing has been changed yet.
             before = await self._before(collection, list(records))
+            await self._checked(commands.claim(collection, sizes), collection, sizes)
+            keys = {image_id: image_key(collection, image_id) for image_id in records}
             try:
                 await self._by_node(
-                    [set_command(collection, i, r, ttl_seconds) for i, r in records.items()]
+                    [commands.set_record(keys[i], r, ttl_seconds) for i, r in records.items()]
                 )
-                await self._answers([list_command(collection, records, ttl_seconds)])
+                listing = commands.list_ids(collection, list(records), sizes, ttl_seconds)
+                await self._checked(listing, collection, sizes)
             except BaseException:
                 await self._put_back(collection, records, before)
                 raise
@@ -105,7 +85,7 @@ class ClusterStore(GalleryStore):
     async def delete(self, collection: str, image_id: str) -> bool:
         async with self._timed("delete"):
             # In this order a list has no image that is not there, but one registered meanwhile.
-            await self._answers([script_command(_UNLIST, list_keys(collection), image_id)])
+            await self._answers([commands.unlist(collection, [image_id])])
             (deleted,) = await self._answers(
                 [("DEL", image_key(collection, image_id))], again=False
             )
@@ -119,35 +99,35 @@ class ClusterStore(GalleryStore):
 
     async def _put_back(self, collection: str, records: dict[str, bytes], before: _Before) -> None:
         ids = list(records)
-        commands = []
+        undo = []
         for image_id in ids:
             old, left = before.get(image_id, (b"", -1))
             ours = records[image_id][:HEADER_BYTES]
-            keys = [image_key(collection, image_id)]
-            commands.append(script_command(_PUT_BACK, keys, ours, old, left))
+            undo.append(commands.put_back(image_key(collection, image_id), ours, old, left))
         try:
             async with asyncio.timeout(LONGEST_SECONDS):
-                undone = await self._by_node(commands)
+                undone = await self._by_node(undo)
                 new = [i for i, done in zip(ids, undone, strict=True) if done and i not in before]
-                if new:
-                    # Of no effect unless the ids were listed and only the answer was lost.
-                    await self._answers([script_command(_UNLIST, list_keys(collection), *new)])
+                # Of no effect unless the ids were listed and only the answer was lost.
+                unlisting = commands.unlist(collection, new)
+                *_, claim_key = collection_keys(collection)
+                await self._answers([unlisting, ("DEL", claim_key)])
         except (*AWAY, exceptions.RedisError) as error:
             log.error("registration_not_undone", collection=collection, why=str(error))
 
-    async def _by_node(self, commands: Sequence[Command]) -> list[Any]:
+    async def _by_node(self, asked: Sequence[Command]) -> list[Any]:
         """As `_answers`, but the nodes are all waited for, also where one fails: what is done
         next must not be overtaken by what was sent before. Raises the first error."""
         groups: dict[str, list[int]] = {}
-        for place, command in enumerate(commands):
+        for place, command in enumerate(asked):
             key = str(command[3] if command[0] == "EVAL" else command[1])
             node = self._cluster.get_node_from_key(key)
             groups.setdefault("" if node is None else node.name, []).append(place)
         done = await asyncio.gather(
-            *(self._answers([commands[place] for place in group]) for group in groups.values()),
+            *(self._answers([asked[place] for place in group]) for group in groups.values()),
             return_exceptions=True,
         )
-        answers: list[Any] = [None] * len(commands)
+        answers: list[Any] = [None] * len(asked)
         for group, found in zip(groups.values(), done, strict=True):
             if isinstance(found, BaseException):
                 raise found

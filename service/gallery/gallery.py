@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from model.descriptors import DescriptorSizes
+from service.errors import DescriptorDimMismatchError
 from service.gallery.cache import CachedRecord, RecordCache
 from service.gallery.record import (
     HEADER_BYTES,
@@ -14,8 +16,9 @@ from service.gallery.record import (
     pack_record,
     unpack_record,
 )
-from service.gallery.store import GalleryStore, Page
+from service.gallery.store import CollectionSizesError, GalleryStore, Page
 from service.metrics import CACHE_BYTES, CACHE_REQUESTS, IMAGES_REGISTERED
+from service.sizes import joined, misfit
 
 CACHE_TRUST_SECONDS = 1.0
 """For this long a cached image is used unasked. After that the store is asked for its version, so
@@ -48,14 +51,22 @@ class Gallery:
     async def register(
         self, collection: str, records: dict[str, GalleryRecord], ttl_seconds: int | None
     ) -> Registered:
-        """All or none; an image that is there already is replaced."""
+        """All of the `records`, at least one, or none; an image that is there already is replaced.
+
+        Raises DescriptorDimMismatchError unless they have the sizes of each other and of the
+        collection.
+        """
+        sizes = _sizes_of(records, None, "an image before it")
 
         def packed() -> dict[str, bytes]:
             return {i: pack_record(collection, i, r, self._dtype) for i, r in records.items()}
 
         data = await asyncio.to_thread(packed)
         try:
-            replaced = await self._store.put(collection, data, ttl_seconds)
+            replaced = await self._store.put(collection, data, sizes, ttl_seconds)
+        except CollectionSizesError as error:
+            _sizes_of(records, error.sizes, f"collection {collection!r}")
+            raise
         finally:
             # Also where the answer got lost on its way: the store may have the new images.
             self._forget(collection, records)
@@ -70,6 +81,10 @@ class Gallery:
 
     async def page(self, collection: str, limit: int, after: str | None) -> Page:
         return await self._store.page(collection, limit, after)
+
+    async def sizes(self, collection: str) -> DescriptorSizes | None:
+        """Of a collection's descriptors; None where it has no image."""
+        return (await self._store.page(collection, 1, None)).sizes
 
     async def get(self, collection: str, image_id: str) -> GalleryRecord | None:
         """One image as the store has it now."""
@@ -125,3 +140,20 @@ class Gallery:
         for image_id in ids:
             self._cache.discard((collection, image_id))
         CACHE_BYTES.set(self._cache.bytes)
+
+
+def _sizes_of(
+    records: dict[str, GalleryRecord], expected: DescriptorSizes | None, whose: str
+) -> DescriptorSizes:
+    """The sizes of all of them, which go with those `expected`, or with the first's. Raises
+    DescriptorDimMismatchError, which names the first that does not."""
+    sizes = expected or next(iter(records.values())).descriptors.sizes
+    for place, (image_id, record) in enumerate(records.items()):
+        its = record.descriptors.sizes
+        wrong = misfit(its, sizes)
+        if wrong is not None:
+            raise DescriptorDimMismatchError(
+                f"images.{place}.{wrong.part}", wrong, whose, id=image_id
+            )
+        sizes = joined(sizes, its)
+    return sizes

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from model.descriptors import ImageDescriptors
+from model.descriptors import DescriptorSizes, ImageDescriptors
 
 _MAGIC, _VERSION = b"LOCR", 1
 _HEADER = struct.Struct("<4sBBHHHH")
@@ -92,6 +92,17 @@ def unpack_record(collection: str, image_id: str, data: bytes) -> GalleryRecord:
     padding = np.asarray(~locals_.any(axis=1))
     image = ImageDescriptors(locals_, scales, global_, padding if padding.any() else None)
     return GalleryRecord(image, metadata)
+
+
+def header_sizes(header: bytes) -> DescriptorSizes | None:
+    """The sizes of descriptors that a record's header tells; None where there is no record of this
+    service."""
+    if len(header) < HEADER_BYTES:
+        return None
+    magic, version, _, _, dim, global_dim, _ = _HEADER.unpack(header[: _HEADER.size])
+    return (
+        DescriptorSizes(dim, global_dim or None) if (magic, version) == (_MAGIC, _VERSION) else None
+    )
 
 
 def _digest(collection: str, image_id: str, header: bytes, payload: bytes | memoryview) -> bytes:

@@ -1,10 +1,4 @@
-"""Gallery images in Redis or Valkey: redis-py (asyncio) behind the few operations we need.
-
-Keys: `locore:image:COLLECTION|ID` holds a record; `locore:ids:{COLLECTION}`, a sorted set in which
-all scores are 0, lists the ids in order; `locore:expiry:{COLLECTION}` has those that expire, by
-time. In a cluster (cluster.py) the records of a collection so lie in all slots, and its two lists
-in one: neither a collection nor an id may have braces or a bar in its name.
-"""
+"""Gallery images in Redis or Valkey: redis-py (asyncio) behind the few operations we need."""
 
 from __future__ import annotations
 
@@ -21,9 +15,13 @@ from redis import exceptions
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.sentinel import Sentinel
 
+from model.descriptors import DescriptorSizes
 from service.errors import StoreFullError, StoreUnavailableError
-from service.gallery.record import HEADER_BYTES
+from service.gallery import commands
+from service.gallery.commands import Command, collection_keys, image_key
+from service.gallery.record import HEADER_BYTES, header_sizes
 from service.metrics import STORE_SECONDS, STORE_UP
+from service.sizes import joined
 
 log = structlog.get_logger(__name__)
 
@@ -52,45 +50,28 @@ _PAUSES = (0.1, 0.2)
 """Seconds before work is tried again: long enough for a connection that broke, short of what a
 request can wait for."""
 
-_EXPIRED_AT_ONCE = 1000
-# By the store's own clock: those of replicas differ.
-_EXPIRE = f"""
-local now = redis.call('TIME')[1]
-local gone = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, {_EXPIRED_AT_ONCE})
-if #gone > 0 then
-    redis.call('ZREM', KEYS[1], unpack(gone))
-    redis.call('ZREM', KEYS[2], unpack(gone))
-end
-return #gone
-"""
-
-# ARGV: seconds to live or nothing, then ids. Returns how many were not listed before.
-_LIST = """
-local expiry = ARGV[1] ~= '' and redis.call('TIME')[1] + ARGV[1]
-local added = 0
-for place = 2, #ARGV do
-    added = added + redis.call('ZADD', KEYS[1], 0, ARGV[place])
-    if expiry then
-        redis.call('ZADD', KEYS[2], expiry, ARGV[place])
-    else
-        redis.call('ZREM', KEYS[2], ARGV[place])
-    end
-end
-return added
-"""
-
 _REFUSALS = re.compile(r"(^|caused error: )\W*(MISCONF|NOREPLICAS)\b")
 """Answers of a store that is there and cannot do its work, as redis-py words them."""
 
-Command = tuple[str | bytes | int, ...]
 _Answer = TypeVar("_Answer")
+
+
+class CollectionSizesError(Exception):
+    """A collection has `sizes`, and what is to be registered has others."""
+
+    def __init__(self, sizes: DescriptorSizes) -> None:
+        super().__init__(f"the collection has {sizes}")
+        self.sizes = sizes
 
 
 @dataclass(frozen=True)
 class Page:
+    """`sizes`: of the collection, None where it has no image."""
+
     count: int
     ids: list[str]
     next_cursor: str | None
+    sizes: DescriptorSizes | None
 
 
 class GalleryStore:
@@ -122,17 +103,23 @@ class GalleryStore:
         async with self._timed("ping"):
             return sum(await self._steadily(self._memory_of_primaries))
 
-    async def put(self, collection: str, records: dict[str, bytes], ttl_seconds: int | None) -> int:
-        """Store records by id, all or none; returns how many replaced an image.
+    async def put(
+        self,
+        collection: str,
+        records: dict[str, bytes],
+        sizes: DescriptorSizes,
+        ttl_seconds: int | None,
+    ) -> int:
+        """Store records by id, all or none; returns how many replaced an image. All have the
+        `sizes`, or no global.
 
-        Raises StoreFullError where the store refuses writes for want of memory.
+        Raises StoreFullError where the store refuses writes for want of memory, and
+        CollectionSizesError.
         """
         async with self._timed("put"):
             await self._drop_expired(collection)
-            sets = [set_command(collection, i, r, ttl_seconds) for i, r in records.items()]
-            commands = [list_command(collection, records, ttl_seconds), *sets]
-            added, *_ = await self._answers(commands, atomic=True)
-        return len(records) - int(added)
+            command = commands.put(collection, records, sizes, ttl_seconds)
+            return len(records) - await self._checked(command, collection, sizes)
 
     async def fetch(self, collection: str, ids: Sequence[str]) -> list[bytes | None]:
         """The records of `ids`, None where there is none."""
@@ -145,47 +132,88 @@ class GalleryStore:
     async def versions(self, collection: str, ids: Sequence[str]) -> list[bytes]:
         """The records' headers, empty where there is no record."""
         async with self._timed("versions"):
-            return await self._answers(
-                [("GETRANGE", image_key(collection, i), 0, HEADER_BYTES - 1) for i in ids]
-            )
+            return await self._headers(collection, ids)
 
     async def delete(self, collection: str, image_id: str) -> bool:
         """False where there was no such image."""
         async with self._timed("delete"):
-            unlist = [("ZREM", key, image_id) for key in list_keys(collection)]
-            commands = [("DEL", image_key(collection, image_id)), *unlist]
-            deleted, *_ = await self._answers(commands, atomic=True, again=False)
+            command = commands.delete(collection, image_id)
+            (deleted,) = await self._answers([command], again=False)
         return bool(deleted)
 
     async def page(self, collection: str, limit: int, after: str | None) -> Page:
         """Ids in order, those behind `after` first; `next_cursor` is what to pass as `after`."""
-        key, _ = list_keys(collection)
+        key, _, sizes_key, _ = collection_keys(collection)
         start = "-" if after is None else f"({after}"
         async with self._timed("list"):
             await self._drop_expired(collection)
-            count, found = await self._answers(
-                [("ZCARD", key), ("ZRANGEBYLEX", key, start, "+", "LIMIT", 0, limit + 1)]
+            count, found, known = await self._answers(
+                [
+                    ("ZCARD", key),
+                    ("ZRANGEBYLEX", key, start, "+", "LIMIT", 0, limit + 1),
+                    ("GET", sizes_key),
+                ]
             )
+            sizes = commands.sizes_from(known) if count and known else None
+            if count and not known:
+                sizes = await self._learn_sizes(collection)
         ids = [image_id.decode() for image_id in found]
         more = len(ids) > limit
-        return Page(int(count), ids[:limit], ids[limit - 1] if more else None)
+        return Page(int(count), ids[:limit], ids[limit - 1] if more else None, sizes)
+
+    async def _checked(self, command: Command, collection: str, sizes: DescriptorSizes) -> int:
+        """The number that a script answers which checks the collection's sizes. Raises
+        CollectionSizesError."""
+        while True:
+            (answer,) = await self._answers([command])
+            if isinstance(answer, int):
+                return answer
+            if answer:
+                raise CollectionSizesError(commands.sizes_from(answer))
+            await self._learn_sizes(collection, sizes)
+
+    async def _learn_sizes(
+        self, collection: str, otherwise: DescriptorSizes | None = None
+    ) -> DescriptorSizes | None:
+        """Gives a gallery from before collections had sizes those of its first images; those
+        `otherwise` where it lists none that is there."""
+        key, _, sizes_key, _ = collection_keys(collection)
+        sizes: DescriptorSizes | None = None
+        start = 0
+        while sizes is None:
+            (ids,) = await self._answers([("ZRANGE", key, start, start + CHUNK - 1)])
+            if not ids:
+                break
+            for header in await self._headers(collection, [i.decode() for i in ids]):
+                more = header_sizes(header)
+                sizes = joined(sizes, more) if sizes and more else sizes or more
+            start += CHUNK
+        sizes = sizes or otherwise
+        if sizes is None:
+            return None
+        adopt = commands.adopt_sizes(collection, sizes)
+        _, known = await self._answers([adopt, ("GET", sizes_key)])
+        return commands.sizes_from(known) if known else sizes
+
+    async def _headers(self, collection: str, ids: Sequence[str]) -> list[bytes]:
+        return await self._answers(
+            [("GETRANGE", image_key(collection, i), 0, HEADER_BYTES - 1) for i in ids]
+        )
 
     async def _drop_expired(self, collection: str) -> None:
         """The records go by themselves; their ids are removed from the lists here, in one step:
         an image that is registered again meanwhile must keep its place."""
-        command = script_command(_EXPIRE, list_keys(collection))
-        while await self._answers([command]) == [_EXPIRED_AT_ONCE]:
+        command = commands.expire(collection)
+        while await self._answers([command]) == [commands.EXPIRED_AT_ONCE]:
             pass
 
-    async def _answers(
-        self, commands: Sequence[Command], *, atomic: bool = False, again: bool = True
-    ) -> list[Any]:
-        """The answers to commands that are sent together, as one transaction where `atomic`. A
-        deletion is not tried `again`: a second time would not find what a first had deleted."""
+    async def _answers(self, asked: Sequence[Command], *, again: bool = True) -> list[Any]:
+        """The answers to commands that are sent together. A deletion is not tried `again`: a
+        second time would not find what a first had deleted."""
 
         async def ask() -> list[Any]:
-            pipeline = self._client.pipeline(transaction=atomic)
-            for command in commands:
+            pipeline = self._client.pipeline(transaction=False)
+            for command in asked:
                 pipeline.execute_command(*command)
             return await pipeline.execute()
 
@@ -236,31 +264,6 @@ class GalleryStore:
         if self.log_changes and away != self._away:
             log.warning("store_away" if away else "store_back", **why)
         self._away = away
-
-
-def image_key(collection: str, image_id: str) -> str:
-    return f"locore:image:{collection}|{image_id}"
-
-
-def list_keys(collection: str) -> tuple[str, str]:
-    """The keys of a collection's ids and of their times of expiry, which are in one slot."""
-    return f"locore:ids:{{{collection}}}", f"locore:expiry:{{{collection}}}"
-
-
-def script_command(script: str, keys: Sequence[str], *arguments: str | bytes | int) -> Command:
-    # Not by its digest: a replica that becomes primary does not know a script that it never ran.
-    return ("EVAL", script, len(keys), *keys, *arguments)
-
-
-def list_command(collection: str, ids: Iterable[str], ttl_seconds: int | None) -> Command:
-    """Put ids on a collection's lists."""
-    ttl = "" if ttl_seconds is None else ttl_seconds
-    return script_command(_LIST, list_keys(collection), ttl, *ids)
-
-
-def set_command(collection: str, image_id: str, record: bytes, ttl_seconds: int | None) -> Command:
-    expiry: Command = () if ttl_seconds is None else ("EX", ttl_seconds)
-    return ("SET", image_key(collection, image_id), record, *expiry)
 
 
 def _chunks(items: Sequence[str]) -> Iterable[Sequence[str]]:

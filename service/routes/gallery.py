@@ -12,6 +12,7 @@ from service.arrays import pack
 from service.decoding import decode_registration
 from service.errors import NotFoundError, UnprocessableError
 from service.routes.body import documented_body, documented_errors, parse
+from service.routes.info import sizes_answer
 from service.schemas import (
     Collection,
     GalleryPage,
@@ -57,12 +58,14 @@ async def list_images(
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
     cursor: str | None = None,
 ) -> GalleryPage:
-    """The ids of a collection, in order, `limit` at a time."""
+    """The ids of a collection, in order, `limit` at a time, and the sizes of its descriptors."""
     after = _decode_cursor(cursor)
     with stage_span(state.tracer, "store"):
         page = await state.gallery.page(collection, limit, after)
     following = None if page.next_cursor is None else _encode_cursor(page.next_cursor)
-    return GalleryPage(count=page.count, ids=page.ids, next_cursor=following)
+    return GalleryPage(
+        count=page.count, ids=page.ids, next_cursor=following, sizes=sizes_answer(page.sizes)
+    )
 
 
 @router.get(

@@ -25,12 +25,13 @@ from model.descriptors import ImageDescriptors
 from service.arrays import InvalidArrayError, Matrix, pack, unpack
 from service.client import packed_image
 from service.decoding import decode_image
-from service.errors import NotFoundError, UnprocessableError
+from service.errors import DescriptorDimMismatchError, NotFoundError, UnprocessableError
 from service.routes.body import parse
 from service.sample_folders import COLLECTION, SampleFolders
 from service.sample_search import PlacedImage, Sample, load_sample, mutual_matches
 from service.schemas import MAX_SHORTLIST, ImageId, Query
 from service.settings import Settings
+from service.sizes import misfit
 from service.state import State, accepting, authorised, read_body
 from service.uploads import FORMATS, Uploads
 
@@ -190,9 +191,7 @@ async def shortlist(request: Request, state: State, parts: Parts) -> dict[str, A
     """The first stage: the sample's images nearest to the query by their globals."""
     sample, config = await parts.sample(), parts.config
     body = await read_body(request, state)
-    asked, query = await parse(
-        body, ShortlistRequest, lambda r: decode_image(r.query, config, "query").image
-    )
+    asked, query = await parse(body, ShortlistRequest, lambda r: _query(r.query, config, sample))
     if query.global_ is None:
         message = "query.global: the first stage needs one"
         raise UnprocessableError(message, field="query.global")
@@ -211,7 +210,7 @@ async def matches(request: Request, state: State, parts: Parts) -> dict[str, Any
     """Which local descriptors of the query and of a gallery image are each other's nearest."""
     sample, config = await parts.sample(), parts.config
     body = await read_body(request, state)
-    asked, query = await parse(body, MatchesRequest, lambda r: _with_keypoints(r, config))
+    asked, query = await parse(body, MatchesRequest, lambda r: _with_keypoints(r, config, sample))
     gallery = sample.gallery.get(asked.id)
     if gallery is None:
         raise NotFoundError(f"no image {asked.id!r} in the sample gallery", id=asked.id)
@@ -228,8 +227,16 @@ async def matches(request: Request, state: State, parts: Parts) -> dict[str, Any
     }
 
 
-def _with_keypoints(request: MatchesRequest, config: ModelConfig) -> PlacedImage:
-    image: ImageDescriptors = decode_image(request.query, config, "query").image
+def _query(query: Query, config: ModelConfig, sample: Sample) -> ImageDescriptors:
+    image: ImageDescriptors = decode_image(query, config, "query").image
+    wrong = misfit(image.sizes, sample.sizes)
+    if wrong is not None:
+        raise DescriptorDimMismatchError(f"query.{wrong.part}", wrong, "the sample gallery")
+    return image
+
+
+def _with_keypoints(request: MatchesRequest, config: ModelConfig, sample: Sample) -> PlacedImage:
+    image = _query(request.query, config, sample)
     try:
         keypoints = unpack(request.keypoints, 2)
     except InvalidArrayError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from functools import reduce
 
 import numpy as np
 from asgi_correlation_id import correlation_id
@@ -12,14 +13,14 @@ from fastapi import APIRouter, Depends, Request
 from opentelemetry import trace
 
 from model.config import ModelConfig
-from model.descriptors import ImageDescriptors, first_stage_scores
+from model.descriptors import DescriptorSizes, first_stage_scores
 from service.batching.batcher import Outcome
 from service.batching.job import Job, most_tokens
 from service.decoding import Decoded, decode_query
 from service.errors import (
     DeadlineExceededError,
+    DescriptorDimMismatchError,
     GalleryIdsMissingError,
-    UnprocessableError,
 )
 from service.gallery.record import GalleryRecord
 from service.metrics import STAGE_SECONDS
@@ -33,6 +34,7 @@ from service.schemas import (
     Timings,
     Usage,
 )
+from service.sizes import joined, misfit
 from service.state import ServiceState, State, accepting, authorised, read_body
 from service.tracing import stage_span
 
@@ -82,6 +84,7 @@ async def _rerank(
     with state.batcher.admit(most_tokens(len(request.gallery_ids), options, per_image)) as ticket:
         with stage_span(state.tracer, "fetch"):
             records = await _fetch(request, state)
+            await _check_query(query.image.sizes, request.collection, records, state)
             kept = [place for place, i in enumerate(request.gallery_ids) if i in records]
             gallery = [records[request.gallery_ids[place]].descriptors for place in kept]
             if request.global_scores is None:
@@ -118,24 +121,39 @@ async def _fetch(request: RerankRequest, state: ServiceState) -> Mapping[str, Ga
     records = await state.gallery.fetch(request.collection, ids)
     if not records or (len(records) < len(ids) and request.on_missing == "error"):
         raise GalleryIdsMissingError([i for i in ids if i not in records])
-    for image_id, record in records.items():
-        _check_dimensions(image_id, record.descriptors, state.model.config)
+    _check_sizes(records, state.model.config)
     return records
 
 
-def _check_dimensions(image_id: str, image: ImageDescriptors, config: ModelConfig) -> None:
-    """An image may have been registered when another checkpoint was served."""
-    found = (image.locals.shape[1], None if image.global_ is None else len(image.global_))
-    fits = not config.global_dim or found[1] in (None, config.global_dim)
-    if found[0] != config.descriptor_dim or not fits:
-        raise UnprocessableError(
-            f"image {image_id!r} was registered with descriptors of another size",
-            code="descriptor_dim_mismatch",
-            field="gallery_ids",
-            id=image_id,
-            expected=config.descriptor_dim,
-            found=found[0],
-        )
+def _check_sizes(records: Mapping[str, GalleryRecord], config: ModelConfig) -> None:
+    """Images may have been registered when another checkpoint was served, or before a collection
+    had sizes of its own: they have those that the checkpoint asks for, and each other's."""
+    together, first = config.sizes, next(iter(records))
+    whose = "the checkpoint" if together is not None else f"image {first!r}"
+    for image_id, record in records.items():
+        sizes = record.descriptors.sizes
+        wrong = None if together is None else misfit(sizes, together)
+        if wrong is not None:
+            raise DescriptorDimMismatchError("gallery_ids", wrong, whose, id=image_id)
+        together = sizes if together is None else joined(together, sizes)
+
+
+async def _check_query(
+    sizes: DescriptorSizes,
+    collection: str,
+    records: Mapping[str, GalleryRecord],
+    state: ServiceState,
+) -> None:
+    """Raises DescriptorDimMismatchError where the query does not go with the collection."""
+    of_images = (record.descriptors.sizes for record in records.values())
+    expected = reduce(joined, of_images)
+    if sizes.global_dim and expected.global_dim is None:
+        # These images have no globals; others of the collection may.
+        expected = await state.gallery.sizes(collection) or expected
+    wrong = misfit(sizes, expected)
+    if wrong is not None:
+        field = f"query.{wrong.part}"
+        raise DescriptorDimMismatchError(field, wrong, f"collection {collection!r}")
 
 
 def _results(

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,12 @@ class RunningService:
 
 @contextmanager
 def running(
-    checkpoint: Path, data_dir: Path, *, port: int | None = None, **settings: object
+    checkpoint: Path,
+    data_dir: Path,
+    *,
+    port: int | None = None,
+    command: Sequence[str] = (LOCORE, "serve"),
+    **settings: object,
 ) -> Iterator[RunningService]:
     """`settings` by their names in `service.settings`, as environment variables."""
     port = port or free_port()
@@ -77,7 +82,7 @@ def running(
     data_dir.mkdir(parents=True, exist_ok=True)
     log = data_dir / f"service-{time.monotonic_ns()}.log"
     with log.open("wb") as output:
-        process = subprocess.Popen([LOCORE, "serve"], env=environment, stderr=output)
+        process = subprocess.Popen(command, env=environment, stderr=output)
     service = RunningService(process, f"http://127.0.0.1:{port}", log)
     try:
         wait_until_ready(service)

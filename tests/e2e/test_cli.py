@@ -110,6 +110,14 @@ def test_a_load_straight_to_redis_serves(
         assert "300 were there already" in done_here(
             capsys, "load", descriptor_file, "--redis", url
         )
+        other = tmp_path / "other.h5"
+        write_descriptors(other, ["a-1"], sizes=(9, 12))
+        said = refused(capsys, "load", other, "--redis", url)
+        assert "images.0.descriptors: 9 numbers, where collection 'default' has 8" in said
+        short = tmp_path / "short.h5"
+        write_descriptors(short, ["a-1"], sizes=(8, 1))
+        said = refused(capsys, "load", short, "--redis", url)
+        assert "short.h5: global: 1 numbers, where 2 to 4,096 may be" in said
     assert "store does not answer" in refused(capsys, "load", descriptor_file, "--redis", url)
 
 

@@ -100,7 +100,7 @@ RERANK_ERRORS: dict[str, tuple[dict[str, Any], str, str]] = {
         "query.descriptors",
     ),
     "global dimension": (
-        {"query": {"descriptors": descriptors(1), "global": [1.0]}},
+        {"query": {"descriptors": descriptors(1), "global": [1.0, 2.0]}},
         "descriptor_dim_mismatch",
         "query.global",
     ),
@@ -156,7 +156,7 @@ def test_422_of_query_parameters(
 GOOD = {"id": "good", "descriptors": descriptors(1)}
 BAD_IMAGES: dict[str, tuple[dict[str, Any], str]] = {
     "zeros": ({"id": "bad", "descriptors": descriptors(0)}, "invalid_descriptors"),
-    "dimension": ({"id": "bad", "descriptors": [[1.0]]}, "descriptor_dim_mismatch"),
+    "dimension": ({"id": "bad", "descriptors": [[1.0, 2.0]]}, "descriptor_dim_mismatch"),
     "id": ({"id": "b d", "descriptors": descriptors(1)}, "validation_error"),
     "long id": ({"id": "b" * 257, "descriptors": descriptors(1)}, "validation_error"),
     "twice": (GOOD, "validation_error"),
@@ -178,7 +178,7 @@ def test_422_of_registration_stores_nothing(service: RunningService, name: str) 
     assert code_of(response) == (422, code)
     assert response.json()["error"]["details"]["field"].startswith("images.1")
     page = service.http.get("/gallery", params={"collection": "refused"}).json()
-    assert page == {"count": 0, "ids": [], "next_cursor": None}
+    assert page == {"count": 0, "ids": [], "next_cursor": None, "sizes": None}
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", '"\\ud800"'])

@@ -59,7 +59,10 @@ def test_401_without_the_key(strict: RunningService, header: str | None) -> None
             response = http.request(method, path)
             assert code_of(response) == (401, "unauthorized")
             assert response.headers["WWW-Authenticate"] == "Bearer"
-        open_to_all = ("/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json", "/")
+        open_to_all = (
+            *("/health/live", "/health/ready", "/info", "/metrics"),
+            *("/docs", "/openapi.json", "/"),
+        )
         for path in open_to_all:
             assert http.get(path, follow_redirects=True).status_code == 200
 

@@ -169,7 +169,7 @@ def test_padding_matches_nothing(page: RunningService) -> None:
         ({"keypoints": [[0.1, 0.2, 0.3]] * ROWS}, 422, "validation_error"),
         ({"keypoints": [[0.1], [0.1, 0.2]]}, 422, "validation_error"),
         ({"more": 1}, 422, "validation_error"),
-        ({"query": {"descriptors": [[1.0]]}}, 422, "descriptor_dim_mismatch"),
+        ({"query": {"descriptors": [[1.0, 2.0]]}}, 422, "descriptor_dim_mismatch"),
     ],
 )
 def test_matches_refuses(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+import redis
 
 from model.batch import Window
 from model.checkpoint import LoadedModel
@@ -19,6 +21,7 @@ from model.windows import RerankOptions
 from service.client import rerank_body
 from tests.e2e.service import RunningService, ids_of, scores_of, stored
 from tests.factories import image, tiny_config
+from tests.stored_records import COLLECTION, NAMES, expected, stored_bytes
 
 CONFIG = tiny_config()
 Images = dict[str, ImageDescriptors]
@@ -230,3 +233,26 @@ def test_a_ttl_ends(service: RunningService, gallery: Images) -> None:
     asyncio.run(asyncio.sleep(1.2))
     assert service.http.get("/gallery/brief", params={"collection": "ttl"}).status_code == 404
     assert service.http.get("/gallery", params={"collection": "ttl"}).json()["ids"] == []
+
+
+def test_a_gallery_that_an_earlier_version_stored_is_re_ranked(
+    service: RunningService, model: LoadedModel, query: ImageDescriptors
+) -> None:
+    """Records of the first format, in a collection from before collections had sizes."""
+    (socket,) = Path(service._log.parent).rglob("valkey.sock")
+    with redis.Redis(unix_socket_path=str(socket)) as raw:
+        for name in NAMES:
+            raw.set(f"locore:image:{COLLECTION}|{name}", stored_bytes(name))
+            raw.zadd(f"locore:ids:{{{COLLECTION}}}", {name: 0})
+    answer = service.rerank(query, list(NAMES), collection=COLLECTION, return_metadata=True)
+    gallery = [expected(name) for name in NAMES]
+    order, relevance = rerank_list(
+        model.reranker, model.device, query, [r.descriptors for r in gallery], options(model), None
+    )
+    assert ids_of(answer) == [NAMES[place] for place in order]
+    found = scores_of(answer)
+    assert [found[NAMES[i]] for i in order] == pytest.approx(relevance, abs=1e-4)
+    said = {r["id"]: r["metadata"] for r in answer.json()["results"]}
+    assert said == {name: r.metadata for name, r in zip(NAMES, gallery, strict=True)}
+    page = service.http.get("/gallery", params={"collection": COLLECTION}).json()
+    assert page["sizes"] == {"local": 8, "global": 12}

@@ -15,6 +15,7 @@ from _pytest.capture import CaptureFixture
 
 from model.descriptor_file import DescriptorReader
 from tests.batch_files import EMPTY, made_up_lists, read_lines, write_images, write_lines
+from tests.descriptor_files import write_descriptors
 from tests.e2e.command import refused, run_here
 from tests.e2e.service import LOCORE, RunningService, ids_of, scores_of
 
@@ -248,8 +249,9 @@ def test_what_does_not_fit_is_said_in_one_line(
         said_here = refused(capsys, *given, "--shortlists", path, "-o", out, "--overwrite")
         assert said in said_here, said_here
     write_lines(path, [good])
-    files = [*given[:5], "--device", "cpu"]
-    assert "where small takes" in refused(capsys, *files, "--shortlists", path, "-o", out)
+    write_descriptors(tmp_path / "other.h5", ["g/1", "g/2"], sizes=(9, 12))
+    files = [*given[:4], tmp_path / "other.h5", *given[5:]]
+    assert "where tiny has 8" in refused(capsys, *files, "--shortlists", path, "-o", out)
     assert "no such file" in refused(capsys, *given, "--shortlists", tmp_path / "no", "-o", out)
     assert "no such file" in refused(capsys, *given, "--neighbours", tmp_path / "no", "-o", out)
     common = [*given, "--shortlists", path, "--overwrite"]

@@ -26,6 +26,7 @@ from tests.e2e.service import (
     scores_of,
 )
 from tests.e2e.valkey import plain_valkey
+from tests.factories import SIZES
 from tests.slow.failover import (
     QUERY,
     WITHIN,
@@ -208,7 +209,7 @@ def test_slots_that_move_are_followed(tmp_path: Path) -> None:
     async def work(nodes: list[Node]) -> None:
         source, target, _ = nodes
         store = connect_store(url_of(nodes))
-        await store.put("x", {name: name.encode() for name in names}, None)
+        await store.put("x", {name: name.encode() for name in names}, SIZES, None)
         moving = records_on(source, "x")
         slots = {name: key_slot(f"locore:image:x|{name}".encode()) for name in names}
         source_id, target_id = (node.ask("CLUSTER MYID") for node in (source, target))
@@ -219,9 +220,9 @@ def test_slots_that_move_are_followed(tmp_path: Path) -> None:
             assert await store.fetch("x", names) == [name.encode() for name in names]
             source.ask("MIGRATE", "127.0.0.1", target.port, f"locore:image:x|{name}", 0, 5000)
             assert await store.fetch("x", names) == [name.encode() for name in names]
-            await store.put("x", {name: b"changed"}, None)
+            await store.put("x", {name: b"changed"}, SIZES, None)
             assert await store.fetch("x", [name]) == [b"changed"]
-            await store.put("x", {name: name.encode()}, None)
+            await store.put("x", {name: name.encode()}, SIZES, None)
             for node in nodes:
                 node.ask("CLUSTER SETSLOT", slot, "NODE", target_id)
             assert await store.fetch("x", names) == [name.encode() for name in names]

@@ -12,6 +12,7 @@ import pytest
 
 from service.gallery.connect import connect_store
 from tests.e2e.service import code_of, free_port, ids_of, running, scores_of
+from tests.factories import SIZES
 from tests.slow.failover import (
     QUERY,
     WITHIN,
@@ -122,11 +123,11 @@ def test_a_primary_that_turns_read_only_is_given_up(tmp_path: Path) -> None:
 
     async def work(old: Node, new: Node, sentinel: Node) -> None:
         store = connect_store(url_of([sentinel]))
-        assert await store.put("x", {"a": b"first"}, None) == 0
+        assert await store.put("x", {"a": b"first"}, SIZES, None) == 0
         sentinel.ask("SENTINEL REMOVE", SERVICE)
         sentinel.ask("SENTINEL MONITOR", SERVICE, "127.0.0.1", new.port, 1)
         old.ask("REPLICAOF", "127.0.0.1", new.port)
-        assert await store.put("x", {"b": b"second"}, None) == 0
+        assert await store.put("x", {"b": b"second"}, SIZES, None) == 0
         assert new.raw.exists("locore:image:x|b") == 1
         assert await store.fetch("x", ["a", "b"]) == [None, b"second"]
         await store.close()

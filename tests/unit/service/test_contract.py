@@ -14,8 +14,16 @@ from prometheus_client import Counter, Gauge, Histogram
 from model.checkpoint import LoadedModel
 from service import errors, metrics
 from service.app import create_app
-from service.schemas import MAX_METADATA_BYTES, MAX_SHORTLIST, RerankRequest, RerankResponse
+from service.routes.info import describe
+from service.schemas import (
+    MAX_METADATA_BYTES,
+    MAX_SHORTLIST,
+    Info,
+    RerankRequest,
+    RerankResponse,
+)
 from service.settings import Settings
+from service.sizes import MAX_DIM, MIN_DIM
 from tests.factories import load_tiny
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -116,6 +124,7 @@ def test_the_readme_has_every_setting() -> None:
 def test_the_pages_numbers_are_those_of_the_code() -> None:
     assert f"1 to {MAX_SHORTLIST:,} ids" in PAGE
     assert f"{MAX_METADATA_BYTES // 1024} KiB" in PAGE
+    assert f"from {MIN_DIM} to {MAX_DIM:,} numbers" in PAGE
     fields = Settings.model_fields
     assert f"({fields['max_payload_bytes'].default >> 20} MiB)" in PAGE
     assert f"({fields['max_images_per_request'].default})" in PAGE
@@ -135,3 +144,13 @@ def test_the_pages_examples_fit_the_schemas() -> None:
     answer = example("## Re-rank", 1)
     RerankResponse.model_validate(answer)
     assert set(answer) == set(RerankResponse.model_fields)
+
+
+def test_the_pages_example_of_what_is_served_has_the_fields_and_limits(tmp_path: Path) -> None:
+    shown = example("## What is served", 0)
+    Info.model_validate(shown)
+    served = describe(load_tiny(tmp_path), Settings()).model_dump(by_alias=True)
+    assert {name: set(part) for name, part in shown.items()} == {
+        name: set(part) for name, part in served.items()
+    }
+    assert shown["limits"] == served["limits"] | {"descriptors_per_image": 48}

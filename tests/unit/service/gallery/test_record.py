@@ -14,9 +14,11 @@ from service.gallery.record import (
     HEADER_BYTES,
     DamagedRecordError,
     GalleryRecord,
+    header_sizes,
     pack_record,
     unpack_record,
 )
+from tests.stored_records import COLLECTION, NAMES, expected, stored_bytes
 
 IDS = st.text("abcXYZ019._:/@=+-", min_size=1, max_size=20)
 METADATA = st.none() | st.dictionaries(st.text(max_size=8), st.integers() | st.text(max_size=8))
@@ -111,3 +113,26 @@ def test_the_header_tells_versions_apart(one: GalleryRecord, other: GalleryRecor
 def test_foreign_bytes_are_refused() -> None:
     with pytest.raises(DamagedRecordError, match=r"'x'.*not a record"):
         unpack_record("c", "x", b"hello, this is somebody else's value, longer than a header")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_record_that_an_earlier_version_stored_is_read(name: str) -> None:
+    record, wanted = unpack_record(COLLECTION, name, stored_bytes(name)), expected(name)
+    image = record.descriptors
+    assert image.locals.dtype == wanted.descriptors.locals.dtype
+    np.testing.assert_array_equal(image.locals, wanted.descriptors.locals)
+    np.testing.assert_array_equal(image.scales, wanted.descriptors.scales)
+    np.testing.assert_equal(image.global_, wanted.descriptors.global_)
+    assert record.metadata == wanted.metadata
+    assert pack_record(COLLECTION, name, record, str(image.locals.dtype)) == stored_bytes(name)
+
+
+@given(IDS, records(), st.sampled_from(["float16", "float32"]))
+def test_a_header_tells_the_sizes(image_id: str, record: GalleryRecord, dtype: str) -> None:
+    packed = pack_record("c", image_id, record, dtype)
+    assert header_sizes(packed[:HEADER_BYTES]) == record.descriptors.sizes
+
+
+@pytest.mark.parametrize("data", [b"", b"LOCR", b"somebody else's value, longer than a header"])
+def test_what_is_no_header_tells_none(data: bytes) -> None:
+    assert header_sizes(data[:HEADER_BYTES]) is None

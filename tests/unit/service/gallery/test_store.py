@@ -18,7 +18,7 @@ from service.gallery.connect import connect_store
 from service.gallery.embedded import EmbeddedStoreError, EmbeddedValkey
 from service.gallery.gallery import CACHE_TRUST_SECONDS, Gallery
 from service.gallery.record import DamagedRecordError, GalleryRecord
-from tests.factories import image, tiny_config
+from tests.factories import SIZES, image, tiny_config
 
 CONFIG = tiny_config()
 
@@ -120,7 +120,7 @@ def test_images_are_registered_replaced_listed_and_deleted(tmp_path: Path) -> No
 def test_the_memory_of_a_store_grows_with_its_images(tmp_path: Path) -> None:
     async def work(r: Rig) -> None:
         before = await r.stores[0].memory_bytes()
-        await r.stores[0].put("x", {"a": bytes(5_000_000)}, None)
+        await r.stores[0].put("x", {"a": bytes(5_000_000)}, SIZES, None)
         assert 4_000_000 < await r.stores[0].memory_bytes() - before < 20_000_000
 
     with_rig(tmp_path, work)

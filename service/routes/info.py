@@ -1,0 +1,49 @@
+"""GET /info: what is served here, and what it takes."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from model.checkpoint import LoadedModel
+from model.descriptors import DescriptorSizes
+from service.schemas import MAX_SHORTLIST, Info, Limits, ServedModel, Sizes
+from service.settings import Settings
+from service.sizes import MAX_DIM, MIN_DIM
+from service.state import State
+
+router = APIRouter(tags=["operation"])
+
+
+@router.get("/info")
+async def info(state: State) -> Info:
+    """The model, the sizes it asks for, limits, defaults of a re-ranking, the extractor."""
+    return describe(state.model, state.settings)
+
+
+def describe(model: LoadedModel, settings: Settings) -> Info:
+    config = model.config
+    return Info(
+        model=ServedModel(
+            name=config.name,
+            backbone=config.model_dump()["backbone"],
+            kernel=model.kernel,
+            device=str(model.device),
+            dtype=str(model.dtype).removeprefix("torch."),
+        ),
+        sizes=sizes_answer(config.sizes),
+        limits=Limits(
+            max_images_per_request=settings.max_images_per_request,
+            max_payload_bytes=settings.max_payload_bytes,
+            max_shortlist=MAX_SHORTLIST,
+            descriptors_per_image=config.descriptors_per_image,
+            min_descriptor_dim=MIN_DIM,
+            max_descriptor_dim=MAX_DIM,
+            longest_window=config.longest_window,
+        ),
+        rerank=config.rerank,
+        extractor=config.extractor,
+    )
+
+
+def sizes_answer(sizes: DescriptorSizes | None) -> Sizes | None:
+    return None if sizes is None else Sizes(local=sizes.local_dim, global_=sizes.global_dim)

@@ -1,0 +1,52 @@
+"""Which lengths of descriptors go together: plain data, no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from model.descriptors import DescriptorSizes
+
+MIN_DIM, MAX_DIM = 2, 4096
+"""Lengths that a local or a global descriptor may have."""
+
+
+Part = Literal["descriptors", "global"]
+"""The field of an image that has the one length or the other."""
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """Two lengths that differ, and the part of an image that has the wrong one."""
+
+    part: Part
+    expected: int
+    found: int
+
+
+def misfit(sizes: DescriptorSizes, expected: DescriptorSizes) -> Misfit | None:
+    """What keeps `sizes` from going with those `expected`, None where they do. An image without a
+    global goes with any length of globals, as does a global where none is expected."""
+    if sizes.local_dim != expected.local_dim:
+        return Misfit("descriptors", expected.local_dim, sizes.local_dim)
+    its, wanted = sizes.global_dim, expected.global_dim
+    if its is not None and wanted is not None and its != wanted:
+        return Misfit("global", wanted, its)
+    return None
+
+
+def joined(sizes: DescriptorSizes, more: DescriptorSizes) -> DescriptorSizes:
+    """The sizes of both together, where they fit: the first global fixes the length of globals."""
+    return DescriptorSizes(sizes.local_dim, sizes.global_dim or more.global_dim)
+
+
+def beyond_limits(sizes: DescriptorSizes) -> tuple[Part, str] | None:
+    """The part whose length is not between MIN_DIM and MAX_DIM, and what is wrong with it."""
+    lengths: dict[Part, int | None] = {
+        "descriptors": sizes.local_dim,
+        "global": sizes.global_dim,
+    }
+    for part, length in lengths.items():
+        if length is not None and not MIN_DIM <= length <= MAX_DIM:
+            return part, f"{length} numbers, where {MIN_DIM} to {MAX_DIM:,} may be"
+    return None
