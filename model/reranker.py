@@ -83,9 +83,9 @@ class MambaReranker(ListReranker):
         self.head = nn.Linear(config.dim, 1)
         self.evidence = Evidence()
         with torch.no_grad():
-            for layer in (self.trust, self.head):
-                layer.weight.zero_()
-                layer.bias.zero_()
+            self.trust.weight.zero_()
+            self.trust.bias.zero_()
+            self.head.weight.mul_(0.1)
 
     def collate(self, windows: Sequence[Window]) -> WindowBatch:
         most = self.config.descriptors_per_image

@@ -121,19 +121,21 @@ class Evidence(nn.Module):
         self.weight = nn.Linear(CONTEXT_FEATURES, len(TO_QUERY))
         with torch.no_grad():
             self.weight.weight.zero_()
-            self.weight.bias.fill_(UNTRAINED_WEIGHT / _PACE)
+            self.weight.bias.fill_(UNTRAINED_WEIGHT)
 
     def forward(self, relations: RelationBatch) -> Tensor:
         """(w, i)"""
-        weights = _PACE * self.weight(relations.context.to(self.weight.weight.dtype))
+        context = _GENTLE * relations.context.to(self.weight.weight.dtype)
+        weights = self.weight(context)
         features = relations.image[:, :, : len(TO_QUERY)].to(weights.dtype)
         logits: Tensor = (features @ weights.unsqueeze(2)).squeeze(2)
         return logits
 
 
 UNTRAINED_WEIGHT = 0.2
-_PACE = 5.0
-"""These few weights are learnt so many times faster than the network behind them."""
+_GENTLE = 0.2
+"""What the context is multiplied by: a step of its weights moves the logits of a whole list, and
+would drown what all others learn."""
 
 
 def _embedding(features: int, dim: int) -> nn.Sequential:

@@ -1,0 +1,62 @@
+"""Descriptors of your own, of any extractor and size: registered, then a list re-ranked.
+
+    python recipes/own_descriptors.py
+
+The 768 numbers here are made up: 20 objects, each seen in 6 images, which share a part of their
+local descriptors. The service needs to be told nothing about them: a collection takes the sizes of
+the first images that are registered in it.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import numpy as np
+
+from model.descriptors import ImageDescriptors
+from service.client import Client, ClientError
+
+SIZE, LOCALS = 768, 30
+OBJECTS, IMAGES = 20, 6
+
+
+@click.command()
+@click.option("--url", default="http://127.0.0.1:8000", show_default=True)
+@click.option("--collection", default="made-up", show_default=True)
+def main(url: str, collection: str) -> None:
+    """Register made-up descriptors and re-rank a list for one of the objects."""
+    rng = np.random.default_rng(0)
+    objects = rng.standard_normal((OBJECTS, LOCALS, SIZE))
+
+    def view(of: int) -> ImageDescriptors:
+        """Half of the locals are the object's own, seen through noise; the rest is clutter."""
+        locals_ = rng.standard_normal((LOCALS, SIZE))
+        own = rng.permutation(LOCALS)[: LOCALS // 2]
+        locals_[own] = objects[of, own] + 0.7 * locals_[own]
+        return ImageDescriptors(
+            locals_.astype(np.float32), np.zeros(LOCALS, np.uint8), locals_.mean(0)
+        )
+
+    gallery = {f"object-{o}/{i}": view(o) for o in range(OBJECTS) for i in range(IMAGES)}
+    query = view(7)
+    assert query.global_ is not None
+    cosines = {
+        image_id: float(image.global_ @ query.global_ / np.linalg.norm(image.global_))
+        for image_id, image in gallery.items()
+        if image.global_ is not None
+    }
+    shortlist = sorted(cosines, key=lambda image_id: -cosines[image_id])[:100]
+    with Client(url) as client:
+        client.register(gallery, collection)
+        answer = client.rerank(query, shortlist, collection, top_n=IMAGES)
+    click.echo(f"before: {' '.join(shortlist[:IMAGES])}")
+    click.echo(f"after:  {' '.join(result.id for result in answer.results)}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ClientError as error:
+        click.echo(f"own_descriptors: {error}", err=True)
+        sys.exit(2)
