@@ -1,0 +1,93 @@
+"""Labelled images: a CSV of paths and labels, or sub-folders whose names are the labels."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.formats.errors import FormatError
+
+_EVERY_THIRD = 3
+_PATH = "path"
+_LABELS = ("label", "class_id")
+_ROLES = {"query": True, "gallery": False, "test": True, "train": False, "val": False}
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImages:
+    """Ids, classes (n,) and whether each is a query (n,): the others are the gallery.
+
+    `groups` (n,), where given: images of one group and two classes may well show the same thing,
+    so they are neither relevant to each other nor irrelevant.
+    """
+
+    ids: list[str]
+    classes: NDArray[np.int64]
+    is_query: NDArray[np.bool_]
+    groups: NDArray[np.int64] | None = None
+
+    def only(self, keep: NDArray[np.bool_]) -> LabelledImages:
+        ids = [image_id for image_id, kept in zip(self.ids, keep, strict=True) if kept]
+        groups = None if self.groups is None else self.groups[keep]
+        return LabelledImages(ids, self.classes[keep], self.is_query[keep], groups)
+
+
+def read_labels(path: Path) -> LabelledImages:
+    """Of a CSV file, or of the `labels.csv` of a folder: columns `path`, `label` (or `class_id`)
+    and perhaps `role` (`query` or `gallery`; or `source_split`, of which `test` are queries).
+    Without roles every third image of a label is a query. Raises FormatError."""
+    path = path / "labels.csv" if path.is_dir() else path
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or ()
+            label = next((name for name in _LABELS if name in columns), None)
+            role = next((name for name in ("role", "source_split") if name in columns), None)
+            if _PATH not in columns or label is None:
+                raise FormatError(f"{path}: needs columns path and label, has {', '.join(columns)}")
+            rows = list(reader)
+        ids, labels = [row[_PATH] for row in rows], [row[label] for row in rows]
+        roles = None if role is None else [_ROLES[row[role]] for row in rows]
+    except FileNotFoundError:
+        raise FormatError(f"{path}: no such file") from None
+    except KeyError as error:
+        raise FormatError(f"{path}: role {error} is neither query nor gallery") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise FormatError(f"{path}: not a readable CSV file ({error})") from None
+    if not all(ids) or not all(labels):
+        raise FormatError(f"{path}: a row without a path or a label")
+    return labelled(path, ids, labels, roles)
+
+
+def labels_of_folders(ids: Sequence[str], what: Path) -> LabelledImages:
+    """The first folder of every id is its label. Raises FormatError, naming `what`, for an id that
+    lies in none."""
+    bare = [image_id for image_id in ids if "/" not in image_id]
+    if bare:
+        raise FormatError(f"{what}: {bare[0]} lies in no folder that could be its label")
+    return labelled(what, ids, [image_id.partition("/")[0] for image_id in ids], None)
+
+
+def labelled(
+    what: Path, ids: Sequence[str], labels: Sequence[str], roles: Sequence[bool] | None
+) -> LabelledImages:
+    """Labels that are numbers are the classes. Raises FormatError for an id that comes twice."""
+    if len(set(ids)) < len(ids):
+        repeated = next(image_id for image_id in ids if ids.count(image_id) > 1)
+        raise FormatError(f"{what}: {repeated} is named twice")
+    if all(label.isdecimal() for label in labels):
+        classes = np.array([int(label) for label in labels], np.int64)
+    else:
+        _, classes = np.unique(np.array(labels, dtype=str), return_inverse=True)
+    if roles is None:
+        is_query = np.zeros(len(ids), np.bool_)
+        for of in np.unique(classes):
+            is_query[np.flatnonzero(classes == of)[::_EVERY_THIRD]] = True
+    else:
+        is_query = np.array(roles, np.bool_)
+    return LabelledImages(list(ids), classes.astype(np.int64), is_query)
