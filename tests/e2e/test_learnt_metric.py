@@ -16,7 +16,7 @@ from tests.any_size import COMMAND
 from tests.descriptor_files import write_descriptors
 from tests.e2e.command import done_here, failed, refused
 from tests.e2e.service import RunningService, code_of, ids_of, running, scores_of, stored
-from tests.factories import SIZES, image, tiny_config
+from tests.factories import SIZES, image, tiny_config, unit
 from tests.metric_files import write_metric
 
 IDS = [f"image-{n}" for n in range(12)]
@@ -41,8 +41,9 @@ def gallery() -> Images:
 
 @pytest.fixture(scope="module")
 def service(folder: Path, metric: Metric, gallery: Images) -> Iterator[RunningService]:
-    """With a metric for the collection `shop`; `plain` has the same images and none."""
-    metrics = f"shop={folder / 'shop.metric.safetensors'}"
+    """With a metric for the collections `shop` and `other`; `plain` has none."""
+    path = folder / "shop.metric.safetensors"
+    metrics = f"shop={path},other={path}"
     with running(Path("none"), folder / "data", command=COMMAND, metrics=metrics) as started:
         for collection in ("shop", "plain"):
             assert started.register(gallery, collection=collection).is_success
@@ -50,13 +51,13 @@ def service(folder: Path, metric: Metric, gallery: Images) -> Iterator[RunningSe
 
 
 def cosines(query: ImageDescriptors, images: Images, metric: Metric | None) -> dict[str, float]:
-    def unit(some: ImageDescriptors) -> np.ndarray:
+    def direction(some: ImageDescriptors) -> np.ndarray:
         global_ = (some if metric is None else metric.apply(some)).global_
         assert global_ is not None
         return global_.astype(np.float64) / np.linalg.norm(global_.astype(np.float64))
 
-    asked = unit(query)
-    return {i: float(asked @ unit(stored(some))) for i, some in images.items()}
+    asked = direction(query)
+    return {i: float(asked @ direction(stored(some))) for i, some in images.items()}
 
 
 def by(scores: dict[str, float]) -> list[str]:
@@ -86,7 +87,7 @@ def test_what_is_stored_is_in_no_metric(service: RunningService, gallery: Images
 
 
 def test_the_service_tells_which_collections_have_one(service: RunningService) -> None:
-    assert service.http.get("/info").json()["metrics"] == ["shop"]
+    assert service.http.get("/info").json()["metrics"] == ["other", "shop"]
 
 
 def test_images_without_globals_are_ranked_by_their_locals(
@@ -101,20 +102,18 @@ def test_images_without_globals_are_ranked_by_their_locals(
 
 
 def test_sizes_that_the_metric_is_not_for_are_refused(
-    folder: Path, query: ImageDescriptors, metric: Metric
+    service: RunningService, query: ImageDescriptors
 ) -> None:
     rng = np.random.default_rng(5)
-    other = tiny_config(descriptor_dim=9)
-    metrics = f"shop={folder / 'shop.metric.safetensors'}"
-    with running(Path("none"), folder / "other", command=COMMAND, metrics=metrics) as service:
-        assert service.register({"a": image(rng, other)}, collection="shop").is_success
-        for asked, field in ((image(rng, other), "query.descriptors"), (query, "gallery_ids")):
-            answer = service.rerank(asked, ["a"], collection="shop")
-            assert code_of(answer) == (422, "descriptor_dim_mismatch")
-            error = answer.json()["error"]
-            assert "where the metric of collection 'shop' has 8" in error["message"]
-            details = error["details"]
-            assert (details["field"], details["expected"], details["found"]) == (field, 8, 9)
+    other = ImageDescriptors(unit(rng, 2, 9), np.zeros(2, np.uint8), unit(rng, 1, 12)[0])
+    assert service.register({"a": other}, collection="other").is_success
+    for asked, field in ((other, "query.descriptors"), (query, "gallery_ids")):
+        answer = service.rerank(asked, ["a"], collection="other")
+        assert code_of(answer) == (422, "descriptor_dim_mismatch")
+        error = answer.json()["error"]
+        assert "where the metric of collection 'other' has 8" in error["message"]
+        details = error["details"]
+        assert (details["field"], details["expected"], details["found"]) == (field, 8, 9)
 
 
 def test_a_bad_metric_ends_the_start_in_one_line(
