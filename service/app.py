@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 from fastapi import FastAPI
 
 from model.checkpoint import LoadedModel
+from model.metric import Metric
 from service import __version__
 from service.batching.batcher import Batcher
 from service.batching.queue import WindowQueue
@@ -17,6 +18,7 @@ from service.errors import install_error_handlers
 from service.gallery.connect import connect_store
 from service.gallery.embedded import EmbeddedValkey
 from service.gallery.gallery import Gallery
+from service.learnt_metrics import load_metrics
 from service.memory import memory_limit
 from service.metrics import MEMORY_LIMIT, MODEL_INFO, QUEUE_TOKENS_LIMIT, READY
 from service.middleware import install_middleware, quiet
@@ -33,13 +35,14 @@ log = structlog.get_logger(__name__)
 def create_app(settings: Settings, model: LoadedModel) -> FastAPI:
     """`model` is loaded before there is an app: a bad checkpoint is a command-line error.
 
-    Raises TracingError."""
+    Raises TracingError and MetricError."""
     tracing = Tracing(settings)
+    metrics = load_metrics(settings.metrics, model.config)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            app.state.service = await _start(settings, model, tracing, stack)
+            app.state.service = await _start(settings, model, metrics, tracing, stack)
             yield
 
     app = FastAPI(
@@ -60,7 +63,11 @@ def create_app(settings: Settings, model: LoadedModel) -> FastAPI:
 
 
 async def _start(
-    settings: Settings, model: LoadedModel, tracing: Tracing, stack: AsyncExitStack
+    settings: Settings,
+    model: LoadedModel,
+    metrics: Mapping[str, Metric],
+    tracing: Tracing,
+    stack: AsyncExitStack,
 ) -> ServiceState:
     # First up, last down: what ends after it has spans that nobody sends.
     tracing.start()
@@ -99,7 +106,9 @@ async def _start(
         kernel=model.kernel,
         store=settings.redis_url if settings.redis_url == EMBEDDED else "redis",
     )
-    cached = Gallery(store, cache_bytes=settings.cache_bytes, dtype=settings.store_dtype)
+    cached = Gallery(
+        store, cache_bytes=settings.cache_bytes, dtype=settings.store_dtype, metrics=metrics
+    )
     state = ServiceState(settings, model, store, cached, worker, batcher, tracing.tracer)
     QUEUE_TOKENS_LIMIT.set(settings.max_queue_tokens)
     MEMORY_LIMIT.set(memory_limit())

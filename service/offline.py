@@ -15,8 +15,14 @@ from model.batch import Window
 from model.checkpoint import LoadedModel
 from model.config import ModelConfig
 from model.descriptor_file import DescriptorFileError, DescriptorReader, NoDescriptorError
-from model.descriptors import DescriptorSizes, ImageDescriptors, first_stage_scores
+from model.descriptors import (
+    DescriptorSizes,
+    ImageDescriptors,
+    InvalidDescriptorsError,
+    first_stage_scores,
+)
 from model.formats.shortlists import Shortlist
+from model.metric import Metric
 from model.reranker import score_windows
 from model.windows import Direction
 from service.batching.job import Job
@@ -91,10 +97,15 @@ class Images:
         config: ModelConfig,
         dtype: str = "float32",
         cache_bytes: int = 0,
+        metric: Metric | None = None,
     ) -> None:
-        """Raises DescriptorFileError where the descriptors do not fit the checkpoint."""
-        if config.sizes is not None:
+        """Raises DescriptorFileError where the descriptors do not fit the checkpoint, or the
+        metric, which is one for this checkpoint."""
+        if metric is not None:
+            _check_sizes(reader, metric.sizes, "the metric")
+        elif config.sizes is not None:
             _check_sizes(reader, config.sizes, config.name)
+        self._metric = metric
         self._reader = reader
         self._config = config
         self._dtype = np.dtype(dtype)
@@ -124,6 +135,13 @@ class Images:
             None if global_ is None else global_.astype(self._dtype),
             read.padding,
         )
+        if self._metric is not None:
+            try:
+                image = self._metric.apply(image)
+            except InvalidDescriptorsError as error:
+                raise DescriptorFileError(
+                    f"{self._reader.path}: image {image_id!r}: {error}"
+                ) from None
         size = image.locals.nbytes + (0 if image.global_ is None else image.global_.nbytes)
         self._cache.put(key, CachedRecord(GalleryRecord(image), b"", size, seen=0.0))
         return image
@@ -144,13 +162,17 @@ class OfflineReranker:
         queries: DescriptorReader,
         gallery: DescriptorReader,
         options: OfflineOptions,
+        metric: Metric | None = None,
     ) -> None:
-        """Raises DescriptorFileError where files do not fit the checkpoint or each other."""
-        _check_sizes(queries, gallery.sizes, str(gallery.path))
+        """Raises DescriptorFileError where files do not fit the checkpoint, the metric that they
+        are to be compared in, or each other."""
         self._model = model
         self._options = options
-        self._queries = Images(queries, model.config)
-        self._gallery = Images(gallery, model.config, options.store_dtype, options.cache_bytes)
+        self._queries = Images(queries, model.config, metric=metric)
+        self._gallery = Images(
+            gallery, model.config, options.store_dtype, options.cache_bytes, metric
+        )
+        _check_sizes(queries, gallery.sizes, str(gallery.path))
         self._paths = queries.path, gallery.path
 
     def answers(self, shortlists: Iterable[Shortlist]) -> Iterator[Answer]:

@@ -114,12 +114,12 @@ class Sizes(BaseModel):
 
 
 class GalleryPage(BaseModel):
-    """`sizes`: None of a collection without images."""
+    """`sizes`: None of a collection without images, and of a service that does not tell them."""
 
     count: int
     ids: list[str]
     next_cursor: str | None
-    sizes: Sizes | None
+    sizes: Sizes | None = None
 
 
 class StoredArrays(BaseModel):
@@ -168,13 +168,15 @@ class Limits(BaseModel):
 
 
 class Info(BaseModel):
-    """`sizes`: that the model asks for, None where any will do; `rerank`: its defaults."""
+    """`sizes`: that the model asks for, None where any will do; `rerank`: its defaults;
+    `metrics`: the collections that have one."""
 
     model: ServedModel
     sizes: Sizes | None
     limits: Limits
     rerank: RerankDefaults
     extractor: ExtractorId | None
+    metrics: list[str]
 
 
 class ErrorBody(BaseModel):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from model.config import DEFAULT_CHECKPOINT
 from service.gallery.urls import parse_store_url
@@ -31,6 +31,11 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(Path(".locore"), description="Data of the embedded store.")
     checkpoint: Path = Field(DEFAULT_CHECKPOINT, description="The model, a .safetensors file.")
+    metrics: Annotated[dict[str, Path], NoDecode] = Field(
+        {},
+        description="COLLECTION=FILE of `locore fit-metric`: the metric that a collection is "
+        "re-ranked in; several as a flag each, or with commas between them.",
+    )
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
@@ -67,6 +72,23 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(
         30, ge=0, description="How long requests may still run after SIGTERM."
     )
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        """Of the variable's text, or of the flags' texts."""
+        if isinstance(value, dict):
+            return value
+        texts = value.split(",") if isinstance(value, str) else value
+        pairs = [text.rpartition("=") for text in texts]
+        wrong = [
+            text for text, (name, _, path) in zip(texts, pairs, strict=True) if not name * len(path)
+        ]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is not COLLECTION=FILE")
+        if len({name for name, _, _ in pairs}) < len(pairs):
+            raise ValueError("a collection has one metric")
+        return {name: path for name, _, path in pairs}
 
     @field_validator("redis_url")
     @classmethod

@@ -110,6 +110,13 @@ descriptor_dim_option = click.option(
 )
 
 
+metric_option = click.option(
+    "--metric",
+    type=any_path,
+    help="A file of `locore fit-metric`: images are compared in that metric.",
+)
+
+
 def service_options(function: _Function) -> _Function:
     """--url, --api-key and --collection of the commands that talk to a running service."""
     for option in (

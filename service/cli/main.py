@@ -11,12 +11,14 @@ from model.descriptor_file import DescriptorFileError
 from model.extraction.extractor import ExtractorError, NoDescriptorsError
 from model.extraction.images import UnreadableImageError
 from model.formats.errors import FormatError
+from model.metric import MetricError
 from model.training.trainer import TrainingStateError
 from service import __version__
 from service.cli.bench import bench
 from service.cli.convert import convert
 from service.cli.evaluate import evaluate
 from service.cli.extract import extract
+from service.cli.fit_metric import fit
 from service.cli.load import load
 from service.cli.neighbours import neighbours
 from service.cli.rerank import rerank
@@ -37,6 +39,7 @@ EXPECTED = (
     EmbeddedStoreError,
     ExtractorError,
     FormatError,
+    MetricError,
     NoDescriptorsError,
     OSError,
     OfflineError,
@@ -62,6 +65,7 @@ for command in (
     serve,
     extract,
     neighbours,
+    fit,
     load,
     rerank,
     rerank_batch,

@@ -8,15 +8,24 @@ from typing import Any
 
 import click
 import h5py
+import numpy as np
+from numpy.typing import NDArray
 from rich.table import Table
 
-from model.descriptor_file import DescriptorReader
-from model.descriptors import ImageDescriptors
+from model.descriptor_file import DescriptorFileError, DescriptorReader
+from model.descriptors import ImageDescriptors, stacked_globals
 from model.evaluation.retrieval import first_stage_order
 from model.extraction.extractor import load_extractor
 from model.extraction.images import read_image
+from model.metric import Metric, load_metric
 from model.windows import DIRECTIONS
-from service.cli.common import any_path, console, descriptor_dim_option, service_options
+from service.cli.common import (
+    any_path,
+    console,
+    descriptor_dim_option,
+    metric_option,
+    service_options,
+)
 from service.client import Client
 from service.schemas import MAX_SHORTLIST, RerankResponse
 
@@ -43,6 +52,7 @@ from service.schemas import MAX_SHORTLIST, RerankResponse
 @click.option("--window", type=int)
 @click.option("--stride", type=int)
 @click.option("--direction", type=click.Choice(DIRECTIONS))
+@metric_option
 @descriptor_dim_option
 @click.option("--json", "as_json", is_flag=True, help="Print the service's answer as it is.")
 @service_options
@@ -53,6 +63,7 @@ def rerank(
     query_id: str | None,
     top: int,
     show: int,
+    metric: Path | None,
     descriptor_dim: int | None,
     as_json: bool,
     url: str,
@@ -60,27 +71,55 @@ def rerank(
     collection: str,
     **options: Any,
 ) -> None:
-    """Re-rank a shortlist for QUERY, an image or a descriptor file, by a running service."""
+    """Re-rank a shortlist for QUERY, an image or a descriptor file, by a running service.
+
+    With --metric the nearest images of --gallery are those in that metric, and its cosines count as
+    the first stage's. The service itself re-ranks in a metric where it was started with one.
+    """
     if (gallery is None) == (ids is None):
         raise click.UsageError("give the shortlist by either --gallery or --ids")
     reader = None if gallery is None else DescriptorReader(gallery, descriptor_dim)
     image = _query(query, query_id, reader, descriptor_dim)
+    given = {name: value for name, value in options.items() if value is not None}
     if reader is not None:
+        learnt = None if metric is None else load_metric(metric)
         try:
-            order = first_stage_order(image, reader.globals())[:top]
+            order, cosines = _nearest(image, reader, learnt, top)
         except ValueError as error:
             raise click.UsageError(f"{query} with {gallery}: {error}") from None
         shortlist = [reader.ids[place] for place in order]
+        if learnt is not None:
+            given["global_scores"] = cosines
+    elif metric is not None:
+        raise click.UsageError("--metric needs --gallery, whose images it compares")
     else:
         assert ids is not None  # noqa: S101
         shortlist = _read_ids(ids)[:top]
-    given = {name: value for name, value in options.items() if value is not None}
     with Client(url, api_key) as client:
         answer = client.rerank(image, shortlist, collection, top_n=show, **given)
     if as_json:
         console.print_json(json.dumps(answer.model_dump()))
     else:
         console.print(_table(answer), highlight=False)
+
+
+def _nearest(
+    image: ImageDescriptors, reader: DescriptorReader, metric: Metric | None, top: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Places of the nearest images by their globals, best first, and their cosines. Raises
+    ValueError for descriptors that do not go together."""
+    if metric is None:
+        globals_ = reader.globals()
+    else:
+        image = metric.apply(image)
+        gallery = [metric.apply(reader[place]) for place in range(len(reader))]
+        stacked = stacked_globals(gallery)
+        if stacked is None:
+            raise DescriptorFileError("images without globals have no cosine in a metric")
+        globals_ = stacked
+    order = first_stage_order(image, globals_)[:top]
+    assert image.global_ is not None  # noqa: S101
+    return order, globals_[order] @ image.global_
 
 
 def _query(

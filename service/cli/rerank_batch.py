@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,10 +22,12 @@ from service.cli.common import (
     descriptor_dim_option,
     device_of,
     device_option,
+    metric_option,
     progress_bar,
 )
 from service.cli.first_stage import listed_neighbours, searched
 from service.cli.resumable import ResumableLines, fingerprint, partial_of
+from service.learnt_metrics import metric_for
 from service.offline import OfflineOptions, OfflineReranker
 from service.schemas import MAX_SHORTLIST
 
@@ -115,6 +117,7 @@ def list_options(command: _Command) -> _Command:
     envvar="LOCORE_CACHE_BYTES",
     help="Memory for gallery images that were read before.",
 )
+@metric_option
 @descriptor_dim_option
 def rerank_batch(
     queries: Path,
@@ -128,6 +131,7 @@ def rerank_batch(
     checkpoint: Path,
     device: str,
     dtype: str,
+    metric: Path | None,
     descriptor_dim: int | None,
     **given: Any,
 ) -> None:
@@ -150,6 +154,7 @@ def rerank_batch(
         "--shortlists": shortlists,
         "--neighbours": neighbours,
         "--checkpoint": checkpoint,
+        "--metric": metric,
     }
     with ExitStack() as stack:
         readers = [
@@ -158,8 +163,9 @@ def rerank_batch(
         ]
         numbers: torch.dtype = getattr(torch, dtype)
         model = load_checkpoint(checkpoint, device_of(device), numbers)
-        reranker = OfflineReranker(model, readers[0], readers[1], options)
-        source = _Source(shortlists, neighbours, readers[0], readers[1], top)
+        learnt = None if metric is None else metric_for(metric, model.config)
+        reranker = OfflineReranker(model, readers[0], readers[1], options, learnt)
+        source = _Source(shortlists, neighbours, readers[0], readers[1], top, learnt is not None)
         total = source.count()
         settings = asdict(options) | {"dtype": dtype, "top": top, "descriptor_dim": descriptor_dim}
         # What changes the time alone may differ.
@@ -183,6 +189,7 @@ class _Source:
     queries: DescriptorReader
     gallery: DescriptorReader
     top: int
+    in_metric: bool
 
     def count(self) -> int:
         if self.shortlists is not None:
@@ -190,12 +197,16 @@ class _Source:
         return len(self.queries)
 
     def lists(self, first: int) -> Iterator[Shortlist]:
-        """From the `first` on."""
+        """From the `first` on. In a metric the plain cosines by which lists were found do not
+        count."""
         if self.shortlists is not None:
             return read_shortlists(self.shortlists, MAX_SHORTLIST, first)
+        files = self.queries, self.gallery, self.top, first
         if self.neighbours is not None:
-            return listed_neighbours(self.neighbours, self.queries, self.gallery, self.top, first)
-        return searched(self.queries, self.gallery, self.top, first)
+            lists = listed_neighbours(self.neighbours, *files)
+        else:
+            lists = searched(*files)
+        return (replace(found, global_scores=None) if self.in_metric else found for found in lists)
 
 
 def _run(

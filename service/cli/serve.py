@@ -22,15 +22,24 @@ from service.settings import Settings
 _Command = Callable[..., None]
 
 
+_REPEATED = {"metrics": "--metric"}
+"""Settings of several values, and the flag that gives one."""
+
+
 def _flag(name: str, field: FieldInfo) -> Callable[[_Command], _Command]:
-    default = "none" if field.default is None else field.default
+    default = field.default or "none"
     return click.option(
-        "--" + name.replace("_", "-"),
+        _flag_name(name),
         name,
         default=None,
-        metavar="VALUE",
+        multiple=name in _REPEATED,
+        metavar="COLLECTION=FILE" if name in _REPEATED else "VALUE",
         help=f"{field.description} [env: LOCORE_{name.upper()}; default: {default}]",
     )
+
+
+def _flag_name(name: str) -> str:
+    return _REPEATED.get(name, "--" + name.replace("_", "-"))
 
 
 def _settings_flags(command: _Command) -> _Command:
@@ -47,7 +56,7 @@ def _settings_flags(command: _Command) -> _Command:
     "request to try.",
 )
 @_settings_flags
-def serve(sample: bool, **flags: str | None) -> None:
+def serve(sample: bool, **flags: str | tuple[str, ...] | None) -> None:
     """Run the service until SIGTERM or Ctrl-C, then drain and stop.
 
     Every setting is an environment variable too; a flag goes before it.
@@ -90,5 +99,5 @@ def read_settings(flags: dict[str, Any]) -> Settings:
         first = error.errors()[0]
         name = str(first["loc"][0])
         raise click.UsageError(
-            f"--{name.replace('_', '-')} / LOCORE_{name.upper()}: {first['msg']}"
+            f"{_flag_name(name)} / LOCORE_{name.upper()}: {first['msg']}"
         ) from None

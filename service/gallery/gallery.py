@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from model.descriptors import DescriptorSizes
+from model.metric import Metric
 from service.errors import DescriptorDimMismatchError
 from service.gallery.cache import CachedRecord, RecordCache
 from service.gallery.record import (
@@ -17,6 +19,7 @@ from service.gallery.record import (
     unpack_record,
 )
 from service.gallery.store import CollectionSizesError, GalleryStore, Page
+from service.learnt_metrics import in_metric
 from service.metrics import CACHE_BYTES, CACHE_REQUESTS, IMAGES_REGISTERED
 from service.sizes import joined, misfit
 
@@ -33,7 +36,7 @@ class Registered:
 
 class Gallery:
     """Images of any number of collections. Raises what `GalleryStore` raises, and
-    DamagedRecordError."""
+    DamagedRecordError. What is fetched of a collection that has one of the `metrics` is in it."""
 
     def __init__(
         self,
@@ -41,11 +44,13 @@ class Gallery:
         *,
         cache_bytes: int,
         dtype: str,
+        metrics: Mapping[str, Metric] = MappingProxyType({}),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._cache = RecordCache(cache_bytes)
         self._dtype = dtype
+        self.metrics = metrics
         self._clock = clock
 
     async def register(
@@ -87,12 +92,13 @@ class Gallery:
         return (await self._store.page(collection, 1, None)).sizes
 
     async def get(self, collection: str, image_id: str) -> GalleryRecord | None:
-        """One image as the store has it now."""
+        """One image as the store has it now, in no metric."""
         (data,) = await self._store.fetch(collection, [image_id])
         return None if data is None else unpack_record(collection, image_id, data)
 
     async def fetch(self, collection: str, ids: Sequence[str]) -> dict[str, GalleryRecord]:
-        """Those of `ids` that are registered, from the cache where it may be believed."""
+        """Those of `ids` that are registered, from the cache where it may be believed. Raises
+        UnprocessableError for one that the collection's metric is not for."""
         now = self._clock()
         found: dict[str, GalleryRecord] = {}
         doubtful: dict[str, CachedRecord] = {}
@@ -126,15 +132,26 @@ class Gallery:
         stored = {i: data for i, data in zip(ids, answers, strict=True) if data is not None}
 
         def decoded() -> dict[str, GalleryRecord]:
-            return {i: unpack_record(collection, i, data) for i, data in stored.items()}
+            records = {i: unpack_record(collection, i, data) for i, data in stored.items()}
+            return {i: self._in_metric(collection, i, record) for i, record in records.items()}
 
         records = await asyncio.to_thread(decoded)
+        metric = self.metrics.get(collection)
+        made = 0 if metric is None else metric.matrix[0].nbytes
         for image_id, record in records.items():
             data = stored[image_id]
             # `now` was read before the store was asked: the trust never runs longer than stated.
-            entry = CachedRecord(record, data[:HEADER_BYTES], len(data), now)
+            entry = CachedRecord(record, data[:HEADER_BYTES], len(data) + made, now)
             self._cache.put((collection, image_id), entry)
         return records
+
+    def _in_metric(self, collection: str, image_id: str, record: GalleryRecord) -> GalleryRecord:
+        metric = self.metrics.get(collection)
+        if metric is None:
+            return record
+        whose = f"the metric of collection {collection!r}"
+        image = in_metric(record.descriptors, metric, whose, image_id=image_id)
+        return replace(record, descriptors=image)
 
     def _forget(self, collection: str, ids: Sequence[str] | dict[str, GalleryRecord]) -> None:
         for image_id in ids:

@@ -16,7 +16,8 @@ router = APIRouter(tags=["operation"])
 
 @router.get("/info")
 async def info(state: State) -> Info:
-    """The model, the sizes it asks for, limits, defaults of a re-ranking, the extractor."""
+    """The model, the sizes it asks for, limits, defaults of a re-ranking, the extractor,
+    and the collections that have a metric."""
     return describe(state.model, state.settings)
 
 
@@ -42,6 +43,7 @@ def describe(model: LoadedModel, settings: Settings) -> Info:
         ),
         rerank=config.rerank,
         extractor=config.extractor,
+        metrics=sorted(settings.metrics),
     )
 
 

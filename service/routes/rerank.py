@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import reduce
 
 import numpy as np
@@ -23,6 +24,7 @@ from service.errors import (
     GalleryIdsMissingError,
 )
 from service.gallery.record import GalleryRecord
+from service.learnt_metrics import in_metric
 from service.metrics import STAGE_SECONDS
 from service.rerank_options import rerank_options
 from service.routes.body import documented_body, documented_errors, parse
@@ -52,10 +54,9 @@ async def rerank(request: Request, state: State) -> RerankResponse:
     """A better order of a shortlist, by the query's local descriptors."""
     started = time.perf_counter()
     state.batcher.refuse_when_full()
-    config = state.model.config
     with stage_span(state.tracer, "decode"):
         body = await read_body(request, state)
-        asked, query = await parse(body, RerankRequest, lambda r: decode_query(r, config))
+        asked, query = await parse(body, RerankRequest, lambda r: _query(r, state))
     decoded = time.perf_counter()
     try:
         async with asyncio.timeout(asked.timeout_ms / 1000 - (decoded - started)):
@@ -63,6 +64,14 @@ async def rerank(request: Request, state: State) -> RerankResponse:
             return await unless_disconnected(request, work)
     except TimeoutError:
         raise DeadlineExceededError("timeout_ms ran out") from None
+
+
+def _query(request: RerankRequest, state: ServiceState) -> Decoded:
+    """In the collection's metric, where it has one, as its images are."""
+    decoded = decode_query(request, state.model.config)
+    metric = state.gallery.metrics.get(request.collection)
+    whose = f"the metric of collection {request.collection!r}"
+    return replace(decoded, image=in_metric(decoded.image, metric, whose, "query"))
 
 
 async def _rerank(
@@ -84,7 +93,8 @@ async def _rerank(
     with state.batcher.admit(most_tokens(len(request.gallery_ids), options, per_image)) as ticket:
         with stage_span(state.tracer, "fetch"):
             records = await _fetch(request, state)
-            await _check_query(query.image.sizes, request.collection, records, state)
+            if request.collection not in state.gallery.metrics:
+                await _check_query(query.image.sizes, request.collection, records, state)
             kept = [place for place, i in enumerate(request.gallery_ids) if i in records]
             gallery = [records[request.gallery_ids[place]].descriptors for place in kept]
             if request.global_scores is None:

@@ -35,6 +35,7 @@ def test_it_tells_the_model_the_sizes_the_limits_and_the_defaults(service: Runni
         },
         "rerank": CONFIG.rerank.model_dump(),
         "extractor": {"name": "made-up", "version": "1"},
+        "metrics": [],
     }
     assert service.metric('locore_requests_total{endpoint="info",status="200"}') >= 1
 
