@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,10 +116,19 @@ class RegisteredExtractor:
     batches: bool = False
 
 
-def _efficientnet_lite0(_: ExtractorOptions) -> Extractor:
-    from model.extraction.efficientnet_lite0 import EfficientNetLite0
+def _efficientnet_lite(size: Literal[0, 1, 2]) -> Callable[[ExtractorOptions], Extractor]:
+    def load(_: ExtractorOptions) -> Extractor:
+        from model.extraction.efficientnet_lite import load_lite
 
-    return EfficientNetLite0.load()
+        return load_lite(size)
+
+    return load
+
+
+def _sift(_: ExtractorOptions) -> Extractor:
+    from model.extraction.sift import load_sift
+
+    return load_sift()
 
 
 def _dinov2_vitb14_reg(options: ExtractorOptions) -> Extractor:
@@ -129,7 +138,10 @@ def _dinov2_vitb14_reg(options: ExtractorOptions) -> Extractor:
 
 
 EXTRACTORS: dict[str, RegisteredExtractor] = {
-    "efficientnet-lite0": RegisteredExtractor(_efficientnet_lite0, "extract"),
+    "efficientnet-lite0": RegisteredExtractor(_efficientnet_lite(0), "extract"),
+    "efficientnet-lite1": RegisteredExtractor(_efficientnet_lite(1), "extract"),
+    "efficientnet-lite2": RegisteredExtractor(_efficientnet_lite(2), "extract"),
+    "sift": RegisteredExtractor(_sift, "extract"),
     "dinov2-vitb14-reg": RegisteredExtractor(
         _dinov2_vitb14_reg,
         "longformer",

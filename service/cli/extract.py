@@ -270,7 +270,7 @@ def _openers(images: dict[str, Path], views: int) -> dict[str, Callable[[], Imag
 
 
 def _fit(found: dict[str, Path], output: Path) -> None:
-    from model.extraction.efficientnet_lite0 import fit
+    from model.extraction.efficientnet_lite import fit
 
     def pictures() -> Iterator[Image.Image]:
         for path in tracked(found.values(), "Learning the whitening", len(found)):
