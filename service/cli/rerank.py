@@ -13,8 +13,8 @@ from rich.table import Table
 from model.descriptor_file import DescriptorReader
 from model.descriptors import ImageDescriptors
 from model.evaluation.retrieval import first_stage_order
-from model.extraction.extractor import load_extractor
 from model.extraction.images import read_image
+from model.extraction.registry import load_extractor
 from model.windows import DIRECTIONS
 from service.cli.common import any_path, console, descriptor_dim_option, service_options
 from service.client import Client

@@ -25,8 +25,8 @@ from model.evaluation.retrieval import (
     labelled_task,
     quality,
 )
-from model.extraction.extractor import load_extractor
 from model.extraction.images import find_images
+from model.extraction.registry import load_extractor
 from model.metric import SHRINKAGE, Teacher, learnt_metric
 from model.reranker import ListReranker, MambaReranker
 from model.training.lists import (

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage.data
+from model.extraction.efficientnet_lite0 import EfficientNetLite0, fit
 from PIL import Image
 
-from model.extraction.efficientnet_lite0 import EfficientNetLite0, fit
-from model.extraction.extractor import Extractor, load_extractor
+from model.extraction.extractor import Extractor
 from model.extraction.images import (
     UnreadableImageError,
     extract_images,
@@ -18,6 +18,7 @@ from model.extraction.images import (
     image_id,
     read_image,
 )
+from model.extraction.registry import load_extractor
 from model.extraction.whitening import fit_whitening
 
 
