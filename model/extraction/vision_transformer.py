@@ -106,7 +106,7 @@ def load_vision_transformer(name: str, folder: Path, device: str) -> VisionTrans
     config = folder / "config.json"
     settings = read_json(config)
     kind = settings.get("model_type")
-    if kind not in _NETWORKS:
+    if not isinstance(kind, str) or kind not in _NETWORKS:
         known = ", ".join(_NETWORKS)
         raise ExtractorError(f"{folder}: model_type is {kind!r}, not one of {known}")
     files = weights_files(folder)
@@ -123,6 +123,9 @@ def load_vision_transformer(name: str, folder: Path, device: str) -> VisionTrans
         raise ExtractorError(f"{folder}: not a whole {kind}, it lacks {loaded.missing[0]}")
     if network_class is SiglipVisionModel and not loaded.network.use_head:
         raise ExtractorError(f"{folder}: a {kind} without its attention head has no global")
+    sizes = loaded.network.config.patch_size, loaded.network.config.image_size
+    if not all(isinstance(size, int) for size in sizes):
+        raise ExtractorError(f"{folder}: patch_size and image_size must be whole numbers")
     version = short_hash([config, folder / "preprocessor_config.json", *files])
     return VisionTransformer(name, version, loaded.network, colours, torch.device(device))
 

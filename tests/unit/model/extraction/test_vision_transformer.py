@@ -16,7 +16,12 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from model.extraction.batches import extract_in_batches
-from model.extraction.extractor import BatchExtractor, ExtractedImage, ExtractorError
+from model.extraction.extractor import (
+    BatchExtractor,
+    ExtractedImage,
+    ExtractorError,
+    ExtractorOptions,
+)
 from model.extraction.registry import load_extractor
 from tests.vision_transformers import (
     DEVIATION,
@@ -153,6 +158,7 @@ def test_a_folder_that_is_no_such_model_is_named_in_one_line(tmp_path: Path) -> 
         ('{"model_type": ["clip"]}', "model_type is ['clip']"),
         (config.replace('"hidden_size": 32', '"hidden_size": 40'), "not the weights of a dinov2"),
         (config.replace('"patch_size": 8', '"patch_size": "x"'), "not the weights of a dinov2"),
+        (config.replace('"image_size": 64', '"image_size": [64, 64]'), "must be whole numbers"),
     ):
         (folder / "config.json").write_text(content)
         assert said in refused(folder)
@@ -186,7 +192,5 @@ def test_weights_that_are_not_whole_are_refused(tmp_path: Path) -> None:
 
 
 def test_options_of_other_extractors_are_refused(tmp_path: Path) -> None:
-    from model.extraction.extractor import ExtractorOptions
-
     with pytest.raises(ExtractorError, match="takes no scales"):
         load_extractor(f"hf:{tmp_path}", ExtractorOptions(scales=(1.0,)))
