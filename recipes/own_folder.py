@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.descriptors import ImageDescriptors
-from model.extraction.extractor import ExtractorError, NoDescriptorsError, load_extractor
+from model.extraction.extractor import ExtractorError, NoDescriptorsError
 from model.extraction.images import UnreadableImageError, extract_images, find_images, read_image
+from model.extraction.registry import load_extractor
 from service.cli.common import tracked
 from service.client import Client, ClientError
 

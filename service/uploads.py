@@ -11,13 +11,8 @@ from functools import cached_property
 from PIL import Image, ImageOps
 
 from model.config import ExtractorId
-from model.extraction.extractor import (
-    ExtractedImage,
-    Extractor,
-    ExtractorError,
-    NoDescriptorsError,
-    load_extractor,
-)
+from model.extraction.extractor import ExtractedImage, Extractor, ExtractorError, NoDescriptorsError
+from model.extraction.registry import load_extractor
 from service.errors import NotFoundError, OverloadedError, TooLargeError, UnprocessableError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")

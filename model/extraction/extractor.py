@@ -1,8 +1,8 @@
-"""The contract of an extractor, and the register of those that there are."""
+"""The contract of an extractor; `registry` has those that there are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -105,60 +105,6 @@ class ExtractorOptions:
         return [field.name for field in fields(self) if getattr(self, field.name) is not None]
 
 
-@dataclass(frozen=True)
-class RegisteredExtractor:
-    """`load` imports the extractor's own packages, those of the extra `extra`, so that one
-    extractor does not need another's; `options` are the fields of ExtractorOptions it takes."""
-
-    load: Callable[[ExtractorOptions], Extractor]
-    extra: str
-    options: frozenset[str] = frozenset()
-    batches: bool = False
-
-
-def _efficientnet_lite0(_: ExtractorOptions) -> Extractor:
-    from model.extraction.efficientnet_lite0 import EfficientNetLite0
-
-    return EfficientNetLite0.load()
-
-
-def _dinov2_vitb14_reg(options: ExtractorOptions) -> Extractor:
-    from model.extraction.dinov2 import load_dinov2
-
-    return load_dinov2(options)
-
-
-EXTRACTORS: dict[str, RegisteredExtractor] = {
-    "efficientnet-lite0": RegisteredExtractor(_efficientnet_lite0, "extract"),
-    "dinov2-vitb14-reg": RegisteredExtractor(
-        _dinov2_vitb14_reg,
-        "longformer",
-        frozenset({"weights", "detector", "scales", "device"}),
-        batches=True,
-    ),
-}
-
-
 class ExtractorError(ValueError):
     """An extractor that is not registered, whose packages or weights are not there or are not
     its own, or that does not take an option it is given."""
-
-
-def load_extractor(name: str, options: ExtractorOptions | None = None) -> Extractor:
-    """Raises ExtractorError."""
-    options = options or ExtractorOptions()
-    try:
-        registered = EXTRACTORS[name]
-    except KeyError:
-        known = ", ".join(sorted(EXTRACTORS))
-        raise ExtractorError(f"no extractor {name!r}; there are: {known}") from None
-    refused = [option for option in options.given() if option not in registered.options]
-    if refused:
-        raise ExtractorError(f"{name} takes no {' and no '.join(refused)}")
-    try:
-        return registered.load(options)
-    except ModuleNotFoundError as error:
-        extra = registered.extra
-        raise ExtractorError(
-            f"{name} needs the extra [{extra}], pip install 'locore[{extra}]': {error}"
-        ) from None

@@ -14,13 +14,11 @@ from PIL import Image
 from model.descriptor_file import DescriptorWriter
 from model.extraction.batches import extract_in_batches
 from model.extraction.extractor import (
-    EXTRACTORS,
     BatchExtractor,
     Box,
     ExtractedImage,
     Extractor,
     ExtractorOptions,
-    load_extractor,
 )
 from model.extraction.images import (
     UnreadableImageError,
@@ -28,6 +26,7 @@ from model.extraction.images import (
     find_images,
     read_image,
 )
+from model.extraction.registry import NAMES, load_extractor, registered
 from model.global_rows import GlobalRows, write_raw
 from service.cli.common import any_path, device_of, existing_folder, say, tracked
 from service.cli.image_list import check_continues, listed_boxes, listed_images
@@ -53,9 +52,11 @@ def _scales(_: click.Context, __: click.Parameter, value: str | None) -> tuple[f
 @click.option(
     "--extractor",
     "name",
-    type=click.Choice(sorted(EXTRACTORS)),
     default="efficientnet-lite0",
     show_default=True,
+    metavar="NAME",
+    help=f"One of {', '.join(NAMES)}. hf: is a vision transformer of Hugging Face in a local "
+    "FOLDER: DINOv2, DINOv3, CLIP or SigLIP.",
 )
 @click.option(
     "--descriptors",
@@ -69,7 +70,7 @@ def _scales(_: click.Context, __: click.Parameter, value: str | None) -> tuple[f
     type=click.IntRange(1),
     default=os.cpu_count() or 1,
     show_default=True,
-    help="Images at a time; with DINOv2, images read at a time.",
+    help="Images at a time; with --batch, images read at a time.",
 )
 @click.option(
     "--relative-to",
@@ -106,19 +107,24 @@ def _scales(_: click.Context, __: click.Parameter, value: str | None) -> tuple[f
 @click.option(
     "--weights",
     type=existing_folder,
-    help="DINOv2: a folder of config.json and model.safetensors, instead of the hub's.",
+    help="dinov2-vitb14-reg: a folder of config.json and model.safetensors, instead of the hub's.",
 )
-@click.option("--detector", type=any_path, help="DINOv2: AMES's dinov2_detector.pt.")
+@click.option("--detector", type=any_path, help="dinov2-vitb14-reg: AMES's dinov2_detector.pt.")
 @click.option(
-    "--scales", callback=_scales, help="DINOv2: steps of the image pyramid.  [default: 1.0]"
+    "--scales",
+    callback=_scales,
+    help="dinov2-vitb14-reg: steps of the image pyramid.  [default: 1.0]",
 )
 @click.option(
     "--batch",
     type=click.IntRange(1),
-    help=f"DINOv2: images of one size that are computed together.  [default: {_BATCH}]",
+    help="dinov2-vitb14-reg and hf: images of one size that are computed together.  "
+    f"[default: {_BATCH}]",
 )
 @click.option(
-    "--device", metavar="auto|cpu|cuda[:N]", help="DINOv2: where it computes.  [default: auto]"
+    "--device",
+    metavar="auto|cpu|cuda[:N]",
+    help="dinov2-vitb14-reg and hf: where it computes.  [default: auto]",
 )
 def extract(
     images: tuple[Path, ...],
@@ -192,15 +198,17 @@ def _check_sources(
 
 
 def _check_extractor(name: str, batch: int | None, crop: Path | None, fit_whitening: bool) -> None:
+    """Raises ExtractorError where there is no extractor of that name."""
+    entry = registered(name)
     for option, value in (("--batch", batch), ("--crop", crop)):
-        if value is not None and not EXTRACTORS[name].batches:
+        if value is not None and not entry.batches:
             raise click.UsageError(f"{option} is not for {name}")
     if fit_whitening and name != "efficientnet-lite0":
         raise click.UsageError(f"--fit-whitening is not for {name}, which has none")
 
 
 def _place(name: str, device: str | None) -> str | None:
-    if device is None and "device" not in EXTRACTORS[name].options:
+    if device is None and "device" not in registered(name).options:
         return None
     return str(device_of(device or "auto"))
 
@@ -270,7 +278,7 @@ def _openers(images: dict[str, Path], views: int) -> dict[str, Callable[[], Imag
 
 
 def _fit(found: dict[str, Path], output: Path) -> None:
-    from model.extraction.efficientnet_lite0 import fit
+    from model.extraction.efficientnet_lite import fit
 
     def pictures() -> Iterator[Image.Image]:
         for path in tracked(found.values(), "Learning the whitening", len(found)):

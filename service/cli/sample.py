@@ -10,8 +10,8 @@ from pathlib import Path
 from model.config import ModelConfig
 from model.descriptor_file import DescriptorFileError, DescriptorReader
 from model.evaluation.retrieval import first_stage_order
-from model.extraction.extractor import load_extractor
 from model.extraction.images import find_images
+from model.extraction.registry import load_extractor
 from service.cli.common import console, say, tracked
 from service.cli.extract import extract_to_file
 from service.cli.load import ThroughService, load_images

@@ -12,8 +12,8 @@ import click
 from model.config import ExtractorId, ModelConfig
 from model.descriptor_file import DescriptorFileError
 from model.evaluation.retrieval import Quality, RetrievalTask, first_stage, quality
-from model.extraction.extractor import load_extractor
 from model.extraction.images import find_images
+from model.extraction.registry import load_extractor
 from model.formats.labels import LabelledImages, labels_of_folders, read_labels
 from model.reranker import ListReranker
 from model.training.domains import (

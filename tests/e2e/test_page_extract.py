@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.extraction.extractor import load_extractor
 from model.extraction.images import read_image
+from model.extraction.registry import load_extractor
 from service.arrays import PackedArray, unpack
 from service.sample_folders import SampleFolders
 from tests.e2e.service import RunningService, code_of

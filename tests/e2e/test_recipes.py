@@ -17,8 +17,8 @@ import pytest
 
 from model.config import DEFAULT_CHECKPOINT
 from model.descriptor_file import DescriptorReader
-from model.extraction.extractor import load_extractor
 from model.extraction.images import find_images
+from model.extraction.registry import load_extractor
 from service.cli.extract import extract_to_file
 from service.sample import write_views
 from service.sample_folders import SampleFolders

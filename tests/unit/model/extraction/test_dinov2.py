@@ -15,13 +15,9 @@ from transformers import Dinov2WithRegistersModel
 
 from model.extraction.batches import extract_in_batches
 from model.extraction.dinov2 import DinoV2
-from model.extraction.extractor import (
-    ExtractedImage,
-    ExtractorOptions,
-    NoDescriptorsError,
-    load_extractor,
-)
+from model.extraction.extractor import ExtractedImage, ExtractorOptions, NoDescriptorsError
 from model.extraction.images import UnreadableImageError
+from model.extraction.registry import load_extractor
 from model.extraction.resizing import resized
 from tests.dinov2 import WIDTH, detector_state, save_detector, save_network
 

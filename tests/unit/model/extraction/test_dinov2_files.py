@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from model.extraction.detector import load_detector
-from model.extraction.extractor import ExtractorError, ExtractorOptions, load_extractor
+from model.extraction.extractor import ExtractorError, ExtractorOptions
+from model.extraction.registry import load_extractor
 from tests.dinov2 import WIDTH, detector_state, save_detector, save_network
 
 

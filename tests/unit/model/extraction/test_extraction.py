@@ -9,8 +9,8 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from model.extraction.efficientnet_lite0 import EfficientNetLite0, fit
-from model.extraction.extractor import Extractor, load_extractor
+from model.extraction.efficientnet_lite import fit, load_lite, load_whitened
+from model.extraction.extractor import Extractor, ExtractorError
 from model.extraction.images import (
     UnreadableImageError,
     extract_images,
@@ -18,6 +18,7 @@ from model.extraction.images import (
     image_id,
     read_image,
 )
+from model.extraction.registry import load_extractor
 from model.extraction.whitening import fit_whitening
 
 
@@ -59,8 +60,32 @@ def test_the_same_subject_is_nearer_than_another(extractor: Extractor) -> None:
 
 
 def test_an_unknown_extractor_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="no extractor 'x'; there are: dinov2-vitb14-reg, eff"):
+    with pytest.raises(ExtractorError) as raised:
         load_extractor("x")
+    assert str(raised.value) == (
+        "no extractor 'x'; there are: dinov2-vitb14-reg, efficientnet-lite0, efficientnet-lite1, "
+        "efficientnet-lite2, sift, hf:FOLDER"
+    )
+
+
+def test_lite0_makes_the_descriptors_that_checkpoints_were_trained_on() -> None:
+    assert load_lite(0).version == "fb84f26678f4"
+
+
+@pytest.mark.parametrize(("size", "descriptor_dim"), [(1, 112 + 320), (2, 120 + 352)])
+def test_larger_lites_describe_by_their_own_maps(size: int, descriptor_dim: int) -> None:
+    extractor = load_extractor(f"efficientnet-lite{size}")
+    assert (extractor.name, extractor.global_dim) == (f"efficientnet-lite{size}", 1280)
+    assert extractor.version != load_lite(0).version
+    cat = photograph("chelsea")
+    query, near, far = (
+        extractor.extract(image, 24)
+        for image in (cat, cat.crop((40, 30, 420, 290)), photograph("coffee"))
+    )
+    assert query.descriptors.shape == (24, descriptor_dim) == (24, extractor.descriptor_dim)
+    np.testing.assert_allclose(np.linalg.norm(query.descriptors, axis=1), 1, atol=1e-5)
+    assert np.linalg.norm(query.global_) == pytest.approx(1, abs=1e-5)
+    assert query.global_ @ near.global_ > query.global_ @ far.global_
 
 
 def test_a_whitening_can_be_learnt_and_loaded(tmp_path: Path) -> None:
@@ -70,8 +95,8 @@ def test_a_whitening_can_be_learnt_and_loaded(tmp_path: Path) -> None:
         for x, y in rng.integers(0, 300, (20, 2)).tolist()
     )
     fit(parts, tmp_path / "w.safetensors", descriptor_dim=8, global_dim=16)
-    found = EfficientNetLite0.load(tmp_path / "w.safetensors")
-    assert found.version != EfficientNetLite0.load().version
+    found = load_whitened(tmp_path / "w.safetensors")
+    assert found.version != load_lite(0).version
     assert (found.descriptor_dim, found.global_dim) == (8, 16)
     assert found.extract(photograph("chelsea"), 5).descriptors.shape == (5, 8)
 

