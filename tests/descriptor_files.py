@@ -6,29 +6,37 @@ from pathlib import Path
 
 import numpy as np
 
+from model.config import ExtractorId
 from model.descriptor_file import DescriptorWriter
 from model.descriptors import ImageDescriptors
 from model.extraction.extractor import ExtractedImage
 from tests.factories import unit
 
 
-def write_descriptors(path: Path, ids: list[str], seed: int = 0) -> None:
-    """Made-up descriptors of the tiny model's sizes; images of one class are alike."""
+def write_descriptors(
+    path: Path,
+    ids: list[str],
+    seed: int = 0,
+    sizes: tuple[int, int] = (8, 12),
+    extractor: ExtractorId = ExtractorId(name="made-up", version="1"),
+) -> None:
+    """Made-up descriptors; images of one class, whose names are alike up to a hyphen, are alike."""
+    local_dim, global_dim = sizes
     rng = np.random.default_rng(seed)
     classes: dict[str, ImageDescriptors] = {}
     with DescriptorWriter(
         path,
-        extractor="made-up",
-        extractor_version="1",
+        extractor=extractor.name,
+        extractor_version=extractor.version,
         descriptors_per_image=6,
-        descriptor_dim=8,
-        global_dim=12,
+        descriptor_dim=local_dim,
+        global_dim=global_dim,
     ) as writer:
         for image_id in ids:
             name = image_id.split("/")[-1].split("-")[0]
             if name not in classes:
                 classes[name] = ImageDescriptors(
-                    unit(rng, 6, 8), np.zeros(6, np.uint8), unit(rng, 1, 12)[0]
+                    unit(rng, 6, local_dim), np.zeros(6, np.uint8), unit(rng, 1, global_dim)[0]
                 )
             like = classes[name]
             assert like.global_ is not None
@@ -38,7 +46,7 @@ def write_descriptors(path: Path, ids: list[str], seed: int = 0) -> None:
                     rng.random((6, 2), np.float32),
                     like.scales,
                     np.ones(6, np.float32),
-                    like.locals + 0.5 * unit(rng, 6, 8),
-                    like.global_ + 0.9 * unit(rng, 1, 12)[0],
+                    like.locals + 0.5 * unit(rng, 6, local_dim),
+                    like.global_ + 0.9 * unit(rng, 1, global_dim)[0],
                 ),
             )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from model.batch import Window, WindowBatch
+from model.batch import Window, WindowBatch, WindowShape
 from model.config import ExtractorId, LongformerConfig, Scoring
 from model.descriptors import ImageDescriptors
 
@@ -46,7 +46,8 @@ class Reference:
             globals_,
             known,
             real,
-            in_metric=real,
+            torch.arange(1, images).repeat(windows, 1),
+            (WindowShape(images, *locals_.shape[2:], globals_.shape[2]),) * windows,
         )
 
     def _both(self, name: str) -> Tensor:
