@@ -6,12 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.config import LONGEST_LIST
 from model.scan import Scan
 
 SIDE = 256
 """Tokens on each side that a token attends to, as in LOCORE's Longformer."""
-LONGEST_LIST = 101
-"""Images of a list, the query among them, that have a position."""
 
 
 class WindowedAttention(nn.Module):
@@ -28,6 +27,11 @@ class WindowedAttention(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, mask: Tensor, scan: Scan) -> Tensor:  # noqa: ARG002
+        """x (w, i, s, dim), mask (w, i, s)."""
+        given = x.shape[2]
+        # Always as many slots: how far the list is padded must not move a token out of sight.
+        x = F.pad(x, (0, 0, 0, self.slots - given))
+        mask = F.pad(mask, (0, self.slots - given))
         windows, images, slots, dim = x.shape
         start = self._start(images)
         first = (start + torch.arange(images, device=x.device).unsqueeze(1)) * self.slots
@@ -36,7 +40,7 @@ class WindowedAttention(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         y = windowed_attention(q, k, v, mask.flatten(1), SIDE)
         out: Tensor = self.out(y.transpose(1, 2).reshape(windows, images, slots, dim))
-        return out
+        return out[:, :, :given]
 
     def _start(self, images: int) -> int:
         """Lists are shorter in training: they start anywhere, so that every position is learnt."""
@@ -71,5 +75,7 @@ def windowed_attention(q: Tensor, k: Tensor, v: Tensor, valid: Tensor, side: int
 
 
 class NoMixer(nn.Module):
+    """Nothing: images see each other in the layers between images alone."""
+
     def forward(self, x: Tensor, mask: Tensor, scan: Scan) -> Tensor:  # noqa: ARG002
         return torch.zeros_like(x)

@@ -60,9 +60,10 @@ def image(
     config: ModelConfig,
     rows: int | None = None,
     with_global: bool = True,
-    sizes: DescriptorSizes = SIZES,
+    sizes: DescriptorSizes | None = None,
 ) -> ImageDescriptors:
-    """Of as many locals as `config` reads, or of `rows`."""
+    """Of as many locals as `config` reads, or of `rows`; of the sizes that it asks for, if any."""
+    sizes = sizes or config.sizes or SIZES
     count = config.descriptors_per_image if rows is None else rows
     return ImageDescriptors(
         unit(rng, count, sizes.local_dim),
@@ -76,7 +77,10 @@ def unit(rng: np.random.Generator, rows: int, dim: int) -> NDArray[np.float32]:
 
 
 def window(
-    rng: np.random.Generator, config: ModelConfig, images: int, sizes: DescriptorSizes = SIZES
+    rng: np.random.Generator,
+    config: ModelConfig,
+    images: int,
+    sizes: DescriptorSizes | None = None,
 ) -> Window:
     """Images of random numbers of locals, some without a global."""
 
