@@ -40,9 +40,7 @@ def test_a_million_images_take_less_than_a_gigabyte(tmp_path: Path) -> None:
         for place, image in zip(used, few.locals, strict=True):
             features[place, :8] = image
             features[place, 8:, 3] = 1
-    globals_ = np.memmap(
-        folder / "dinov2_gallery_global.pt", np.float32, "w+", shape=(rows, 12)
-    )
+    globals_ = np.memmap(folder / "dinov2_gallery_global.pt", np.float32, "w+", shape=(rows, 12))
     globals_[used] = few.globals
     globals_.flush()
     lists = nearest(queries, few, 12)

@@ -119,7 +119,8 @@ def test_files_at_odds_are_one_line(
     assert "nothing_local.hdf5" in refused(
         capsys, "train", "--gldv2", folder, "--descriptor-name", "nothing", *out
     )
-    assert "are for --gldv2" in refused(capsys, "train", "--backbone", "longformer", *out)
+    images = ["train", "--images", folder, *out]
+    assert "are for --gldv2" in refused(capsys, *images, "--descriptor-name", "dinov2")
     longformer = ["--gldv2", folder, "--backbone", "longformer", "--attention-window", 16]
     longformer += ["--dim", 16, "--attention-heads", 2, "--descriptors-per-image", LOCALS]
     assert "reads 730 images at most" in refused(

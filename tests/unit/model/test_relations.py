@@ -68,7 +68,8 @@ def test_all_numbers_are_finite_bounded_and_of_the_shapes_that_are_told(
 
 
 def test_relations_of_pairs_are_standardised_and_mutual() -> None:
-    found = relations_of(window(np.random.default_rng(0), CONFIG, 30))
+    rng = np.random.default_rng(0)
+    found = relations_of(Window(image(rng, CONFIG), [image(rng, CONFIG) for _ in range(30)]))
     apart = found.pairs[:, ~torch.eye(31, dtype=torch.bool)]
     torch.testing.assert_close(found.pairs, found.pairs.mT, atol=1e-4, rtol=0)
     by_cosine = [RELATIONS.index(name) for name in ("locals", "globals 8", "trusted 16")]
@@ -115,9 +116,7 @@ def test_an_image_without_a_global_is_judged_by_its_locals_and_says_so() -> None
     bare = image(rng, CONFIG, with_global=False)
     found = relations_of(Window(query, [first, bare, second]))
     assert found.image[:, -1].tolist() == [1, 1, 0, 1]
-    by_globals, by_locals = (
-        found.pairs[RELATIONS.index(name)] for name in ("globals", "locals")
-    )
+    by_globals, by_locals = (found.pairs[RELATIONS.index(name)] for name in ("globals", "locals"))
     torch.testing.assert_close(by_globals[2], by_locals[2])
     assert abs(float(by_globals[0, 1] - by_locals[0, 1])) > 1e-3
 

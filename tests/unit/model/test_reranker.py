@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from model.batch import Window
-from model.config import DEFAULT_CHECKPOINT, MambaConfig
 from model.checkpoint import load_checkpoint
+from model.config import DEFAULT_CHECKPOINT, MambaConfig
 from model.descriptors import DescriptorSizes, ImageDescriptors, normalised
 from model.reranker import MambaReranker, random_image, score_windows
 from tests.factories import LOCAL_DIM, image, tiny_config, tiny_model, unit, window
@@ -241,9 +241,7 @@ def test_bfloat16_scores_are_about_the_same() -> None:
 
 @pytest.mark.parametrize("with_global", [True, False])
 @pytest.mark.parametrize("sizes", [DescriptorSizes(8, 12), DescriptorSizes(100, 3)])
-def test_an_untrained_model_orders_by_similarity(
-    with_global: bool, sizes: DescriptorSizes
-) -> None:
+def test_an_untrained_model_orders_by_similarity(with_global: bool, sizes: DescriptorSizes) -> None:
     rng = np.random.default_rng(6)
 
     def made() -> ImageDescriptors:

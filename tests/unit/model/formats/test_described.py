@@ -10,11 +10,11 @@ from model.descriptor_file import DescriptorFileError
 from model.descriptors import DescriptorSizes
 from model.formats.described import DescribedImages
 from model.formats.errors import FormatError
-from tests.factories import GLOBAL_DIM, LOCAL_DIM, tiny_config
+from tests.factories import GLOBAL_DIM, LOCAL_DIM, SIZES, tiny_config
 from tests.minibench import made_up
-from tests.reference import reference
 
 CONFIG = tiny_config()
+MOST = CONFIG.descriptors_per_image
 
 
 @pytest.fixture

@@ -107,9 +107,7 @@ def test_whatever_is_bent_all_descriptors_have_length_one_and_one_size(seed: int
 
 
 def test_the_same_generator_state_gives_the_same_list() -> None:
-    first, second = (
-        lists(ListOptions()).draw(np.random.default_rng(7), SHAPE) for _ in range(2)
-    )
+    first, second = (lists(ListOptions()).draw(np.random.default_rng(7), SHAPE) for _ in range(2))
     assert first.relevant.tolist() == second.relevant.tolist()
     for one, other in zip(images_of(first.window), images_of(second.window), strict=True):
         np.testing.assert_array_equal(one.locals, other.locals)
@@ -178,9 +176,7 @@ def test_the_mean_of_the_locals_stands_in_for_a_global() -> None:
 
 def test_locals_of_one_extractor_beside_globals_of_another() -> None:
     rng = np.random.default_rng(3)
-    wide = locals_of(
-        [replace(one, locals=unit(rng, one.count, 20)) for one in DESCRIPTORS], 6
-    )
+    wide = locals_of([replace(one, locals=unit(rng, one.count, 20)) for one in DESCRIPTORS], 6)
     of_wide = globals_of(unit(rng, COUNT, 5))
 
     def sizes(mixed: float) -> set[tuple[int, int]]:
