@@ -12,13 +12,15 @@ from model.descriptors import ImageDescriptors
 from model.extraction.extractor import ExtractedImage
 from tests.factories import unit
 
+MADE_UP = ExtractorId(name="made-up", version="1")
+
 
 def write_descriptors(
     path: Path,
     ids: list[str],
     seed: int = 0,
     sizes: tuple[int, int] = (8, 12),
-    extractor: ExtractorId = ExtractorId(name="made-up", version="1"),
+    extractor: ExtractorId = MADE_UP,
 ) -> None:
     """Made-up descriptors; images of one class, whose names are alike up to a hyphen, are alike."""
     local_dim, global_dim = sizes

@@ -80,7 +80,8 @@ def labels_of_folders(ids: Sequence[str], what: Path) -> LabelledImages:
 def labelled(
     what: Path, ids: Sequence[str], labels: Sequence[str], roles: Sequence[bool] | None
 ) -> LabelledImages:
-    """Labels that are all numbers are the classes. Raises FormatError for an id that comes twice."""
+    """Labels that are all numbers are the classes. Raises FormatError for an id that is named
+    twice."""
     if len(set(ids)) < len(ids):
         repeated = next(image_id for image_id in ids if ids.count(image_id) > 1)
         raise FormatError(f"{what}: {repeated} is named twice")

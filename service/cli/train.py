@@ -143,11 +143,7 @@ _PUBLISHED_LISTS = (100, 100)
 @click.option("--depth", type=click.IntRange(1), help="Its blocks.")
 @click.option("--attention-heads", type=click.IntRange(1))
 @click.option("--attention-window", type=click.IntRange(2), help="Longformer: tokens, both sides.")
-@click.option(
-    "--descriptors-per-image",
-    type=click.IntRange(1),
-    help=f"Default {DESCRIPTORS}.",
-)
+@click.option("--descriptors-per-image", type=click.IntRange(1), help=f"Default {DESCRIPTORS}.")
 @click.option(
     "--ranking",
     type=click.FloatRange(0),
@@ -208,11 +204,7 @@ def train(
     """
     if output.suffix != ".safetensors":
         raise click.UsageError("OUTPUT must end in .safetensors")
-    sources = [images is not None, bool(data and descriptors), gldv2 is not None]
-    if sum(sources) != 1 or bool(data) != bool(descriptors):
-        raise click.UsageError("give either --images, or --data and --descriptors, or --gldv2")
-    if not data and (views or fold is not None):
-        raise click.UsageError("--views and --fold are for --data")
+    _check_sources(images, data, descriptors, gldv2, (views or None, fold))
     given = {name: size for name, size in sizes.items() if size is not None}
     _refuse_contradictions(
         gldv2 is not None,
@@ -278,6 +270,22 @@ def train(
             output.parent.mkdir(parents=True, exist_ok=True)
             click.echo(f"{output}: {choose_on_validation(trainer, training.validation)}")
             save_checkpoint(trainer.average, output)
+
+
+def _check_sources(
+    images: Path | None,
+    data: Sequence[Path],
+    descriptors: Sequence[Path],
+    gldv2: Path | None,
+    for_data: Sequence[object],
+) -> None:
+    """Raises click.UsageError unless one source of lists is named whole, and for options of
+    another."""
+    sources = [images is not None, bool(data and descriptors), gldv2 is not None]
+    if sum(sources) != 1 or bool(data) != bool(descriptors):
+        raise click.UsageError("give either --images, or --data and --descriptors, or --gldv2")
+    if not data and any(value is not None for value in for_data):
+        raise click.UsageError("--views and --fold are for --data")
 
 
 def _refuse_contradictions(

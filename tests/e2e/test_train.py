@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from model.checkpoint import load_checkpoint
 from model.config import DEFAULT_CHECKPOINT, ElvisConfig, ExtractorId, MambaConfig, ModelConfig
 from model.evaluation.grocery import validation_classes
-from tests.descriptor_files import write_descriptors
+from tests.descriptor_files import MADE_UP, write_descriptors
 from tests.e2e.command import done_here, refused, succeeded
 from tests.factories import save_tiny
 
@@ -114,7 +114,7 @@ def test_several_folders_extractors_and_views(
     arguments += ["--views", tmp_path / "views.h5", *TINY, "-o", trained]
     assert "alpha and T are the defaults" in done_here(capsys, *arguments)
     config = config_of(trained)
-    assert config.extractor == ExtractorId(name="made-up", version="1")
+    assert config.extractor == MADE_UP
     assert config.held_out_classes == ()
 
 

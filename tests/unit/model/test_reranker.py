@@ -229,7 +229,7 @@ def test_locals_of_several_sizes_in_one_window_are_refused() -> None:
     rng = np.random.default_rng(7)
     for odd in (DescriptorSizes(1, 12), DescriptorSizes(LOCAL_DIM, 1)):
         gallery = [image(rng, CONFIG), image(rng, CONFIG, sizes=odd)]
-        with pytest.raises(ValueError, match="locals of sizes .*, globals of sizes"):
+        with pytest.raises(ValueError, match=r"locals of sizes .*, globals of sizes"):
             scores_of(Window(image(rng, CONFIG), gallery))
 
 

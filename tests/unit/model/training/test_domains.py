@@ -21,19 +21,22 @@ from model.training.domains import (
     views_data,
 )
 from model.training.lists import ListOptions, ListShape
-from tests.factories import image, tiny_config
+from tests.factories import SIZES, image, tiny_config
 
 CONFIG = tiny_config()
 EXTRACTOR = ExtractorId(name="a", version="1")
 OPTIONS = ListOptions(
-    bent_locals=0, bent_globals=0, mixed=0, without_globals=0, some_without_global=0
+    bent_locals=0,
+    bent_globals=0,
+    mixed=0,
+    mean_as_global=0,
+    without_globals=0,
+    some_without_global=0,
 )
 SHAPE = ListShape(images=10, descriptors=6)
 
 
-def described(
-    ids: list[str], sizes: DescriptorSizes = DescriptorSizes(8, 12), seed: int = 0
-) -> Described:
+def described(ids: list[str], sizes: DescriptorSizes = SIZES, seed: int = 0) -> Described:
     rng = np.random.default_rng(seed)
     return {image_id: image(rng, CONFIG, sizes=sizes) for image_id in ids}
 
@@ -48,7 +51,7 @@ def domain(
     return Domain(images, {e: described(ids, sizes) for e, sizes in extractors.items()})
 
 
-SHOES = domain("shoes", 8, {"a": DescriptorSizes(8, 12), "b": DescriptorSizes(5, 3)})
+SHOES = domain("shoes", 8, {"a": SIZES, "b": DescriptorSizes(5, 3)})
 COINS = domain("coins", 4, {"b": DescriptorSizes(4, 7)})
 
 
@@ -69,11 +72,11 @@ def sizes_drawn(of: TrainingData, count: int = 300) -> list[DescriptorSizes]:
 def test_lists_come_from_every_domain_and_every_extractor() -> None:
     of = data(SHOES, COINS)
     drawn = sizes_drawn(of)
-    assert set(drawn) == {DescriptorSizes(8, 12), DescriptorSizes(5, 3), DescriptorSizes(4, 7)}
+    assert set(drawn) == {SIZES, DescriptorSizes(5, 3), DescriptorSizes(4, 7)}
     # By the roots of the numbers of their classes, 8 and 4.
     of_coins = drawn.count(DescriptorSizes(4, 7)) / len(drawn)
     assert of_coins == pytest.approx(2 / (2 + 8**0.5), abs=0.1)
-    assert (of.extractor, of.sizes) == (EXTRACTOR, DescriptorSizes(8, 12))
+    assert (of.extractor, of.sizes) == (EXTRACTOR, SIZES)
     assert (of.validation, of.held_out_classes) == (None, ())
 
 
@@ -136,7 +139,7 @@ def test_data_that_differ_have_different_fingerprints() -> None:
 
 def test_data_of_which_no_list_can_be_drawn_are_refused() -> None:
     with pytest.raises(ValueError, match="two classes"):
-        data(SHOES, domain("one", 1, {"a": DescriptorSizes(8, 12)}))
+        data(SHOES, domain("one", 1, {"a": SIZES}))
     bare: Described = {
         image_id: replace(own, global_=None) for image_id, own in SHOES.described["a"].items()
     }
@@ -146,13 +149,13 @@ def test_data_of_which_no_list_can_be_drawn_are_refused() -> None:
 
 def test_a_fold_without_classes_is_refused() -> None:
     """Of three classes the fourth fold has none."""
-    few = domain("few", 3, {"a": DescriptorSizes(8, 12)})
+    few = domain("few", 3, {"a": SIZES})
     with pytest.raises(ValueError, match="fold 3 has no query with a relevant image"):
         data(few, fold=3)
 
 
 def test_views_without_labels_are_their_own_classes_and_some_are_held_out() -> None:
-    views = views_of([f"{n}.jpg" for n in range(20)], DescriptorSizes(8, 12))
+    views = views_of([f"{n}.jpg" for n in range(20)], SIZES)
     of = views_data(views, EXTRACTOR, held_out=5, options=OPTIONS)
     assert of.validation is not None
     # Of every fifth of 20 images the views 0 and 2 are the gallery, and 1 asks.
@@ -164,6 +167,6 @@ def test_views_without_labels_are_their_own_classes_and_some_are_held_out() -> N
 
 
 def test_too_few_images_without_labels_are_refused() -> None:
-    views = views_of([f"{n}.jpg" for n in range(9)], DescriptorSizes(8, 12))
+    views = views_of([f"{n}.jpg" for n in range(9)], SIZES)
     with pytest.raises(ValueError, match="9 readable images: at least 10 are needed"):
         views_data(views, EXTRACTOR, held_out=5, options=OPTIONS)

@@ -19,7 +19,7 @@ from model.reranker import ListReranker
 from model.training.lists import ListShape
 from model.training.trainer import Trainer, TrainOptions
 from service.cli.training import choose_on_validation, folders_data, labels_of
-from tests.descriptor_files import write_descriptors
+from tests.descriptor_files import MADE_UP, write_descriptors
 from tests.factories import image, tiny_config, tiny_model
 
 CPU = torch.device("cpu")
@@ -68,7 +68,7 @@ def described(
     path: Path,
     ids: list[str],
     sizes: tuple[int, int] = (8, 12),
-    extractor: ExtractorId = ExtractorId(name="made-up", version="1"),
+    extractor: ExtractorId = MADE_UP,
 ) -> Path:
     write_descriptors(path, ids, sizes=sizes, extractor=extractor)
     return path
@@ -80,7 +80,7 @@ def test_a_file_belongs_to_the_folders_of_which_it_has_every_image(tmp_path: Pat
     both = described(tmp_path / "both.h5", names("abcdpqrs"))
     part = described(tmp_path / "part.h5", names("abc"), sizes=(3, 4), extractor=OTHER)
     of = folders_data([shoes, coins], [both, part], [], None)
-    assert of.extractor == ExtractorId(name="made-up", version="1")
+    assert of.extractor == MADE_UP
     assert of.sizes == DescriptorSizes(8, 12)
     with pytest.raises(click.UsageError, match=r"coins: no file of --descriptors has all"):
         folders_data([shoes, coins], [part, described(tmp_path / "s.h5", names("abcd"))], [], None)
