@@ -21,7 +21,7 @@ from tests.factories import save_tiny
 
 OTHER = ExtractorId(name="other", version="3")
 SHORT = ["--steps", 2, "--batch", 2, "--list-length", 4, 8, "--device", "cpu"]
-TINY = [*SHORT, "--dim", 16, "--depth", 1, "--image-layers", 1]
+TINY = [*SHORT, "--dim", 32, "--depth", 1, "--image-layers", 1]
 CLASSES = 12
 
 
@@ -79,7 +79,7 @@ def test_training_with_a_fold_going_on_and_measuring(
     assert isinstance(config, MambaConfig)
     apart = validation_classes(np.arange(CLASSES), 1)
     assert config.held_out_classes == tuple(apart.tolist())
-    assert (config.name, config.dim, config.image_layers, config.sizes) == ("new", 16, 1, None)
+    assert (config.name, config.dim, config.image_layers, config.sizes) == ("new", 32, 1, None)
     log = [json.loads(line) for line in (tmp_path / "new.run" / "log.jsonl").open()]
     assert [line["step"] for line in log] == [25, 27]
 
@@ -172,7 +172,7 @@ def test_adapting_to_a_folder_of_images_without_labels(
         place = 30 * n
         photograph.crop((place, place, place + 180, place + 160)).save(folder / f"{n}.png")
     adapted = tmp_path / "mine.safetensors"
-    said = succeeded("train", "--images", folder, "--from", *SHORT, "-o", adapted)
+    said = done_here(capsys, "train", "--images", folder, "--from", *SHORT, "-o", adapted)
     assert "on the validation images" in said
     config, shipped = config_of(adapted), config_of(DEFAULT_CHECKPOINT)
     changed = {"name": "", "rerank": shipped.rerank, "held_out_classes": ()}
