@@ -16,7 +16,7 @@ from model.checkpoint import load_checkpoint
 from model.config import DEFAULT_CHECKPOINT, ElvisConfig, ExtractorId, MambaConfig, ModelConfig
 from model.evaluation.grocery import validation_classes
 from tests.descriptor_files import MADE_UP, write_descriptors
-from tests.e2e.command import done_here, refused, succeeded
+from tests.e2e.command import done_here, refused
 from tests.factories import save_tiny
 
 OTHER = ExtractorId(name="other", version="3")
@@ -73,7 +73,7 @@ def test_training_with_a_fold_going_on_and_measuring(
     trained = tmp_path / "new.safetensors"
     common = ["--data", shoes, "--descriptors", tmp_path / "shoes.h5"]
     arguments = ["train", *common, "--fold", 1, *TINY, "--steps", 27]
-    said = succeeded(*arguments, "-o", trained)
+    said = done_here(capsys, *arguments, "-o", trained)
     assert "on the validation images, alpha" in said
     config = config_of(trained)
     assert isinstance(config, MambaConfig)
