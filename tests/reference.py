@@ -39,6 +39,7 @@ class Reference:
             globals_ = torch.zeros(windows, images, 0)
         known = torch.full((windows, images), bool(self.config.global_dim))
         real = torch.ones(windows, images, dtype=torch.bool)
+        shape = WindowShape(images, locals_.shape[2], locals_.shape[3], globals_.shape[2])
         return WindowBatch(
             locals_,
             self._both("local_mask") == 0,
@@ -47,7 +48,7 @@ class Reference:
             known,
             real,
             torch.arange(1, images).repeat(windows, 1),
-            (WindowShape(images, *locals_.shape[2:], globals_.shape[2]),) * windows,
+            (shape,) * windows,
         )
 
     def _both(self, name: str) -> Tensor:

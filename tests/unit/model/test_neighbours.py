@@ -63,8 +63,9 @@ def overlaps(by_globals: Tensor, by_locals: Tensor) -> Tensor:
     """(graphs, k, i, i)"""
     others = apart(len(by_globals))
     trust = torch.stack((coherence(by_globals, others), coherence(by_locals, others)))
-    found = neighbourhood_overlaps(by_globals, by_locals, trust, others)
-    return found.unflatten(0, (len(GRAPHS), len(NEIGHBOURHOODS)))
+    flat = neighbourhood_overlaps(by_globals, by_locals, trust, others)
+    found: Tensor = flat.unflatten(0, (len(GRAPHS), len(NEIGHBOURHOODS)))
+    return found
 
 
 def within_and_between(values: Tensor) -> tuple[float, float]:

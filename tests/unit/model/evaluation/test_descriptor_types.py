@@ -80,11 +80,14 @@ def test_signs_alone() -> None:
 def test_noise_replaces_one_cue_and_leaves_the_other() -> None:
     exact = EXTRACTED["lite0"]
     for own, other in zip(of("noise, Lite0's global"), exact, strict=True):
+        assert own.global_ is not None
+        assert other.global_ is not None
         np.testing.assert_allclose(own.global_, other.global_, atol=1e-6)
         assert np.abs(own.locals - other.locals).max() > 0.1
     for own, other in zip(of("Lite0, noise as global"), exact, strict=True):
-        np.testing.assert_allclose(own.locals, other.locals, atol=1e-6)
         assert own.global_ is not None
+        assert other.global_ is not None
+        np.testing.assert_allclose(own.locals, other.locals, atol=1e-6)
         assert np.abs(own.global_ - other.global_).max() > 0.1
 
 

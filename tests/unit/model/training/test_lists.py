@@ -170,6 +170,7 @@ def test_noise_as_a_global_does_not_choose_the_gallery() -> None:
 def test_the_mean_of_the_locals_stands_in_for_a_global() -> None:
     for one in drawn(replace(PLAIN, mean_as_global=1.0), count=10):
         for own in images_of(one.window):
+            assert own.global_ is not None
             mean = own.locals.mean(0)
             np.testing.assert_allclose(own.global_, mean / np.linalg.norm(mean), atol=1e-5)
 
