@@ -77,7 +77,7 @@ def test_two_processes_learn_what_one_learns(folder: Path, tmp_path: Path) -> No
     together, alone = tmp_path / "together.safetensors", tmp_path / "alone.safetensors"
     arguments = ["train", "--gldv2", folder, *OURS]
     said = by_two_processes(*arguments, "-o", together)
-    assert said.count("still to be chosen") == 1
+    assert said.count("no images were kept apart") == 1
     log = (tmp_path / "together.run" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in log] == [4]
     succeeded(*arguments, "--accumulate", 2, "-o", alone)
@@ -116,7 +116,7 @@ def test_a_run_goes_on_with_the_same_lists_a_step_however_they_are_dealt_out(
     path = tmp_path / "x.safetensors"
     arguments = ["train", "--gldv2", folder, *OURS, "-o", path]
     code, said, _ = run_here(capsys, *arguments)
-    assert (code, said.count("still to be chosen")) == (0, 1)
+    assert (code, said.count("no images were kept apart")) == (0, 1)
     again = [*arguments, "--resume", "--batch", 1]
     assert "2 lists a step, and now 1" in refused(capsys, *again)
     assert run_here(capsys, *again, "--accumulate", 2)[0] == 0
