@@ -83,6 +83,9 @@ class ModelConfig(BaseModel):
         return None
 
 
+LONGEST_LIST = 101
+"""Images of a list, the query among them, that have a position where attention stands for Mamba."""
+
 Mixer = Literal["mamba", "windowed-attention", "longformer", "none"]
 """What mixes the tokens of a whole list. Only Mamba is shipped; the others show what it brings."""
 
@@ -111,6 +114,10 @@ class MambaConfig(ModelConfig):
     def extra_tokens(self) -> int:
         """The image's own."""
         return 1
+
+    @property
+    def longest_window(self) -> int | None:
+        return LONGEST_LIST - 1 if self.mixer == "windowed-attention" else None
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> MambaConfig:

@@ -146,7 +146,9 @@ class LongformerReranker(ListReranker):
         tokens = [local, separator.expand(*local.shape[:2], 1, -1)]
         masks = [F.pad(batch.local_mask, (0, missing)), image]
         if self.config.global_dim:
-            tokens.insert(0, self.global_to_lm(batch.globals.to(dtype)).unsqueeze(2))
+            # Where no image of the batch has a global their length is 0.
+            globals_ = F.pad(batch.globals, (0, self.config.global_dim - batch.globals.shape[2]))
+            tokens.insert(0, self.global_to_lm(globals_.to(dtype)).unsqueeze(2))
             masks.insert(0, batch.has_global.unsqueeze(2) & image)
         return torch.cat(tokens, dim=2), torch.cat(masks, dim=2)
 

@@ -6,13 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.config import LONGEST_LIST
 from model.scan import Scan
 
 SIDE = 256
 """Tokens on each side that a token attends to, as in LOCORE's Longformer."""
 LONGFORMER_WINDOW = 128
-LONGEST_LIST = 101
-"""Images of a list, the query among them, that have a position."""
 
 
 class Positions(nn.Module):
@@ -48,6 +47,11 @@ class WindowedAttention(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, mask: Tensor, scan: Scan) -> Tensor:  # noqa: ARG002
+        """x (w, i, s, dim), mask (w, i, s)."""
+        given = x.shape[2]
+        # Always as many slots: how far the list is padded must not move a token out of sight.
+        x = F.pad(x, (0, 0, 0, self.positions.slots - given))
+        mask = F.pad(mask, (0, self.positions.slots - given))
         windows, images, slots, dim = x.shape
         qkv = self.to_qkv(self.positions(x).flatten(1, 2)).view(
             windows, images * slots, 3, self.heads, -1
@@ -55,7 +59,7 @@ class WindowedAttention(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         y = windowed_attention(q, k, v, mask.flatten(1), SIDE)
         out: Tensor = self.out(y.transpose(1, 2).reshape(windows, images, slots, dim))
-        return out
+        return out[:, :, :given]
 
 
 class LongformerAttention(nn.Module):
@@ -80,6 +84,10 @@ class LongformerAttention(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, mask: Tensor, scan: Scan) -> Tensor:  # noqa: ARG002
+        """x (w, i, s, dim), mask (w, i, s)."""
+        given = x.shape[2]
+        x = F.pad(x, (0, 0, 0, self.positions.slots - given))
+        mask = F.pad(mask, (0, self.positions.slots - given))
         windows, images, slots, dim = x.shape
         whole = torch.zeros_like(mask)
         whole[:, :, 0] = True
@@ -96,7 +104,7 @@ class LongformerAttention(nn.Module):
             is_global_attn=True,
         )[0]
         out: Tensor = self.out(y[:, : images * slots].view(windows, images, slots, dim))
-        return out
+        return out[:, :, :given]
 
 
 def windowed_attention(q: Tensor, k: Tensor, v: Tensor, valid: Tensor, side: int) -> Tensor:
@@ -125,5 +133,7 @@ def windowed_attention(q: Tensor, k: Tensor, v: Tensor, valid: Tensor, side: int
 
 
 class NoMixer(nn.Module):
+    """Nothing: images see each other in the layers between images alone."""
+
     def forward(self, x: Tensor, mask: Tensor, scan: Scan) -> Tensor:  # noqa: ARG002
         return torch.zeros_like(x)

@@ -11,7 +11,7 @@ import numpy as np
 
 from model.descriptor_file import DescriptorWriter
 from model.extraction.extractor import ExtractedImage
-from tests.factories import tiny_config, unit
+from tests.factories import GLOBAL_DIM, LOCAL_DIM, tiny_config, unit
 
 CONFIG = tiny_config()
 EMPTY = "without-descriptors"
@@ -25,8 +25,8 @@ def write_images(path: Path, ids: Sequence[str], seed: int) -> None:
         extractor="made-up",
         extractor_version="1",
         descriptors_per_image=CONFIG.descriptors_per_image,
-        descriptor_dim=CONFIG.descriptor_dim,
-        global_dim=CONFIG.global_dim,
+        descriptor_dim=LOCAL_DIM,
+        global_dim=GLOBAL_DIM,
     ) as writer:
         for image_id in ids:
             rows = int(rng.integers(1, CONFIG.descriptors_per_image + 1))
@@ -37,8 +37,8 @@ def write_images(path: Path, ids: Sequence[str], seed: int) -> None:
                     rng.random((rows, 2), np.float32),
                     rng.integers(0, 3, rows).astype(np.uint8),
                     np.ones(rows, np.float32),
-                    unit(rng, max(rows, 1), CONFIG.descriptor_dim)[:rows],
-                    unit(rng, 1, CONFIG.global_dim)[0],
+                    unit(rng, max(rows, 1), LOCAL_DIM)[:rows],
+                    unit(rng, 1, GLOBAL_DIM)[0],
                 ),
             )
 

@@ -6,23 +6,30 @@ from pathlib import Path
 
 import numpy as np
 
+from model.config import ExtractorId
 from model.descriptor_file import DescriptorWriter
 from model.descriptors import ImageDescriptors
 from model.extraction.extractor import ExtractedImage
 from tests.factories import unit
 
+MADE_UP = ExtractorId(name="made-up", version="1")
+
 
 def write_descriptors(
-    path: Path, ids: list[str], seed: int = 0, sizes: tuple[int, int] = (8, 12)
+    path: Path,
+    ids: list[str],
+    seed: int = 0,
+    sizes: tuple[int, int] = (8, 12),
+    extractor: ExtractorId = MADE_UP,
 ) -> None:
-    """Made-up descriptors, of the tiny model's sizes by default; images of one class are alike."""
+    """Made-up descriptors; images of one class, whose names are alike up to a hyphen, are alike."""
     local_dim, global_dim = sizes
     rng = np.random.default_rng(seed)
     classes: dict[str, ImageDescriptors] = {}
     with DescriptorWriter(
         path,
-        extractor="made-up",
-        extractor_version="1",
+        extractor=extractor.name,
+        extractor_version=extractor.version,
         descriptors_per_image=6,
         descriptor_dim=local_dim,
         global_dim=global_dim,

@@ -14,7 +14,8 @@ from model.config import ExtractorId, MambaConfig, ModelConfig
 from model.descriptors import DescriptorSizes, ImageDescriptors, normalised
 from model.reranker import MambaReranker
 
-SIZES = DescriptorSizes(8, 12)
+LOCAL_DIM, GLOBAL_DIM = 8, 12
+SIZES = DescriptorSizes(LOCAL_DIM, GLOBAL_DIM)
 """Of the images that are made here."""
 
 
@@ -23,13 +24,11 @@ def tiny_config(**changes: object) -> MambaConfig:
     sizes: dict[str, object] = {
         "name": "tiny",
         "extractor": ExtractorId(name="made-up", version="1"),
-        "descriptor_dim": SIZES.local_dim,
-        "global_dim": SIZES.global_dim,
         "descriptors_per_image": 6,
         "dim": 16,
         "depth": 2,
         "image_layers": 1,
-        "tokens_per_image": 4,
+        "matches_per_image": 3,
         "attention_heads": 2,
         "scan_head_dim": 8,
         "scan_state": 4,
@@ -61,12 +60,15 @@ def image(
     config: ModelConfig,
     rows: int | None = None,
     with_global: bool = True,
+    sizes: DescriptorSizes | None = None,
 ) -> ImageDescriptors:
+    """Of as many locals as `config` reads, or of `rows`; of the sizes that it asks for, if any."""
+    sizes = sizes or config.sizes or SIZES
     count = config.descriptors_per_image if rows is None else rows
     return ImageDescriptors(
-        unit(rng, count, config.descriptor_dim),
+        unit(rng, count, sizes.local_dim),
         rng.integers(0, 3, count).astype(np.uint8),
-        unit(rng, 1, config.global_dim)[0] if with_global and config.global_dim else None,
+        unit(rng, 1, sizes.global_dim)[0] if with_global and sizes.global_dim else None,
     )
 
 
@@ -74,11 +76,16 @@ def unit(rng: np.random.Generator, rows: int, dim: int) -> NDArray[np.float32]:
     return normalised(rng.standard_normal((rows, dim)).astype(np.float32), "made up")
 
 
-def window(rng: np.random.Generator, config: ModelConfig, images: int) -> Window:
-    """Images of random numbers of descriptors, some without a global."""
+def window(
+    rng: np.random.Generator,
+    config: ModelConfig,
+    images: int,
+    sizes: DescriptorSizes | None = None,
+) -> Window:
+    """Images of random numbers of locals, some without a global."""
 
     def one() -> ImageDescriptors:
         rows = int(rng.integers(1, config.descriptors_per_image + 1))
-        return image(rng, config, rows, with_global=bool(rng.random() < 0.8))
+        return image(rng, config, rows, with_global=bool(rng.random() < 0.8), sizes=sizes)
 
     return Window(one(), [one() for _ in range(images)])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from model.config import ModelConfig
 from model.descriptors import ImageDescriptors, normalised
+from tests.factories import GLOBAL_DIM, LOCAL_DIM
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,14 +51,19 @@ class Images:
         stored.flush()
 
 
-def made_up(rng: np.random.Generator, labels: Sequence[int], config: ModelConfig) -> Images:
+def made_up(
+    rng: np.random.Generator,
+    labels: Sequence[int],
+    config: ModelConfig,
+    sizes: tuple[int, int] = (LOCAL_DIM, GLOBAL_DIM),
+) -> Images:
     """Images of a label are alike. Each has two rows more than a re-ranker takes, the last of them
     padding."""
     kind = np.asarray(labels)
-    rows, dim = config.descriptors_per_image + 2, config.descriptor_dim
+    rows, (dim, global_dim) = config.descriptors_per_image + 2, sizes
     kinds = int(kind.max()) + 1
     of_label = rng.standard_normal((kinds, rows, dim))
-    global_ = rng.standard_normal((kinds, config.global_dim))
+    global_ = rng.standard_normal((kinds, global_dim))
     locals_ = np.zeros((len(labels), rows, 5 + dim), np.float32)
     locals_[:, :, :2] = rng.random((len(labels), rows, 2))
     locals_[:, :, 2] = rng.integers(0, 3, (len(labels), rows))
@@ -65,7 +71,7 @@ def made_up(rng: np.random.Generator, labels: Sequence[int], config: ModelConfig
     locals_[:, :, 5:] = of_label[kind] + rng.standard_normal((len(labels), rows, dim))
     locals_[:, -1, 3] = 1
     locals_[:, -1, 5:] = 0
-    noise = 1.5 * rng.standard_normal((len(labels), config.global_dim))
+    noise = 1.5 * rng.standard_normal((len(labels), global_dim))
     return Images(locals_, (global_[kind] + noise).astype(np.float32))
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from model.batch import Window, WindowBatch
+from model.batch import Window, WindowBatch, WindowShape
 from model.config import ExtractorId, LongformerConfig, Scoring
 from model.descriptors import ImageDescriptors
 
@@ -39,6 +39,7 @@ class Reference:
             globals_ = torch.zeros(windows, images, 0)
         known = torch.full((windows, images), bool(self.config.global_dim))
         real = torch.ones(windows, images, dtype=torch.bool)
+        shape = WindowShape(images, locals_.shape[2], locals_.shape[3], globals_.shape[2])
         return WindowBatch(
             locals_,
             self._both("local_mask") == 0,
@@ -46,7 +47,8 @@ class Reference:
             globals_,
             known,
             real,
-            in_metric=real,
+            torch.arange(1, images).repeat(windows, 1),
+            (shape,) * windows,
         )
 
     def _both(self, name: str) -> Tensor:

@@ -87,3 +87,8 @@ DESCRIPTOR_TYPES: Mapping[str, tuple[tuple[str, ...], Callable[[Extracted], Imag
 }
 """By name: the extractors whose files are needed, and what is made of their descriptors. The last
 two are cues that say nothing."""
+
+EXTRACTORS = tuple(
+    dict.fromkeys(name for needed, _ in DESCRIPTOR_TYPES.values() for name in needed)
+)
+"""Whose files the comparison reads."""

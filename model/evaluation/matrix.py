@@ -30,6 +30,7 @@ from model.evaluation.retrieval import (
     reranking_scorer,
     score_shortlists,
 )
+from model.formats.errors import FormatError
 from model.formats.labels import read_labels
 from model.windows import RerankOptions
 
@@ -86,7 +87,8 @@ def cells(
     types: Sequence[str] = tuple(DESCRIPTOR_TYPES),
 ) -> Iterator[Cell]:
     """Of every domain those types for which it has the files. `held_out`: the fold of those
-    domains of which only some classes were not trained on; of `every` so many queries one."""
+    domains of which only some classes were not trained on; of `every` so many queries one. Raises
+    FormatError for labels that cannot be read, or where no query has a relevant image."""
     for domain in domains:
         images = read_labels(domain.folder)
         if domain.name in held_out:
@@ -99,6 +101,8 @@ def cells(
             if set(needed) <= extracted.keys():
                 described = dict(zip(images.ids, made(extracted), strict=True))
                 task = _answerable(labelled_task(images, described), every)
+                if not task.queries:
+                    raise FormatError(f"{domain.folder}: no query has a relevant image")
                 yield Cell(domain.name, name, task, first_stage(task, TOP))
 
 

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from model.formats.errors import FormatError
 
 _EVERY_THIRD = 3
+_MOST_DIGITS = 18
+"""Of a label that is a number: so many always fit into 64 bits."""
 _PATH = "path"
 _LABELS = ("label", "class_id")
 _ROLES = {"query": True, "gallery": False, "test": True, "train": False, "val": False}
@@ -59,6 +61,8 @@ def read_labels(path: Path) -> LabelledImages:
         raise FormatError(f"{path}: role {error} is neither query nor gallery") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise FormatError(f"{path}: not a readable CSV file ({error})") from None
+    if not rows:
+        raise FormatError(f"{path}: names no image")
     if not all(ids) or not all(labels):
         raise FormatError(f"{path}: a row without a path or a label")
     return labelled(path, ids, labels, roles)
@@ -76,11 +80,12 @@ def labels_of_folders(ids: Sequence[str], what: Path) -> LabelledImages:
 def labelled(
     what: Path, ids: Sequence[str], labels: Sequence[str], roles: Sequence[bool] | None
 ) -> LabelledImages:
-    """Labels that are numbers are the classes. Raises FormatError for an id that comes twice."""
+    """Labels that are all numbers are the classes. Raises FormatError for an id that is named
+    twice."""
     if len(set(ids)) < len(ids):
         repeated = next(image_id for image_id in ids if ids.count(image_id) > 1)
         raise FormatError(f"{what}: {repeated} is named twice")
-    if all(label.isdecimal() for label in labels):
+    if all(label.isdecimal() and len(label) <= _MOST_DIGITS for label in labels):
         classes = np.array([int(label) for label in labels], np.int64)
     else:
         _, classes = np.unique(np.array(labels, dtype=str), return_inverse=True)

@@ -27,7 +27,7 @@ class Spectrum:
 
 
 def spectrum(vectors: NDArray[np.floating], most: int = 20_000) -> Spectrum:
-    """Of at most `most` of the vectors, evenly chosen."""
+    """Of about `most` of the vectors, evenly chosen."""
     sample = vectors[:: max(1, len(vectors) // most)].astype(np.float64)
     mean = sample.mean(0)
     variances, axes = np.linalg.eigh((sample - mean).T @ (sample - mean) / len(sample))

@@ -72,6 +72,8 @@ def labelled_data(
         training[0] = Domain(kept, first.described)
         validation = labelled_task(apart, dict(next(iter(first.described.values()))))
         held_out = tuple(np.unique(apart.classes).tolist())
+        if not validation.relevant.any():
+            raise ValueError(f"fold {fold} has no query with a relevant image to choose on")
     sources: list[ListSource] = [domain_lists(domain, options) for domain in training]
     weights = [float(np.sqrt(len(np.unique(domain.images.classes)))) for domain in training]
     of_views = [_views_of(domain.images, views) for domain in training] if views else []

@@ -39,12 +39,14 @@ class ListSource(Protocol):
 
 @dataclass(frozen=True)
 class ListOptions:
-    """How lists vary, each a probability.
+    """How lists vary, each a probability but for the first.
 
-    `sparse`: of one to three relevant images. `bent_locals`, `bent_globals`: see
-    `model.training.bending`. `noise_locals`, `noise_globals`: a cue that says nothing at all.
-    `mixed`: locals of one extractor beside globals of another. `without_globals`: in the whole
-    list; `some_without_global`: for a random share of the images.
+    `fewest_classes`: the least share of the classes that a gallery is drawn from. `sparse`: of one
+    to three relevant images. `bent_locals`, `bent_globals`: see `model.training.bending`.
+    `poor_locals`: with much noise. `noise_locals`, `noise_globals`: a cue that says nothing at all.
+    `mixed`: locals of one extractor beside globals of another. `mean_as_global`: the mean of an
+    image's locals. `without_globals`: in the whole list; `some_without_global`: for a random share
+    of the images.
     """
 
     fewest_classes: float = 0.3
@@ -106,7 +108,8 @@ class DomainLists:
         globals_: Mapping[str, GlobalsOf],
         options: ListOptions,
     ) -> None:
-        """`locals_` and `globals_` by extractor, every one of all images."""
+        """`locals_` and `globals_` by extractor, every one of all images. Raises ValueError where
+        no list could be drawn."""
         self._images = images
         self._locals = dict(locals_)
         self._globals = dict(globals_)
@@ -117,6 +120,8 @@ class DomainLists:
         )
         if not both or len(self._classes) < 2:
             raise ValueError("training lists need two classes, and images of one in both roles")
+        if not globals_:
+            raise ValueError("training lists need a global descriptor of every image")
 
     def draw(self, rng: np.random.Generator, shape: ListShape) -> TrainingList:
         options = self._options
@@ -182,7 +187,7 @@ def views_as_images(ids: Sequence[str], known: LabelledImages | None = None) -> 
     Where labelled images are known, views of others are left out, and images of one class are a
     group. Raises ValueError for an id of another form."""
     split = [view.rpartition("@") for view in ids]
-    unnumbered = [view for view, (_, _, n) in zip(ids, split, strict=True) if not n.isdigit()]
+    unnumbered = [view for view, (_, _, n) in zip(ids, split, strict=True) if not n.isdecimal()]
     if unnumbered:
         raise ValueError(f"{unnumbered[0]!r} is not a view: IMAGE@NUMBER")
     names = known.ids if known is not None else sorted({image for image, _, _ in split})

@@ -262,10 +262,11 @@ def token_loss(logits: Tensor, mask: Tensor, relevant: Tensor) -> Tensor:
 
 def first_place_loss(scores: Tensor, relevant: Tensor, present: Tensor) -> Tensor:
     """Minus the logarithm of the probability that a relevant image is first, of lists (w, g), where
-    images come first by the softmax of their scores."""
+    images come first by the softmax of their scores. A list without relevant images has none."""
     scores = scores.masked_fill(~present, -torch.inf)
     of_relevant = scores.masked_fill(relevant == 0, -torch.inf)
-    return (scores.logsumexp(1) - of_relevant.logsumexp(1)).mean()
+    losses = scores.logsumexp(1) - of_relevant.logsumexp(1)
+    return torch.where(relevant.any(1), losses, 0.0).mean()
 
 
 def smooth_ap_loss(

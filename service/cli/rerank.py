@@ -16,8 +16,8 @@ from model.descriptor_file import DescriptorFileError, DescriptorReader
 from model.descriptors import ImageDescriptors, stacked_globals
 from model.evaluation.retrieval import first_stage_order
 from model.extraction.images import read_image
-from model.metric import Metric, load_metric
 from model.extraction.registry import load_extractor
+from model.metric import Metric, load_metric
 from model.windows import DIRECTIONS
 from service.cli.common import (
     any_path,

@@ -143,11 +143,7 @@ _PUBLISHED_LISTS = (100, 100)
 @click.option("--depth", type=click.IntRange(1), help="Its blocks.")
 @click.option("--attention-heads", type=click.IntRange(1))
 @click.option("--attention-window", type=click.IntRange(2), help="Longformer: tokens, both sides.")
-@click.option(
-    "--descriptors-per-image",
-    type=click.IntRange(1),
-    help=f"Default {DESCRIPTORS}.",
-)
+@click.option("--descriptors-per-image", type=click.IntRange(1), help=f"Default {DESCRIPTORS}.")
 @click.option(
     "--ranking",
     type=click.FloatRange(0),
@@ -198,8 +194,8 @@ def train(
     device: str,
     **sizes: int | str | None,
 ) -> None:
-    """Train a re-ranker, or adapt one to your own images, and choose alpha, T and the aggregation
-    on images that it has not seen. (With --gldv2 they are chosen afterwards, by
+    """Train a re-ranker, or adapt one to your own images, and choose alpha and T on images that
+    it has not seen. (With --gldv2 they are chosen afterwards, by
     `locore eval gldv2 --grid`.)
 
     The log (`log.jsonl`, a line every few steps) and the state are in the run's folder; a run
@@ -208,6 +204,7 @@ def train(
     """
     if output.suffix != ".safetensors":
         raise click.UsageError("OUTPUT must end in .safetensors")
+    _check_sources(images, data, descriptors, gldv2, (views or None, fold))
     given = {name: size for name, size in sizes.items() if size is not None}
     _refuse_contradictions(
         gldv2 is not None,
@@ -224,11 +221,8 @@ def train(
     with joined(device_of(device)) as (processes, on):
         if processes.count > 1 and gldv2 is None:
             raise click.UsageError("several processes are for --gldv2")
-        folder.mkdir(parents=True, exist_ok=True)
         initial = None if start is None else load_checkpoint(start, torch.device("cpu"))
-        given_data = [images is not None, bool(data and descriptors), gldv2 is not None]
-        if sum(given_data) != 1 or bool(data) != bool(descriptors) or (views and not data):
-            raise click.UsageError("give either --images, or --data and --descriptors, or --gldv2")
+        folder.mkdir(parents=True, exist_ok=True)
         if gldv2 is not None:
             known = None if initial is None else initial.config.sizes
             dim = descriptor_dim or (None if known is None else known.local_dim)
@@ -276,6 +270,22 @@ def train(
             output.parent.mkdir(parents=True, exist_ok=True)
             click.echo(f"{output}: {choose_on_validation(trainer, training.validation)}")
             save_checkpoint(trainer.average, output)
+
+
+def _check_sources(
+    images: Path | None,
+    data: Sequence[Path],
+    descriptors: Sequence[Path],
+    gldv2: Path | None,
+    for_data: Sequence[object],
+) -> None:
+    """Raises click.UsageError unless one source of lists is named whole, and for options of
+    another."""
+    sources = [images is not None, bool(data and descriptors), gldv2 is not None]
+    if sum(sources) != 1 or bool(data) != bool(descriptors):
+        raise click.UsageError("give either --images, or --data and --descriptors, or --gldv2")
+    if not data and any(value is not None for value in for_data):
+        raise click.UsageError("--views and --fold are for --data")
 
 
 def _refuse_contradictions(

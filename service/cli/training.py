@@ -86,7 +86,11 @@ def labels_of(path: Path, ids: Sequence[str]) -> LabelledImages:
 
 
 def _domain(path: Path, files: Sequence[File]) -> Domain:
+    """Where sub-folders are the labels, of the images of the first file that are all of `path`."""
+    own = None if (path / "labels.csv").exists() or path.is_file() else find_images((path,)).keys()
     for _, _, described in files:
+        if own is not None and not described.keys() <= own:
+            continue
         images = labels_of(path, list(described))
         if described.keys() >= set(images.ids):
             fitting = [file for file in files if file[2].keys() >= set(images.ids)]

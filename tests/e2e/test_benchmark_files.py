@@ -12,6 +12,9 @@ import h5py
 import numpy as np
 import pytest
 
+from model.checkpoint import save_checkpoint
+from model.config import ElvisConfig, ExtractorId
+from model.pairs.elvis import ElvisReranker
 from tests.e2e.by_hand import figures_of, made_roxford
 from tests.e2e.command import failed, refused
 from tests.e2e.service import LOCORE
@@ -20,12 +23,12 @@ from tests.minibench import as_tensor, made_up, nearest, write_pickle
 
 
 def test_a_million_images_take_less_than_a_gigabyte(tmp_path: Path) -> None:
-    config = tiny_config(descriptor_dim=16)
+    config = tiny_config()
     checkpoint = save_tiny(tmp_path, config)
     rng = np.random.default_rng(5)
     rows = 1_000_000
     used = sorted(rng.choice(rows, 12, replace=False).tolist())
-    few = made_up(rng, [0, 1] * 6, config)
+    few = made_up(rng, [0, 1] * 6, config, (16, 12))
     queries = few.some([0, 1])
     queries.write(tmp_path / "rparis6k", "dinov2_query")
     folder = tmp_path / "rparis6k+1m"
@@ -37,9 +40,7 @@ def test_a_million_images_take_less_than_a_gigabyte(tmp_path: Path) -> None:
         for place, image in zip(used, few.locals, strict=True):
             features[place, :8] = image
             features[place, 8:, 3] = 1
-    globals_ = np.memmap(
-        folder / "dinov2_gallery_global.pt", np.float32, "w+", shape=(rows, config.global_dim)
-    )
+    globals_ = np.memmap(folder / "dinov2_gallery_global.pt", np.float32, "w+", shape=(rows, 12))
     globals_[used] = few.globals
     globals_.flush()
     lists = nearest(queries, few, 12)
@@ -119,9 +120,11 @@ def test_files_that_are_wrong_are_said_in_one_line(
     lines = "test_gallery.txt"
     assert "1 lines" in broken(lines, lambda path: path.write_text("a.jpg\n"))
 
-    (tmp_path / "other").mkdir()
-    other = save_tiny(tmp_path / "other", tiny_config(descriptor_dim=24))
-    assert "tiny takes 24" in refused(capsys, *common[:4], "--checkpoint", other)
+    other = tmp_path / "elvis.safetensors"
+    extractor = ExtractorId(name="made-up", version="1")
+    config = ElvisConfig(name="elvis", extractor=extractor, descriptor_dim=24)
+    save_checkpoint(ElvisReranker(config), other)
+    assert "where 24 are asked for" in refused(capsys, *common[:4], "--checkpoint", other)
     said = refused(capsys, *common, "--descriptor-name", "cvnet")
     assert said.count("cvnet_") == 4
     assert "missing" in said

@@ -46,7 +46,7 @@ from tests.e2e.both_clients import Blocking, both
 from tests.e2e.service import RunningService, free_port, ids_of, running
 from tests.e2e.test_lifecycle import slow_request
 from tests.e2e.valkey import plain_valkey
-from tests.factories import image, tiny_config
+from tests.factories import LOCAL_DIM, image, tiny_config
 
 CONFIG = tiny_config()
 Images = dict[str, ImageDescriptors]
@@ -98,7 +98,7 @@ def test_any_number_of_images_is_registered_listed_shown_and_deleted(
 def test_odd_ids_metadata_and_plain_arrays(service: RunningService, kind: type[Blocking]) -> None:
     collection = f"odd-{kind.__name__}"
     client = kind(service.url)
-    rows = np.random.default_rng(2).standard_normal((3, CONFIG.descriptor_dim))
+    rows = np.random.default_rng(2).standard_normal((3, LOCAL_DIM))
     ids = ["../up", "a//b", "a:b@c=d+e", "/first", ".", "end/"]
     record = GalleryRecord(image_from_arrays(rows, [1, 0, 2]), {"url": "ü"})
     client.register({"plain": rows, **dict.fromkeys(ids, record)}, collection)
@@ -142,7 +142,7 @@ def test_a_registration_is_split_by_the_service_s_limits(
     assert client.register(images, collection).registered == 100
     assert client.ids(collection) == list(images)
 
-    heavy = np.ones((900, CONFIG.descriptor_dim), np.float32)
+    heavy = np.ones((900, LOCAL_DIM), np.float32)
     few = dict(list(images.items())[:3])
     with pytest.raises(PayloadTooLargeError) as large:
         client.register({**few, "heavy": heavy}, f"{collection}-heavy")
@@ -302,7 +302,7 @@ def test_each_mistake_has_its_error(
     assert fails(DescriptorDimMismatchError, "rerank", narrow, one, **how).field == (
         "query.descriptors"
     )
-    zeros = np.zeros((1, CONFIG.descriptor_dim))
+    zeros = np.zeros((1, LOCAL_DIM))
     fails(InvalidDescriptorsError, "rerank", zeros, one, **how)
     twice = fails(DuplicateGalleryIdsError, "rerank", query, one * 2, **how)
     assert twice.image_id == "image-001"

@@ -16,7 +16,7 @@ from model.descriptors import ImageDescriptors
 from service.client import packed_image
 from service.gallery.record import GalleryRecord, pack_record
 from tests.e2e.service import RunningService, code_of
-from tests.factories import tiny_config
+from tests.factories import LOCAL_DIM, tiny_config
 
 CONFIG = tiny_config()
 Images = dict[str, ImageDescriptors]
@@ -27,7 +27,7 @@ def body_of(query: ImageDescriptors, /, **changes: Any) -> dict[str, Any]:
 
 
 def descriptors(value: float, rows: int = 1) -> list[list[float]]:
-    return [[value] * CONFIG.descriptor_dim for _ in range(rows)]
+    return [[value] * LOCAL_DIM for _ in range(rows)]
 
 
 @pytest.mark.parametrize("path", ["/rerank", "/gallery"])
@@ -81,7 +81,7 @@ RERANK_ERRORS: dict[str, tuple[dict[str, Any], str, str]] = {
             "query": {
                 "descriptors": {
                     "dtype": "float32",
-                    "shape": [1, CONFIG.descriptor_dim],
+                    "shape": [1, LOCAL_DIM],
                     "data": base64.b64encode(b"12").decode(),
                 }
             }
@@ -135,7 +135,7 @@ def test_422_of_rerank_names_the_field(
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e300"])
 def test_422_what_is_no_number(service: RunningService, number: str) -> None:
-    rows = ", ".join([number] + ["1"] * (CONFIG.descriptor_dim - 1))
+    rows = ", ".join([number] + ["1"] * (LOCAL_DIM - 1))
     content = f'{{"query": {{"descriptors": [[{rows}]]}}, "gallery_ids": ["image-000"]}}'
     response = service.http.post("/rerank", content=content)
     assert code_of(response) == (422, "invalid_descriptors")
@@ -183,7 +183,7 @@ def test_422_of_registration_stores_nothing(service: RunningService, name: str) 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", '"\\ud800"'])
 def test_422_metadata_that_is_no_json(service: RunningService, value: str) -> None:
-    rows = ", ".join(["1"] * CONFIG.descriptor_dim)
+    rows = ", ".join(["1"] * LOCAL_DIM)
     image = f'{{"id": "x", "descriptors": [[{rows}]], "metadata": {{"x": {value}}}}}'
     response = service.http.post("/gallery", content=f'{{"images": [{image}]}}')
     assert code_of(response)[0] in (400, 422)
@@ -243,9 +243,7 @@ def test_descriptors_of_another_checkpoint_are_refused(
     service: RunningService, query: ImageDescriptors
 ) -> None:
     """An image that was registered when the checkpoint was another one."""
-    other = ImageDescriptors(
-        np.ones((2, CONFIG.descriptor_dim + 1), np.float32), np.zeros(2, np.uint8)
-    )
+    other = ImageDescriptors(np.ones((2, LOCAL_DIM + 1), np.float32), np.zeros(2, np.uint8))
     (socket,) = Path(service._log.parent).rglob("valkey.sock")
     with redis.Redis(unix_socket_path=str(socket)) as raw:
         record = pack_record("old", "old-image", GalleryRecord(other), "float16")

@@ -16,7 +16,7 @@ from model.descriptors import ImageDescriptors
 from service.client import packed_image
 from tests.e2e.service import RunningService, code_of, free_port, ids_of, running
 from tests.e2e.valkey import plain_valkey
-from tests.factories import tiny_config
+from tests.factories import LOCAL_DIM, tiny_config
 
 CONFIG = tiny_config()
 Images = dict[str, ImageDescriptors]
@@ -76,7 +76,7 @@ def test_413_payload_too_large(strict: RunningService, path: str, chunked: bool)
 
 
 def test_413_too_many_images(strict: RunningService) -> None:
-    images = [{"id": str(n), "descriptors": [[1.0] * CONFIG.descriptor_dim]} for n in range(3)]
+    images = [{"id": str(n), "descriptors": [[1.0] * LOCAL_DIM]} for n in range(3)]
     response = strict.http.post("/gallery", json={"images": images})
     assert code_of(response) == (413, "too_many_images")
     assert strict.http.get("/gallery").json()["count"] == 2

@@ -54,8 +54,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-COMMON = ["--steps", 4, "--batch", 2, "--list-length", 8, 8, "--dim", 16, "--depth", 1]
-COMMON += ["--attention-heads", 2, "--descriptors-per-image", LOCALS, "--device", "cpu"]
+COMMON = ["--steps", 4, "--batch", 2, "--list-length", 8, 8, "--depth", 1, "--device", "cpu"]
+COMMON += ["--attention-heads", 2, "--descriptors-per-image", LOCALS]
+OURS = [*COMMON, "--dim", 32, "--image-layers", 1]
 
 
 def by_two_processes(*arguments: object) -> str:
@@ -74,9 +75,9 @@ def by_two_processes(*arguments: object) -> str:
 def test_two_processes_learn_what_one_learns(folder: Path, tmp_path: Path) -> None:
     """The same lists in each step, dealt out to two processes or to two passes of one."""
     together, alone = tmp_path / "together.safetensors", tmp_path / "alone.safetensors"
-    arguments = ["train", "--gldv2", folder, *COMMON]
+    arguments = ["train", "--gldv2", folder, *OURS]
     said = by_two_processes(*arguments, "-o", together)
-    assert said.count("still to be chosen") == 1
+    assert said.count("no images were kept apart") == 1
     log = (tmp_path / "together.run" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in log] == [4]
     succeeded(*arguments, "--accumulate", 2, "-o", alone)
@@ -89,7 +90,17 @@ def test_two_processes_learn_what_one_learns(folder: Path, tmp_path: Path) -> No
 def test_locores_own_backbone_in_bfloat16(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "longformer.safetensors"
     arguments = ["train", "--gldv2", folder, *COMMON, "--backbone", "longformer"]
-    arguments += ["--attention-window", 16, "--dtype", "bfloat16", "--recompute", "-o", path]
+    arguments += [
+        "--dim",
+        16,
+        "--attention-window",
+        16,
+        "--dtype",
+        "bfloat16",
+        "--recompute",
+        "-o",
+        path,
+    ]
     succeeded(*arguments)
     config = load_checkpoint(path, torch.device("cpu")).config
     assert isinstance(config, LongformerConfig)
@@ -103,9 +114,9 @@ def test_a_run_goes_on_with_the_same_lists_a_step_however_they_are_dealt_out(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "x.safetensors"
-    arguments = ["train", "--gldv2", folder, *COMMON, "-o", path]
+    arguments = ["train", "--gldv2", folder, *OURS, "-o", path]
     code, said, _ = run_here(capsys, *arguments)
-    assert (code, said.count("still to be chosen")) == (0, 1)
+    assert (code, said.count("no images were kept apart")) == (0, 1)
     again = [*arguments, "--resume", "--batch", 1]
     assert "2 lists a step, and now 1" in refused(capsys, *again)
     assert run_here(capsys, *again, "--accumulate", 2)[0] == 0
@@ -119,7 +130,8 @@ def test_files_at_odds_are_one_line(
     assert "nothing_local.hdf5" in refused(
         capsys, "train", "--gldv2", folder, "--descriptor-name", "nothing", *out
     )
-    assert "are for --gldv2" in refused(capsys, "train", "--backbone", "longformer", *out)
+    images = ["train", "--images", folder, *out]
+    assert "are for --gldv2" in refused(capsys, *images, "--descriptor-name", "dinov2")
     longformer = ["--gldv2", folder, "--backbone", "longformer", "--attention-window", 16]
     longformer += ["--dim", 16, "--attention-heads", 2, "--descriptors-per-image", LOCALS]
     assert "reads 730 images at most" in refused(

@@ -13,7 +13,7 @@ from rich.table import Table
 from model.checkpoint import LoadedModel, load_checkpoint
 from model.config import DEFAULT_CHECKPOINT
 from model.descriptors import ImageDescriptors
-from model.evaluation.descriptor_types import DESCRIPTOR_TYPES
+from model.evaluation.descriptor_types import DESCRIPTOR_TYPES, EXTRACTORS
 from model.evaluation.grocery import FOLDS
 from model.evaluation.matrix import (
     FIRST_STAGE,
@@ -94,6 +94,11 @@ def matrix(
 
     What learns nothing has the setting that is best in each cell; a checkpoint has its own.
     """
+    unknown = set(held_out) - {folder.name for folder in folders}
+    if unknown:
+        raise click.UsageError(f"--held-out {min(unknown)}: no folder of --data has that name")
+    if json_path is not None and (json_path.is_dir() or not json_path.parent.is_dir()):
+        raise click.UsageError(f"{json_path}: no file to write to")
     models = [load_checkpoint(path, device_of(device)) for path in checkpoints]
     domains = [DomainFiles(folder, _files(descriptors, folder.name)) for folder in folders]
     for domain in domains:
@@ -110,6 +115,8 @@ def matrix(
     for cell in every_cell:
         figures += untrained_figures(cell)
         figures += [_judged(cell, model) for model in models if _fits(cell, model)]
+    if not figures:
+        raise click.UsageError(f"{descriptors}: no files for {', '.join(only)}")
     names = [FIRST_STAGE, *WITHOUT_LEARNING, *dict.fromkeys(m.config.name for m in models)]
     console.print(_cell_table(figures, names))
     console.print(_summary_table(figures, names[1:]))
@@ -118,12 +125,16 @@ def matrix(
 
 
 def _files(folder: Path, domain: str) -> dict[str, Path]:
-    files = sorted(folder.glob(f"{domain}-*.h5"))
-    return {path.stem.removeprefix(f"{domain}-"): path for path in files}
+    paths = {name: folder / f"{domain}-{name}.h5" for name in EXTRACTORS}
+    return {name: path for name, path in paths.items() if path.exists()}
 
 
 def _read(path: Path, ids: Sequence[str]) -> dict[str, ImageDescriptors]:
-    return read_images(path, ids)[1]
+    images = read_images(path, ids)[1]
+    bare = [image_id for image_id, image in images.items() if image.global_ is None]
+    if bare:
+        raise click.UsageError(f"{path}: images have no global descriptor, {bare[0]} for one")
+    return images
 
 
 def _fits(cell: Cell, model: LoadedModel) -> bool:

@@ -50,6 +50,18 @@ def test_scores_are_those_of_the_published_code(
     torch.testing.assert_close(scores, expected, atol=1e-4, rtol=0)
 
 
+def test_a_window_in_which_no_image_has_a_global_is_scored(tmp_path: Path) -> None:
+    found = reference("with_global")
+    model, whole = loaded(found, tmp_path), found.windows()[0]
+    bare = Window(
+        replace(whole.query, global_=None), [replace(i, global_=None) for i in whole.gallery]
+    )
+    (alone,) = score_windows(model, [bare], CPU)
+    together, with_globals = score_windows(model, [bare, whole], CPU)
+    np.testing.assert_allclose(alone, together, atol=1e-4)
+    assert np.abs(alone - with_globals).max() > 1e-4
+
+
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("scoring", ["max-start", "max-end"])
 def test_padding_and_company_do_not_count(case: str, scoring: Scoring, tmp_path: Path) -> None:

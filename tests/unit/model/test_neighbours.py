@@ -1,75 +1,122 @@
-"""The graph between images: standardised, smooth, and blind to padding."""
+"""Neighbourhoods overlap where images form crowds, and noise is known for what it is."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
+from torch import Tensor
 
-from model.batch import Window
-from model.descriptors import ImageDescriptors
-from model.neighbours import LIKENESSES, NEIGHBOURHOODS, likeness
-from model.tokens import correlate
-from tests.factories import image, tiny_config, tiny_model, window
+from model.neighbours import GRAPHS, NEIGHBOURHOODS, coherence, neighbourhood_overlaps
+from model.relations import standardised
+from tests.factories import unit
 
-CONFIG = tiny_config()
-MODEL = tiny_model()
+IMAGES = 41
 
 
-def of(*windows: Window) -> tuple[torch.Tensor, torch.Tensor]:
-    batch = MODEL.collate(windows)
-    return likeness(batch, correlate(batch, torch.eye(CONFIG.global_dim + CONFIG.descriptor_dim)))
+def apart(images: int) -> Tensor:
+    return ~torch.eye(images, dtype=torch.bool)
 
 
-def test_every_likeness_is_standardised_over_the_pairs() -> None:
-    found, _ = of(window(np.random.default_rng(0), CONFIG, 30))
-    assert found.shape == (1, LIKENESSES, 31, 31)
-    pairs = found[0][:, ~torch.eye(31, dtype=torch.bool)]
-    torch.testing.assert_close(pairs.mean(1), torch.zeros(LIKENESSES), atol=1e-4, rtol=0)
-    assert (pairs.std(1) > 0.5).all()
-    assert (pairs.std(1) < 1.01).all()
+def similarity(vectors: np.ndarray) -> Tensor:
+    """Standardised, of unit vectors (i, d)."""
+    cosines = torch.from_numpy(vectors @ vectors.T)
+    return standardised(cosines, apart(len(vectors)), (0, 1))
 
 
-def test_padding_has_no_part_in_it() -> None:
+def crowds(rng: np.random.Generator, images: int = IMAGES, noise: float = 0.5) -> np.ndarray:
+    """Images of four kinds, by turns."""
+    centres = unit(rng, 4, 32)
+    vectors = centres[np.arange(images) % 4] + noise * unit(rng, images, 32)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
+
+
+def noise(rng: np.random.Generator, images: int = IMAGES) -> Tensor:
+    """Similarities that are no vectors' cosines."""
+    values = torch.from_numpy(rng.standard_normal((images, images)).astype(np.float32))
+    return standardised(values + values.mT, apart(images), (0, 1))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_structure_is_coherent_and_noise_is_not(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    of_noise = float(coherence(noise(rng), apart(IMAGES)))
+    of_crowds = float(coherence(similarity(crowds(rng)), apart(IMAGES)))
+    assert abs(of_noise) < 0.15
+    assert 0.5 < of_crowds <= 1
+
+
+def test_coherence_falls_with_noise_and_has_no_scale() -> None:
+    rng = np.random.default_rng(0)
+    values = [
+        float(coherence(similarity(crowds(rng, noise=level)), apart(IMAGES)))
+        for level in (0.3, 1.0, 3.0)
+    ]
+    assert values == sorted(values, reverse=True)
+    one = similarity(crowds(rng))
+    torch.testing.assert_close(
+        coherence(3 * one + 2, apart(IMAGES)), coherence(one, apart(IMAGES)), atol=1e-4, rtol=0
+    )
+
+
+def overlaps(by_globals: Tensor, by_locals: Tensor) -> Tensor:
+    """(graphs, k, i, i)"""
+    others = apart(len(by_globals))
+    trust = torch.stack((coherence(by_globals, others), coherence(by_locals, others)))
+    flat = neighbourhood_overlaps(by_globals, by_locals, trust, others)
+    found: Tensor = flat.unflatten(0, (len(GRAPHS), len(NEIGHBOURHOODS)))
+    return found
+
+
+def within_and_between(values: Tensor) -> tuple[float, float]:
+    """Means over pairs of one crowd and over the others."""
+    kind = torch.arange(len(values)) % 4
+    same = kind.unsqueeze(1) == kind
+    return float(values[same & apart(len(values))].mean()), float(values[~same].mean())
+
+
+@pytest.mark.parametrize("k", [4, 8])
+def test_images_of_one_crowd_share_their_neighbourhood(k: int) -> None:
     rng = np.random.default_rng(1)
-    short, long = window(rng, CONFIG, 5), window(rng, CONFIG, 40)
-    alone, overlap = of(short)
-    together, overlap_together = of(short, long)
-    torch.testing.assert_close(together[0, :, :6, :6], alone[0], atol=1e-5, rtol=0)
-    torch.testing.assert_close(overlap_together[0, :, :6, :6], overlap[0], atol=1e-5, rtol=0)
-    assert (together[0, :, 6:] == 0).all()
+    found = overlaps(similarity(crowds(rng)), similarity(crowds(rng)))
+    for graph in range(len(GRAPHS)):
+        within, between = within_and_between(found[graph, NEIGHBOURHOODS.index(k)])
+        assert within > 2 * between
 
 
-def test_images_of_one_crowd_share_their_neighbourhood() -> None:
-    """Two crowds around two centres: neighbourhoods overlap within one, hardly between two."""
+def test_an_overlap_is_a_share_and_one_with_oneself() -> None:
     rng = np.random.default_rng(2)
-    centres = [image(rng, CONFIG), image(rng, CONFIG)]
-
-    def near(centre: ImageDescriptors) -> ImageDescriptors:
-        assert centre.global_ is not None
-        locals_ = centre.locals + 0.1 * rng.standard_normal(centre.locals.shape)
-        global_ = centre.global_ + 0.1 * rng.standard_normal(len(centre.global_))
-        return ImageDescriptors(
-            locals_.astype(np.float32), centre.scales, global_.astype(np.float32)
-        )
-
-    gallery = [near(centres[n % 2]) for n in range(20)]
-    _, overlap = of(Window(near(centres[0]), gallery))
-    to_query = overlap[0, NEIGHBOURHOODS.index(8), 0, 1:]
-    assert to_query[0::2].min() > 2 * to_query[1::2].max()
+    found = overlaps(similarity(crowds(rng)), noise(rng))
+    assert found.min() >= 0
+    assert found.max() <= 1 + 1e-5
+    own = found.diagonal(dim1=2, dim2=3)
+    torch.testing.assert_close(own, torch.ones_like(own), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found, found.mT, atol=1e-5, rtol=0)
 
 
-def test_one_graph_is_in_the_learnt_metric_and_one_is_not() -> None:
-    rng = np.random.default_rng(6)
-    batch = MODEL.collate([window(rng, CONFIG, 60)])
-    size = CONFIG.global_dim + CONFIG.descriptor_dim
-    metric = torch.from_numpy(rng.standard_normal((size, size)).astype(np.float32))
-    plain, learnt = (likeness(batch, correlate(batch, m))[1] for m in (MODEL.metric, metric))
-    kinds = len(NEIGHBOURHOODS)
-    assert (plain[:, :kinds] - learnt[:, :kinds]).abs().amax(dim=(0, 2, 3)).min() > 0.05
-    torch.testing.assert_close(plain[:, kinds:], learnt[:, kinds:])
+def test_what_is_trusted_follows_the_cue_that_is_coherent() -> None:
+    rng = np.random.default_rng(3)
+    good, bad = similarity(crowds(rng)), noise(rng)
+    for graphs in ((good, bad), (bad, good)):
+        found = overlaps(*graphs)[GRAPHS.index("trusted"), NEIGHBOURHOODS.index(8)]
+        within, between = within_and_between(found)
+        assert within > 2 * between
+    within, between = within_and_between(overlaps(good, bad)[1, NEIGHBOURHOODS.index(8)])
+    assert within < 1.5 * between
 
 
-def test_a_window_of_one_image_is_finite() -> None:
-    found, overlap = of(window(np.random.default_rng(3), CONFIG, 1))
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_small_windows_are_finite(images: int) -> None:
+    rng = np.random.default_rng(images)
+    one, other = (similarity(unit(rng, images, 8)) for _ in range(2))
+    found = overlaps(one, other)
+    assert found.shape == (len(GRAPHS), len(NEIGHBOURHOODS), images, images)
     assert found.isfinite().all()
-    assert overlap.isfinite().all()
+    if images > 1:
+        assert coherence(one, apart(images)).isfinite()
+
+
+def test_images_that_are_all_alike_are_finite() -> None:
+    same = torch.zeros(6, 6)
+    assert float(coherence(same, apart(6))) == 0
+    assert overlaps(same, same).isfinite().all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -9,52 +10,162 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from model.batch import Window
 from model.checkpoint import load_checkpoint
-from model.config import DEFAULT_CHECKPOINT
-from model.descriptors import ImageDescriptors
-from model.metric import described
-from model.neighbours import likeness
-from model.reranker import MambaReranker, aggregate, random_image, score_windows
-from model.tokens import correlate, correlation_features
-from tests.factories import image, tiny_config, tiny_model, window
+from model.config import DEFAULT_CHECKPOINT, MambaConfig
+from model.descriptors import DescriptorSizes, ImageDescriptors, normalised
+from model.reranker import MambaReranker, random_image, score_windows
+from tests.factories import LOCAL_DIM, image, tiny_config, tiny_model, unit, window
 
 CPU = torch.device("cpu")
 CONFIG = tiny_config()
 MODEL = tiny_model()
+SIZES = st.builds(DescriptorSizes, st.integers(2, 20), st.none() | st.integers(2, 20))
+SEEDS = st.integers(0, 2**31)
+
+
+def scores_of(one: Window, model: MambaReranker = MODEL) -> NDArray[np.float32]:
+    return score_windows(model, [one], CPU)[0]
+
+
+def changed(
+    one: Window,
+    locals_: Callable[[NDArray[np.floating]], NDArray[np.floating]] = lambda rows: rows,
+    global_: Callable[[NDArray[np.floating]], NDArray[np.floating]] = lambda row: row,
+) -> Window:
+    """The window with every descriptor changed in the same way."""
+
+    def of(image: ImageDescriptors) -> ImageDescriptors:
+        own = None if image.global_ is None else global_(image.global_)
+        return replace(image, locals=locals_(image.locals), global_=own)
+
+    return Window(of(one.query), [of(other) for other in one.gallery])
 
 
 @settings(max_examples=40)
-@given(sizes=st.lists(st.integers(1, 9), min_size=2, max_size=5), seed=st.integers(0, 2**31))
-def test_padding_and_company_do_not_change_a_score(sizes: list[int], seed: int) -> None:
+@given(of=st.lists(st.tuples(st.integers(1, 9), SIZES), min_size=2, max_size=5), seed=SEEDS)
+def test_padding_and_company_do_not_change_a_score(
+    of: list[tuple[int, DescriptorSizes]], seed: int
+) -> None:
+    """The windows of one batch may even have descriptors of different sizes."""
     rng = np.random.default_rng(seed)
-    windows = [window(rng, CONFIG, images) for images in sizes]
+    windows = [window(rng, CONFIG, images, sizes) for images, sizes in of]
     together = score_windows(MODEL, windows, CPU)
     for one, scores in zip(windows, together, strict=True):
-        (alone,) = score_windows(MODEL, [one], CPU)
-        np.testing.assert_allclose(scores, alone, atol=1e-4)
+        assert scores.shape == (len(one.gallery),)
+        np.testing.assert_allclose(scores, scores_of(one), atol=1e-4)
+
+
+@settings(max_examples=30)
+@given(images=st.integers(1, 12), seed=SEEDS)
+def test_the_callers_order_does_not_change_a_score(images: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    one = window(rng, CONFIG, images)
+    order = rng.permutation(images)
+    moved = Window(one.query, [one.gallery[place] for place in order])
+    np.testing.assert_array_equal(scores_of(moved), scores_of(one)[order])
+
+
+@settings(max_examples=30)
+@given(named=st.lists(st.integers(0, 4), min_size=1, max_size=15), seed=SEEDS)
+def test_copies_have_one_score_however_often_and_in_which_order_they_are_named(
+    named: list[int], seed: int
+) -> None:
+    different = window(np.random.default_rng(seed), CONFIG, 5)
+    places = sorted(set(named))
+    once = scores_of(Window(different.query, [different.gallery[place] for place in places]))
+    copies = [different.gallery[place] for place in named]
+    expected = [once[places.index(place)] for place in named]
+    np.testing.assert_array_equal(scores_of(Window(different.query, copies)), expected)
+
+
+def test_images_that_share_only_their_strongest_local_are_no_copies() -> None:
+    rng = np.random.default_rng(0)
+    one = window(rng, CONFIG, 4)
+    first, second = (image(rng, CONFIG) for _ in range(2))
+    second.locals[0] = first.locals[0]
+    scores = scores_of(Window(one.query, [first, second, first, *one.gallery]))
+    assert scores[0] == scores[2] != scores[1]
 
 
 @settings(max_examples=20)
-@given(seed=st.integers(0, 2**31))
+@given(rows=st.lists(st.integers(1, 6), min_size=2, max_size=7), seed=SEEDS)
+def test_an_image_may_have_any_number_of_locals(rows: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    images = [image(rng, CONFIG, count) for count in rows]
+    assert np.isfinite(scores_of(Window(images[0], images[1:]))).all()
+
+
+@pytest.mark.parametrize("with_global", ["all", "none", "some", "all but the query", "only one"])
+def test_images_with_and_without_a_global_are_scored(with_global: str) -> None:
+    rng = np.random.default_rng(1)
+    whole = [image(rng, CONFIG) for _ in range(7)]
+    has = {
+        "all": [True] * 7,
+        "none": [False] * 7,
+        "some": [True, True, False, True, False, True, True],
+        "all but the query": [False] + [True] * 6,
+        "only one": [False] * 3 + [True] + [False] * 3,
+    }[with_global]
+    images = [
+        one if kept else replace(one, global_=None) for one, kept in zip(whole, has, strict=True)
+    ]
+    scores = scores_of(Window(images[0], images[1:]))
+    assert np.isfinite(scores).all()
+    assert len(np.unique(scores)) == 6
+    if has[0] and has[1]:
+        # A global says something.
+        others = [replace(whole[1], global_=unit(rng, 1, 12)[0]), *images[2:]]
+        assert scores_of(Window(images[0], others))[0] != scores[0]
+
+
+def with_constant(share: float) -> Callable[[NDArray[np.floating]], NDArray[np.floating]]:
+    """Vectors of length 1 with one more number, the same for all: every cosine c between two of
+    them becomes (c + share²) / (1 + share²)."""
+
+    def longer(rows: NDArray[np.floating]) -> NDArray[np.floating]:
+        constant = np.full((*rows.shape[:-1], 1), share, np.float32)
+        return normalised(np.concatenate((rows, constant), axis=-1), "made up")
+
+    return longer
+
+
+@settings(max_examples=20)
+@given(images=st.integers(3, 12), share=st.floats(0.2, 2), seed=SEEDS)
+def test_scale_and_offset_of_similarities_do_not_change_a_score(
+    images: int, share: float, seed: int
+) -> None:
+    one = window(np.random.default_rng(seed), CONFIG, images)
+    shifted = changed(one, with_constant(share), with_constant(share / 2))
+    np.testing.assert_allclose(scores_of(shifted), scores_of(one), atol=1e-3)
+
+
+@settings(max_examples=20)
+@given(images=st.integers(3, 12), seed=SEEDS)
+def test_a_rotation_of_all_descriptors_does_not_change_a_score(images: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    one = window(rng, CONFIG, images)
+    of_locals, of_globals = (
+        np.linalg.qr(rng.standard_normal((size, size)))[0].astype(np.float32) for size in (8, 12)
+    )
+    turned = changed(one, lambda rows: rows @ of_locals, lambda row: row @ of_globals)
+    np.testing.assert_allclose(scores_of(turned), scores_of(one), atol=1e-3)
+
+
+def test_the_length_of_a_descriptor_does_not_change_a_score() -> None:
+    one = window(np.random.default_rng(3), CONFIG, 6)
+    longer = changed(one, lambda rows: rows * 3, lambda row: row * 5)
+    np.testing.assert_allclose(scores_of(longer), scores_of(one), atol=1e-4)
+
+
+@settings(max_examples=20)
+@given(seed=SEEDS)
 def test_images_of_a_list_inform_each_other(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    whole = window(rng, CONFIG, 6)
-    (scores,) = score_windows(MODEL, [whole], CPU)
-    (fewer,) = score_windows(MODEL, [Window(whole.query, whole.gallery[:-1])], CPU)
-    assert np.abs(scores[:-1] - fewer).max() > 1e-4
-
-
-@settings(max_examples=20)
-@given(seed=st.integers(0, 2**31))
-def test_the_callers_order_does_not_change_a_score(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    one = window(rng, CONFIG, 8)
-    order = rng.permutation(8)
-    (scores,) = score_windows(MODEL, [one], CPU)
-    (moved,) = score_windows(MODEL, [Window(one.query, [one.gallery[i] for i in order])], CPU)
-    np.testing.assert_allclose(moved, scores[order], atol=1e-4)
+    whole = window(np.random.default_rng(seed), CONFIG, 6)
+    fewer = scores_of(Window(whole.query, whole.gallery[:-1]))
+    assert np.abs(scores_of(whole)[:-1] - fewer).max() > 1e-4
 
 
 def test_the_query_in_its_own_gallery_scores_the_same_in_any_company() -> None:
@@ -62,7 +173,7 @@ def test_the_query_in_its_own_gallery_scores_the_same_in_any_company() -> None:
     rng = np.random.default_rng(9)
     query = image(rng, CONFIG)
     one = Window(query, [query, image(rng, CONFIG), image(rng, CONFIG)])
-    (alone,) = score_windows(MODEL, [one], CPU)
+    alone = scores_of(one)
     for images in (1, 7, 30):
         together = score_windows(MODEL, [window(rng, CONFIG, images), one], CPU)
         np.testing.assert_allclose(together[1], alone, atol=1e-4)
@@ -82,143 +193,91 @@ def test_near_duplicates_score_the_same_in_any_company(images: int) -> None:
         rows, whole = (v.astype(np.float32) for v in moved)
         return ImageDescriptors(rows, centre.scales, whole)
 
-    alike = Window(near(), [near() for _ in range(images)])
+    crowd = Window(near(), [near() for _ in range(images)])
     other = Window(centre, [random_image(rng, shipped.config) for _ in range(37)])
-    (alone,) = score_windows(shipped.reranker, [alike], CPU)
-    together = score_windows(shipped.reranker, [other, alike], CPU)
+    (alone,) = score_windows(shipped.reranker, [crowd], CPU)
+    together = score_windows(shipped.reranker, [other, crowd], CPU)
     np.testing.assert_allclose(together[1], alone, atol=1e-4)
-
-
-def test_images_with_one_global_are_told_apart_by_their_locals() -> None:
-    rng = np.random.default_rng(10)
-    one = window(rng, CONFIG, 5)
-    twins = [replace(other, global_=one.query.global_) for other in one.gallery]
-    (scores,) = score_windows(MODEL, [Window(one.query, twins)], CPU)
-    (turned,) = score_windows(MODEL, [Window(one.query, twins[::-1])], CPU)
-    np.testing.assert_allclose(turned[::-1], scores, atol=1e-4)
 
 
 def test_rows_beyond_the_checkpoints_number_do_not_count() -> None:
     rng = np.random.default_rng(0)
-    query = image(rng, CONFIG)
-    long = image(rng, CONFIG, rows=CONFIG.descriptors_per_image + 5)
-    short = long.strongest(CONFIG.descriptors_per_image)
-    first, second = score_windows(MODEL, [Window(query, [long]), Window(query, [short])], CPU)
-    np.testing.assert_allclose(first, second, atol=1e-6)
+    most = CONFIG.descriptors_per_image
+    query, *gallery = (image(rng, CONFIG, rows=most + extra) for extra in (3, 5, 0, 1))
+    cut = [other.strongest(most) for other in gallery]
+    expected = scores_of(Window(query.strongest(most), cut))
+    np.testing.assert_array_equal(scores_of(Window(query, gallery)), expected)
 
 
-def test_an_image_that_is_the_query_correlates_perfectly() -> None:
-    rng = np.random.default_rng(1)
-    query = image(rng, CONFIG)
-    batch = MODEL.collate([Window(query, [query, image(rng, CONFIG)])])
-    found = correlate(batch, MODEL.metric)
-    local, per_image = correlation_features(batch, found, likeness(batch, found)[1])
-    best, gap = local[0, 1, :, 0], local[0, 1, :, 2]
-    torch.testing.assert_close(best, torch.ones_like(best))
-    torch.testing.assert_close(gap, torch.zeros_like(gap), atol=1e-6, rtol=0)
-    torch.testing.assert_close(per_image[0, 1, :5], torch.ones(5))
-    assert (per_image[0, 2, :5] < 0.99).all()
+def test_padding_among_the_locals_is_left_out() -> None:
+    """An image with holes is the image without them: places mean nothing here."""
+    rng = np.random.default_rng(5)
+    whole = window(rng, CONFIG, 4)
+    padding = np.array([False, True, False, True, False])
+    rows = image(rng, CONFIG, 5)
+    holed = replace(rows, locals=rows.locals * ~padding[:, None], padding=padding)
+    assert holed.without_padding().count == 3
+    expected = scores_of(Window(holed.without_padding(), [*whole.gallery, whole.query]))
+    padded = Window(holed, [*whole.gallery, whole.query])
+    np.testing.assert_array_equal(scores_of(padded), expected)
+    among = scores_of(Window(whole.query, [*whole.gallery, holed]))
+    expected = scores_of(Window(whole.query, [*whole.gallery, holed.without_padding()]))
+    np.testing.assert_array_equal(among, expected)
 
 
-def test_two_images_compare_alike_whoever_else_lacks_a_global() -> None:
-    rng = np.random.default_rng(2)
-    query, first = image(rng, CONFIG), image(rng, CONFIG)
-    bare = image(rng, CONFIG, with_global=False)
-    batch = MODEL.collate([Window(query, [first, bare])])
-    found = correlate(batch, MODEL.metric)
-    cosines = found.global_[0]
-    assert query.global_ is not None
-    assert first.global_ is not None
-    assert float(cosines[0, 1]) == pytest.approx(float(query.global_ @ first.global_), abs=1e-5)
-    means = query.locals.sum(0), bare.locals.sum(0)
-    expected = means[0] @ means[1] / np.linalg.norm(means[0]) / np.linalg.norm(means[1])
-    assert float(cosines[0, 2]) == pytest.approx(float(expected), abs=1e-5)
-    assert float(found.refined[0, 0, 2]) == pytest.approx(float(expected), abs=1e-5)
-
-
-def test_the_scale_of_a_descriptor_does_not_matter() -> None:
-    rng = np.random.default_rng(3)
-    one = window(rng, CONFIG, 3)
-    assert one.gallery[0].locals is not None
-    longer = ImageDescriptors(
-        one.gallery[0].locals * 3, one.gallery[0].scales, one.gallery[0].global_
-    )
-    changed = Window(one.query, [longer, *one.gallery[1:]])
-    first, second = score_windows(MODEL, [one, changed], CPU)
-    np.testing.assert_allclose(first, second, atol=1e-4)
+def test_locals_of_several_sizes_in_one_window_are_refused() -> None:
+    rng = np.random.default_rng(7)
+    for odd in (DescriptorSizes(1, 12), DescriptorSizes(LOCAL_DIM, 1)):
+        gallery = [image(rng, CONFIG), image(rng, CONFIG, sizes=odd)]
+        with pytest.raises(ValueError, match=r"locals of sizes .*, globals of sizes"):
+            scores_of(Window(image(rng, CONFIG), gallery))
 
 
 def test_bfloat16_scores_are_about_the_same() -> None:
     one = window(np.random.default_rng(4), CONFIG, 9)
-    (exact,) = score_windows(MODEL, [one], CPU)
-    (rough,) = score_windows(tiny_model().to(torch.bfloat16), [one], CPU)
+    exact, rough = scores_of(one), scores_of(one, tiny_model().to(torch.bfloat16))
     assert np.abs(rough - exact).max() < 0.1 * np.abs(exact).max() + 0.1
 
 
-def test_an_untrained_model_orders_by_similarity() -> None:
+@pytest.mark.parametrize("with_global", [True, False])
+@pytest.mark.parametrize("sizes", [DescriptorSizes(8, 12), DescriptorSizes(100, 3)])
+def test_an_untrained_model_orders_by_similarity(with_global: bool, sizes: DescriptorSizes) -> None:
     rng = np.random.default_rng(6)
-    query = image(rng, CONFIG)
-    alike = ImageDescriptors(query.locals[::-1], query.scales, query.global_)
-    gallery = [image(rng, CONFIG), alike, image(rng, CONFIG)]
-    (scores,) = score_windows(MambaReranker(CONFIG).eval(), [Window(query, gallery)], CPU)
-    assert scores.argmax() == 1
+
+    def made() -> ImageDescriptors:
+        return image(rng, CONFIG, with_global=with_global, sizes=sizes)
+
+    query = made()
+
+    def near(noise: float) -> ImageDescriptors:
+        other = made()
+        global_ = query.global_
+        if global_ is not None and other.global_ is not None:
+            global_ = global_ + noise * other.global_
+        return replace(other, locals=query.locals + noise * other.locals, global_=global_)
+
+    gallery = [made(), near(0.6), made(), near(0.1), made()]
+    scores = scores_of(Window(query, gallery), MambaReranker(CONFIG).eval())
+    assert scores.argsort()[::-1][:2].tolist() == [3, 1]
 
 
-@pytest.mark.parametrize("changes", [{"descriptor_dim": 1}, {"global_dim": 1}])
-def test_sizes_that_would_broadcast_are_refused(changes: dict[str, int]) -> None:
-    rng = np.random.default_rng(7)
-    odd = image(rng, tiny_config(**changes))
-    with pytest.raises(ValueError, match="locals of sizes"):
-        score_windows(MODEL, [Window(image(rng, CONFIG), [odd])], CPU)
+MIXERS = ("mamba", "windowed-attention", "none")
 
 
-def test_aggregations() -> None:
-    logits = torch.tensor([[5.0, 1.0, 2.0, 3.0], [7.0, 4.0, 6.0, 99.0]])
-    mask = torch.tensor([[True] * 4, [True, True, True, False]])
-    assert aggregate(logits, mask, "sep").tolist() == [5, 7]
-    assert aggregate(logits, mask, "first").tolist() == [1, 4]
-    assert aggregate(logits, mask, "last").tolist() == [3, 6]
-    assert aggregate(logits, mask, "mean").tolist() == pytest.approx([11 / 4, 17 / 3])
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_every_mixer_is_blind_to_padding_and_company(mixer: str) -> None:
+    """The long window is longer than windowed attention sees at once; few matches are padded."""
+    config: MambaConfig = tiny_config(mixer=mixer, matches_per_image=5)
+    model, rng = tiny_model(config), np.random.default_rng(2)
+    long = Window(image(rng, config, 2), [image(rng, config) for _ in range(95)])
+    short = Window(image(rng, config, 6), [image(rng, config) for _ in range(4)])
+    together = score_windows(model, [short, long], CPU)
+    for one, scores in zip((short, long), together, strict=True):
+        np.testing.assert_allclose(scores, scores_of(one, model), atol=1e-3)
 
 
-def test_padding_among_the_locals_is_left_out() -> None:
-    """Our re-ranker knows no places: an image with holes is the image without them."""
-    config = tiny_config()
-    model = tiny_model(config)
-    rng = np.random.default_rng(5)
-    whole = window(rng, config, 4)
-    padding = np.array([False, True, False, True, False])
-    rows = image(rng, config, 5)
-    holed = replace(rows, locals=rows.locals * ~padding[:, None], padding=padding)
-    (expected,) = score_windows(model, [Window(holed.without_padding(), whole.gallery)], CPU)
-    (found,) = score_windows(model, [Window(holed, whole.gallery)], CPU)
-    np.testing.assert_array_equal(found, expected)
-    assert holed.without_padding().count == 3
-
-
-def learnt() -> MambaReranker:
-    reranker = tiny_model()
-    size = CONFIG.global_dim + CONFIG.descriptor_dim
-    reranker.learn_metric(np.random.default_rng(0).standard_normal((size, size)).astype(np.float32))
-    return reranker
-
-
-def test_images_are_compared_in_the_learnt_metric_too() -> None:
-    rng = np.random.default_rng(3)
-    reranker, pair = learnt(), (image(rng, CONFIG), image(rng, CONFIG))
-    batch = reranker.collate([Window(pair[0], [pair[1]])])
-    found = correlate(batch, reranker.metric)
-    refined = described(pair) @ reranker.metric.numpy()
-    cosine = refined[0] @ refined[1] / np.prod(np.linalg.norm(refined, axis=1))
-    assert float(found.refined[0, 0, 1]) == pytest.approx(float(cosine), abs=1e-6)
-    assert float(found.global_[0, 0, 1]) == pytest.approx(
-        float(correlate(batch, MODEL.metric).global_[0, 0, 1])
-    )
-
-
-def test_a_list_can_do_without_the_metric() -> None:
-    given = window(np.random.default_rng(4), CONFIG, 4)
-    plain, used = score_windows(learnt(), [replace(given, in_metric=False), given], CPU)
-    (without,) = score_windows(MODEL, [given], CPU)
-    np.testing.assert_allclose(plain, without, atol=1e-5)
-    assert np.abs(used - without).max() > 1e-4
+def test_mixers_differ_in_what_they_give() -> None:
+    one = window(np.random.default_rng(8), CONFIG, 9)
+    scores = [scores_of(one, tiny_model(tiny_config(mixer=mixer))) for mixer in MIXERS]
+    assert np.abs(scores[0] - scores[1]).max() > 1e-3
+    assert np.abs(scores[0] - scores[2]).max() > 1e-3

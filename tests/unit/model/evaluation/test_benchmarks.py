@@ -179,8 +179,8 @@ def test_the_longformer_reads_what_it_was_trained_on(tmp_path: Path) -> None:
     shutil.copy(found.weights, weights)
     write_config(found.config, weights)
     model = load_checkpoint(weights, torch.device("cpu"))
-    with_globals = model.config.model_copy(update={"global_dim": 12})
-    images = made_up(np.random.default_rng(0), LABELS, with_globals)
+    sizes = (found.config.descriptor_dim, 12)
+    images = made_up(np.random.default_rng(0), LABELS, model.config, sizes)
     folder = tmp_path / "sop"
     images.write(folder, "dinov2_gallery")
     (folder / "dinov2_gallery_global.pt").unlink()

@@ -1,11 +1,12 @@
-from __future__ import annotations
+"""Folds part the classes, so that none that is judged was trained on."""
 
-from pathlib import Path
+from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from model.evaluation.grocery import FOLDS, DatasetError, read_labels, split, validation_classes
+from model.evaluation.grocery import FOLDS, split, validation_classes
+from model.formats.labels import LabelledImages
 
 
 def test_folds_part_the_classes() -> None:
@@ -15,26 +16,20 @@ def test_folds_part_the_classes() -> None:
     assert [len(fold) for fold in folds] == [14, 14, 13, 13]
 
 
-def write_labels(folder: Path) -> None:
-    lines = ["path,class_id,coarse_class_id,class_name,source_split"]
-    lines += [f"{s}/{c}.jpg,{c},0,name,{s}" for c in range(8) for s in ("train", "val", "test")]
-    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+@pytest.mark.parametrize("fold", [-1, FOLDS])
+def test_there_are_no_other_folds(fold: int) -> None:
+    with pytest.raises(ValueError, match="fold must be between 0 and 3"):
+        validation_classes(np.arange(8), fold)
 
 
-def test_no_class_is_on_both_sides_and_queries_are_the_test_split(tmp_path: Path) -> None:
-    write_labels(tmp_path)
-    labels = read_labels(tmp_path)
-    training, validation = split(labels, 0)
-    assert not set(training.classes.tolist()) & set(validation.classes.tolist())
-    assert len(training.ids) + len(validation.ids) == 24
-    queries = [i for i, q in zip(labels.ids, labels.is_query, strict=True) if q]
-    assert all(i.startswith("test/") for i in queries)
-    assert len(queries) == 8
-
-
-def test_what_is_wrong_with_the_labels_is_said(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"labels\.csv: no such file"):
-        read_labels(tmp_path)
-    (tmp_path / "labels.csv").write_text("name,label\nx,1\n")
-    with pytest.raises(DatasetError, match="not the labels"):
-        read_labels(tmp_path)
+def test_no_class_is_on_both_sides() -> None:
+    ids = [f"{c}-{n}" for c in range(8) for n in range(3)]
+    images = LabelledImages(ids, np.repeat(np.arange(8), 3), np.arange(24) % 3 == 0)
+    for fold in range(FOLDS):
+        training, validation = split(images, fold)
+        assert not set(training.classes.tolist()) & set(validation.classes.tolist())
+        assert sorted(training.ids + validation.ids) == sorted(ids)
+        assert set(validation.classes.tolist()) == set(
+            validation_classes(images.classes, fold).tolist()
+        )
+        assert validation.is_query.sum() == 2

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from model.descriptor_file import DescriptorFileError
+from model.descriptors import DescriptorSizes
 from model.formats.described import DescribedImages
 from model.formats.errors import FormatError
-from tests.factories import tiny_config
+from tests.factories import GLOBAL_DIM, LOCAL_DIM, SIZES, tiny_config
 from tests.minibench import made_up
 
 CONFIG = tiny_config()
+MOST = CONFIG.descriptors_per_image
 
 
 @pytest.fixture
@@ -24,31 +26,33 @@ def folder(tmp_path: Path) -> Path:
 def test_an_image_has_the_locals_that_the_checkpoint_takes_and_its_global(folder: Path) -> None:
     images = made_up(np.random.default_rng(0), [0, 0, 1], CONFIG)
     paths = folder / "dinov2_query_local.hdf5", folder / "dinov2_query_global.pt"
-    with DescribedImages(*paths, CONFIG) as found:
+    with DescribedImages(*paths, None, MOST) as found:
         assert len(found) == 3
-        expected = images.described(1, CONFIG.descriptors_per_image)
+        expected = images.described(1, MOST)
         np.testing.assert_allclose(found[1].locals, expected.locals, rtol=1e-6)
         np.testing.assert_array_equal(found[1].scales, expected.scales)
         assert found[1].global_ is not None
         assert expected.global_ is not None
         np.testing.assert_allclose(found[1].global_, expected.global_, rtol=1e-6)
-    with DescribedImages(paths[0], None, CONFIG) as found:
+    with DescribedImages(paths[0], None, None, MOST) as found:
         assert found[1].global_ is None
 
 
 def test_sizes_that_do_not_fit_the_checkpoint_are_said(folder: Path) -> None:
     paths = folder / "dinov2_query_local.hdf5", folder / "dinov2_query_global.pt"
-    with pytest.raises(FormatError, match=r"local descriptors of 8 .* tiny takes 24"):
-        DescribedImages(*paths, tiny_config(descriptor_dim=24))
-    with pytest.raises(FormatError, match=r"global descriptors of 12 .* tiny takes 16"):
-        DescribedImages(*paths, tiny_config(global_dim=16))
+    with DescribedImages(*paths, SIZES, MOST) as found:
+        assert found[0].sizes == SIZES
+    with pytest.raises(FormatError, match=r"local descriptors of 8 .* where 24 are asked for"):
+        DescribedImages(*paths, DescriptorSizes(24, GLOBAL_DIM), MOST)
+    with pytest.raises(FormatError, match=r"global descriptors of 12 .* where 16 are asked for"):
+        DescribedImages(*paths, DescriptorSizes(LOCAL_DIM, 16), MOST)
 
 
 def test_an_image_that_cannot_be_scored_is_named_when_it_is_read(folder: Path) -> None:
     path = folder / "dinov2_query_local.hdf5"
     with h5py.File(path, "r+") as file:
         file["features"][1, 0, 7] = np.nan
-    with DescribedImages(path, folder / "dinov2_query_global.pt", CONFIG) as found:
-        assert found[0].count == CONFIG.descriptors_per_image
+    with DescribedImages(path, folder / "dinov2_query_global.pt", None, MOST) as found:
+        assert found[0].count == MOST
         with pytest.raises(DescriptorFileError, match=r"dinov2_query_local\.hdf5: image '1'.*NaN"):
             found[1]

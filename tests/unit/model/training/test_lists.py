@@ -2,114 +2,250 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from model.batch import Window
 from model.descriptors import ImageDescriptors
 from model.formats.labels import LabelledImages
 from model.training.lists import (
-    LabelledLists,
+    DomainLists,
+    GlobalsOf,
     ListOptions,
     ListShape,
+    LocalsOf,
     MixedLists,
     TrainingList,
+    globals_of,
+    locals_of,
     views_as_images,
 )
-from tests.factories import image, tiny_config
+from tests.factories import image, tiny_config, unit
 
 CONFIG = tiny_config()
-OPTIONS = ListOptions(without_global=0.3)
 SHAPE = ListShape(images=20, descriptors=4)
+CLASSES, OF_A_CLASS = 10, 8
+COUNT = CLASSES * OF_A_CLASS
+PLAIN = ListOptions(
+    bent_locals=0,
+    bent_globals=0,
+    poor_locals=0,
+    noise_locals=0,
+    noise_globals=0,
+    mixed=0,
+    mean_as_global=0,
+    without_globals=0,
+    some_without_global=0,
+)
+"""Globals come through as they are, so that they tell which image is which."""
+GLOBALS = globals_of(unit(np.random.default_rng(1), COUNT, 16))
+DESCRIPTORS = [image(np.random.default_rng(n), CONFIG) for n in range(COUNT)]
+LOCALS = locals_of(DESCRIPTORS, 6)
 
 
-def made_up(groups: bool = False) -> tuple[LabelledImages, list[ImageDescriptors]]:
-    """Ten classes of eight images; the scales of an image tell which one it is."""
-    rng = np.random.default_rng(0)
-    classes = np.repeat(np.arange(10), 8)
-    descriptors = [
-        replace(image(rng, CONFIG), scales=np.full(CONFIG.descriptors_per_image, n, np.uint8))
-        for n in range(80)
-    ]
-    queries = np.arange(80) % 3 == 0
-    ids = [str(n) for n in range(80)]
-    return LabelledImages(ids, classes, queries, classes // 2 if groups else None), descriptors
+def labels(groups: bool = False) -> LabelledImages:
+    classes = np.repeat(np.arange(CLASSES), OF_A_CLASS)
+    ids = [str(n) for n in range(COUNT)]
+    queries = np.arange(COUNT) % 3 == 0
+    return LabelledImages(ids, classes, queries, classes // 2 if groups else None)
 
 
-def places(drawn: TrainingList) -> tuple[int, list[int]]:
-    return int(drawn.window.query.scales[0]), [int(i.scales[0]) for i in drawn.window.gallery]
+def lists(options: ListOptions = PLAIN, images: LabelledImages | None = None) -> DomainLists:
+    return DomainLists(images or labels(), {"made-up": LOCALS}, {"made-up": GLOBALS}, options)
+
+
+def drawn(
+    options: ListOptions = PLAIN, count: int = 100, shape: ListShape = SHAPE
+) -> Iterator[TrainingList]:
+    source = lists(options)
+    return (source.draw(np.random.default_rng(seed), shape) for seed in range(count))
+
+
+def place(of: ImageDescriptors) -> int:
+    assert of.global_ is not None
+    return int((GLOBALS.rows @ of.global_).argmax())
+
+
+def images_of(window: Window) -> list[ImageDescriptors]:
+    return [window.query, *window.gallery]
 
 
 @settings(max_examples=50)
 @given(st.integers(0, 2**31))
 def test_a_list_is_labelled_right_and_of_other_occasions(seed: int) -> None:
-    images, descriptors = made_up()
-    drawn = LabelledLists(images, descriptors, OPTIONS).draw(np.random.default_rng(seed), SHAPE)
-    query, gallery = places(drawn)
+    images = labels()
+    one = lists().draw(np.random.default_rng(seed), SHAPE)
+    query, *gallery = map(place, images_of(one.window))
     same = images.classes[gallery] == images.classes[query]
-    assert drawn.relevant.tolist() == same.tolist()
+    assert one.relevant.tolist() == same.tolist()
     assert same.any()
     assert not same.all()
     assert (images.is_query[gallery] != images.is_query[query]).all()
     assert len(set(gallery)) == len(gallery) <= SHAPE.images
-    counts = {i.count for i in (drawn.window.query, *drawn.window.gallery)}
-    assert counts == {SHAPE.descriptors}
+    assert all(1 <= own.count <= SHAPE.descriptors for own in images_of(one.window))
 
 
-def test_the_order_is_shuffled() -> None:
-    images, descriptors = made_up()
-    source = LabelledLists(images, descriptors, replace(OPTIONS, without_global=0.0))
-    falling = 0
-    for seed in range(30):
-        window = source.draw(np.random.default_rng(seed), SHAPE).window
-        assert window.query.global_ is not None
-        cosines = [
-            i.global_ @ window.query.global_ for i in window.gallery if i.global_ is not None
-        ]
-        falling += cosines == sorted(cosines, reverse=True)
-    assert falling < 5
+@settings(max_examples=50)
+@given(st.integers(0, 2**31))
+def test_whatever_is_bent_all_descriptors_have_length_one_and_one_size(seed: int) -> None:
+    one = lists(ListOptions()).draw(np.random.default_rng(seed), SHAPE)
+    images = images_of(one.window)
+    assert len({own.locals.shape[1] for own in images}) == 1
+    assert len({len(own.global_) for own in images if own.global_ is not None}) <= 1
+    rows = np.concatenate([own.locals for own in images])
+    lengths = np.linalg.norm(rows, axis=1)
+    assert rows.dtype == np.float32
+    # What is bent to nothing, such as the positive part of negative numbers, stays nothing.
+    assert (np.isclose(lengths, 1, atol=1e-4) | (lengths == 0)).all()
+    assert (lengths > 0).mean() > 0.9
 
 
-def test_the_same_seed_draws_the_same_list() -> None:
-    images, descriptors = made_up()
-    source = LabelledLists(images, descriptors, OPTIONS)
-    first, second = (source.draw(np.random.default_rng(5), SHAPE) for _ in range(2))
-    assert places(first) == places(second)
+def test_the_same_generator_state_gives_the_same_list() -> None:
+    first, second = (lists(ListOptions()).draw(np.random.default_rng(7), SHAPE) for _ in range(2))
+    assert first.relevant.tolist() == second.relevant.tolist()
+    for one, other in zip(images_of(first.window), images_of(second.window), strict=True):
+        np.testing.assert_array_equal(one.locals, other.locals)
 
 
-def test_a_share_of_the_lists_does_without_the_metric() -> None:
-    images, descriptors = made_up()
-    source = LabelledLists(images, descriptors, replace(OPTIONS, without_metric=0.3))
-    drawn = [source.draw(np.random.default_rng(seed), SHAPE) for seed in range(100)]
-    assert 15 < sum(not one.window.in_metric for one in drawn) < 45
+def test_the_gallery_is_the_nearest_shuffled() -> None:
+    images, falling = labels(), 0
+    options = replace(PLAIN, sparse=0, fewest_classes=1)
+    for one in drawn(options, count=30):
+        query, *gallery = map(place, images_of(one.window))
+        others = np.flatnonzero(images.is_query != images.is_query[query])
+        cosines = GLOBALS.rows[others] @ GLOBALS.rows[query]
+        nearest = others[np.argsort(-cosines)[: SHAPE.images]]
+        assert sorted(gallery) == sorted(nearest.tolist())
+        falling += gallery == nearest.tolist()
+    assert falling < 3
+
+
+def test_some_lists_have_few_relevant_images() -> None:
+    relevant = [int(one.relevant.sum()) for one in drawn(replace(PLAIN, sparse=1.0))]
+    assert set(relevant) == {1, 2, 3}
+    whole = ListShape(images=COUNT, descriptors=4)
+    relevant = [int(o.relevant.sum()) for o in drawn(replace(PLAIN, sparse=0.0), shape=whole)]
+    assert min(relevant) >= OF_A_CLASS // 3
+
+
+def share(values: list[bool]) -> float:
+    return sum(values) / len(values)
+
+
+def test_globals_are_left_out_by_chance() -> None:
+    bare = [
+        [own.global_ is None for own in images_of(one.window)]
+        for one in drawn(replace(PLAIN, without_globals=0.3, some_without_global=0.3), count=200)
+    ]
+    assert 0.2 < share([all(own) for own in bare]) < 0.4
+    assert 0.2 < share([any(own) and not all(own) for own in bare]) < 0.4
+
+
+def test_noise_tells_nothing_of_the_image() -> None:
+    """Locals of an image are no nearer to those it was made from than to others."""
+    for noise, expected in ((0.0, True), (1.0, False)):
+        matched = []
+        for one in drawn(replace(PLAIN, noise_locals=noise), count=20):
+            own = DESCRIPTORS[place(one.window.query)].locals
+            cosines = one.window.query.locals @ own.T
+            matched.append(bool(np.median(cosines.max(1)) > 0.99))
+        assert share(matched) > 0.9 if expected else share(matched) < 0.1
+
+
+def test_noise_as_a_global_does_not_choose_the_gallery() -> None:
+    """The first stage's search is by the globals before the noise."""
+    options = replace(PLAIN, noise_globals=1.0)
+    for one, plain in zip(drawn(options, 10), drawn(count=10), strict=True):
+        assert len(one.relevant) == len(plain.relevant)
+        assert one.window.query.global_ is not None
+        assert (GLOBALS.rows @ one.window.query.global_).max() < 0.99
+
+
+def test_the_mean_of_the_locals_stands_in_for_a_global() -> None:
+    for one in drawn(replace(PLAIN, mean_as_global=1.0), count=10):
+        for own in images_of(one.window):
+            assert own.global_ is not None
+            mean = own.locals.mean(0)
+            np.testing.assert_allclose(own.global_, mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def test_locals_of_one_extractor_beside_globals_of_another() -> None:
+    rng = np.random.default_rng(3)
+    wide = locals_of([replace(one, locals=unit(rng, one.count, 20)) for one in DESCRIPTORS], 6)
+    of_wide = globals_of(unit(rng, COUNT, 5))
+
+    def sizes(mixed: float) -> set[tuple[int, int]]:
+        options = replace(PLAIN, mixed=mixed)
+        source = DomainLists(
+            labels(), {"a": LOCALS, "b": wide}, {"a": GLOBALS, "b": of_wide}, options
+        )
+        queries = (source.draw(np.random.default_rng(n), SHAPE).window.query for n in range(40))
+        return {(q.locals.shape[1], len(q.global_)) for q in queries if q.global_ is not None}
+
+    assert sizes(0.0) == {(8, 16), (20, 5)}
+    assert sizes(0.5) == {(8, 16), (20, 5), (8, 5), (20, 16)}
+
+
+def test_an_extractor_without_globals_takes_those_of_another() -> None:
+    source = DomainLists(labels(), {"bare": LOCALS}, {"other": GLOBALS}, PLAIN)
+    one = source.draw(np.random.default_rng(0), SHAPE)
+    assert one.window.query.sizes.global_dim == 16
 
 
 @settings(max_examples=50)
 @given(st.integers(0, 2**31))
 def test_images_of_one_group_are_never_called_irrelevant(seed: int) -> None:
-    images, descriptors = made_up(groups=True)
+    images = labels(groups=True)
     assert images.groups is not None
-    drawn = LabelledLists(images, descriptors, OPTIONS).draw(np.random.default_rng(seed), SHAPE)
-    query, gallery = places(drawn)
+    one = lists(images=images).draw(np.random.default_rng(seed), SHAPE)
+    query, *gallery = map(place, images_of(one.window))
     grouped = images.groups[gallery] == images.groups[query]
-    assert (drawn.relevant == grouped).all()
+    assert (one.relevant == grouped).all()
 
 
-def test_a_rotation_keeps_the_cosines() -> None:
-    images, descriptors = made_up()
-    plain = LabelledLists(images, descriptors, OPTIONS).draw(np.random.default_rng(1), SHAPE)
-    options = replace(OPTIONS, rotated=1.0)
-    turned = (
-        LabelledLists(images, descriptors, options).draw(np.random.default_rng(1), SHAPE).window
-    )
-    assert places(plain)[0] == int(turned.query.scales[0])
-    one, other = turned.gallery[0].locals, turned.query.locals
-    original = descriptors[places(plain)[0]].locals[: len(other)]
-    assert np.abs(other - original).max() > 0.05
-    np.testing.assert_allclose(np.linalg.norm(one, axis=1), 1, atol=1e-5)
+def test_lists_that_cannot_be_drawn_are_refused() -> None:
+    images = labels()
+    for unfit in (
+        replace(images, is_query=np.zeros(COUNT, np.bool_)),
+        replace(images, classes=np.zeros(COUNT, np.int64)),
+        views_as_images(["a@0", "b@0"], images),
+    ):
+        with pytest.raises(ValueError, match="training lists need two classes"):
+            lists(images=unfit)
+    with pytest.raises(ValueError, match="need a global descriptor of every image"):
+        DomainLists(images, {"bare": LOCALS}, {}, PLAIN)
+
+
+def test_the_strongest_locals_of_images_of_any_number() -> None:
+    rng = np.random.default_rng(0)
+    images = [image(rng, CONFIG, rows) for rows in (1, 5, 3)]
+    of: LocalsOf = locals_of(images, most=4)
+    assert of.counts.tolist() == [1, 4, 3]
+    for own, rows, count in zip(images, of.rows, of.counts, strict=True):
+        np.testing.assert_allclose(rows[:count], own.locals[:count], atol=1e-3)
+        assert not rows[count:].any()
+    odd = replace(images[0], locals=unit(rng, 2, 9))
+    with pytest.raises(ValueError, match="several lengths"):
+        locals_of([*images, odd], most=4)
+
+
+def test_globals_have_length_one() -> None:
+    rows: NDArray[np.float32] = 3 * unit(np.random.default_rng(0), 5, 4)
+    of: GlobalsOf = globals_of(rows)
+    np.testing.assert_allclose(of.rows, rows / 3, atol=1e-6)
+
+
+def test_a_mixture_draws_from_its_sources_by_their_weights() -> None:
+    bare = lists(replace(PLAIN, without_globals=1.0))
+    mixed = MixedLists([lists(), bare], [6.0, 2.0])
+    windows = [mixed.draw(np.random.default_rng(seed), SHAPE).window for seed in range(200)]
+    assert 0.15 < share([window.query.global_ is None for window in windows]) < 0.35
 
 
 def test_views_of_an_image_are_a_class_and_its_class_a_group() -> None:
@@ -122,39 +258,11 @@ def test_views_of_an_image_are_a_class_and_its_class_a_group() -> None:
     assert views.groups.tolist() == [7, 7, 8]
 
 
-def test_lists_that_cannot_be_drawn_are_refused() -> None:
-    images, descriptors = made_up()
-    for unfit in (
-        replace(images, is_query=np.zeros(80, np.bool_)),
-        replace(images, classes=np.zeros(80, np.int64)),
-        views_as_images(["a@0", "b@0"], images),
-    ):
-        with pytest.raises(ValueError, match="training lists need two classes"):
-            LabelledLists(unfit, descriptors[: len(unfit.ids)], OPTIONS)
-
-
-def test_a_mixture_draws_from_both() -> None:
-    images, descriptors = made_up()
-    whole = LabelledLists(images, descriptors, replace(OPTIONS, without_global=0.0))
-    bare = LabelledLists(images, descriptors, replace(OPTIONS, without_global=1.0))
-    mixed = MixedLists(whole, bare, share=0.25)
-    drawn = [mixed.draw(np.random.default_rng(seed), SHAPE).window for seed in range(200)]
-    assert 20 < sum(window.query.global_ is None for window in drawn) < 80
-
-
-def test_a_view_stands_in_for_its_image_by_chance() -> None:
-    images, descriptors = made_up()
-    marked = replace(descriptors[7], scales=np.full(CONFIG.descriptors_per_image, 200, np.uint8))
-    source = LabelledLists(images, descriptors, replace(OPTIONS, as_view=0.5), {7: [marked]})
-    seen: list[int] = []
-    for seed in range(300):
-        query, gallery = places(source.draw(np.random.default_rng(seed), SHAPE))
-        seen += [place for place in (query, *gallery) if place in (7, 200)]
-    assert 0.3 < np.mean([place == 200 for place in seen]) < 0.7
-
-
 def test_views_of_unlabelled_images_are_a_class_each() -> None:
-    views = views_as_images(["a@0", "a@1", "b@0"])
+    views = views_as_images(["a@0", "a@1", "x@b@0"])
+    assert views.ids == ["a@0", "a@1", "x@b@0"]
     assert views.classes.tolist() == [0, 0, 1]
     assert views.is_query.tolist() == [False, True, False]
     assert views.groups is None
+    with pytest.raises(ValueError, match="'plain' is not a view"):
+        views_as_images(["a@0", "plain"])

@@ -1,0 +1,169 @@
+"""Relations tell how the images of a window compare, whatever their descriptors are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.batch import Window
+from model.descriptors import DescriptorSizes, ImageDescriptors
+from model.relations import (
+    CONTEXT_FEATURES,
+    IMAGE_FEATURES,
+    MATCH_FEATURES,
+    RELATIONS,
+    TO_QUERY,
+    Relations,
+    standardised,
+    window_relations,
+)
+from tests.factories import image, tiny_config, tiny_model, window
+
+CONFIG = tiny_config()
+MODEL = tiny_model()
+MATCHES = 3
+
+
+def relations_of(one: Window) -> Relations:
+    """With the gallery in the order of the window."""
+    batch = MODEL.collate([one])
+    places = torch.cat((torch.zeros(1, dtype=torch.long), batch.places[0]))
+    return window_relations(
+        batch.locals[0, places],
+        batch.local_mask[0, places],
+        batch.globals[0, places],
+        batch.has_global[0, places],
+        MATCHES,
+    )
+
+
+def to_query(of: Relations, name: str) -> torch.Tensor:
+    """(g,)"""
+    return of.image[1:, TO_QUERY.index(name)]
+
+
+@settings(max_examples=30)
+@given(
+    images=st.integers(1, 12),
+    sizes=st.builds(DescriptorSizes, st.integers(1, 20), st.none() | st.integers(1, 20)),
+    seed=st.integers(0, 2**31),
+)
+def test_all_numbers_are_finite_bounded_and_of_the_shapes_that_are_told(
+    images: int, sizes: DescriptorSizes, seed: int
+) -> None:
+    one = window(np.random.default_rng(seed), CONFIG, images, sizes)
+    found = relations_of(one)
+    assert found.pairs.shape == (len(RELATIONS), images + 1, images + 1)
+    assert found.image.shape == (images + 1, IMAGE_FEATURES)
+    assert found.matches.shape == (images, min(MATCHES, one.query.count), MATCH_FEATURES)
+    assert found.context.shape == (CONTEXT_FEATURES,)
+    for values in (found.pairs, found.image, found.matches, found.context):
+        assert values.isfinite().all()
+        assert values.abs().max() <= 8
+
+
+def test_relations_of_pairs_are_standardised_and_mutual() -> None:
+    rng = np.random.default_rng(0)
+    found = relations_of(Window(image(rng, CONFIG), [image(rng, CONFIG) for _ in range(30)]))
+    apart = found.pairs[:, ~torch.eye(31, dtype=torch.bool)]
+    torch.testing.assert_close(found.pairs, found.pairs.mT, atol=1e-4, rtol=0)
+    by_cosine = [RELATIONS.index(name) for name in ("locals", "globals 8", "trusted 16")]
+    torch.testing.assert_close(apart[by_cosine].mean(1), torch.zeros(3), atol=1e-4, rtol=0)
+    # Numbers beyond the bound are cut off.
+    assert (apart.std(1) > 0.5).all()
+    assert (apart.std(1) < 1.01).all()
+
+
+def test_what_relates_to_the_query_is_standardised_over_the_gallery() -> None:
+    rng = np.random.default_rng(1)
+    found = relations_of(Window(image(rng, CONFIG), [image(rng, CONFIG) for _ in range(20)]))
+    columns = found.image[1:, : len(TO_QUERY)]
+    torch.testing.assert_close(columns.mean(0), torch.zeros(len(TO_QUERY)), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        columns.std(0, unbiased=False), torch.ones(len(TO_QUERY)), atol=1e-3, rtol=0
+    )
+
+
+def test_every_relation_to_the_query_tells_the_image_that_is_it() -> None:
+    rng = np.random.default_rng(2)
+    query = image(rng, CONFIG)
+    strangers = [image(rng, CONFIG) for _ in range(20)]
+    crowd = [
+        replace(
+            query,
+            locals=query.locals + np.float32(0.1) * image(rng, CONFIG).locals,
+            global_=query.global_,
+        )
+        for _ in range(3)
+    ]
+    found = relations_of(Window(query, [*strangers, *crowd]))
+    for name in TO_QUERY:
+        values = to_query(found, name)
+        assert values[20:].min() > values[:20].mean(), name
+    for name in ("globals", "locals", "query to image", "image to query", "mutual matches"):
+        values = to_query(found, name)
+        assert values[20:].min() > values[:20].max(), name
+
+
+def test_an_image_without_a_global_is_judged_by_its_locals_and_says_so() -> None:
+    rng = np.random.default_rng(3)
+    query, first, second = (image(rng, CONFIG) for _ in range(3))
+    bare = image(rng, CONFIG, with_global=False)
+    found = relations_of(Window(query, [first, bare, second]))
+    assert found.image[:, -1].tolist() == [1, 1, 0, 1]
+    by_globals, by_locals = (found.pairs[RELATIONS.index(name)] for name in ("globals", "locals"))
+    torch.testing.assert_close(by_globals[2], by_locals[2])
+    assert abs(float(by_globals[0, 1] - by_locals[0, 1])) > 1e-3
+
+
+def test_others_without_a_global_do_not_change_how_two_globals_compare() -> None:
+    """Up to scale and offset: similarities are standardised over what the window has."""
+    rng = np.random.default_rng(4)
+    whole = [image(rng, CONFIG) for _ in range(7)]
+    for bare in ([], [4], [4, 5]):
+        images: list[ImageDescriptors] = [
+            replace(one, global_=None) if place in bare else one for place, one in enumerate(whole)
+        ]
+        found = relations_of(Window(images[0], images[1:]))
+        own = found.pairs[RELATIONS.index("globals"), 0, 1:4]
+        vectors = np.stack([one.global_ for one in whole if one.global_ is not None])
+        cosines = torch.from_numpy(vectors[1:4] @ vectors[0])
+        gaps, expected = own.diff(), cosines.diff()
+        torch.testing.assert_close(gaps / gaps[0], expected / expected[0], atol=1e-3, rtol=1e-3)
+
+
+def test_a_match_that_is_mutual_has_no_gap() -> None:
+    rng = np.random.default_rng(5)
+    query = image(rng, CONFIG)
+    found = relations_of(Window(query, [image(rng, CONFIG), query]))
+    gap, mutual = found.matches[1, :, 4], found.matches[1, :, 5]
+    assert gap.tolist() == [0.0] * MATCHES
+    assert mutual.tolist() == [1.0] * MATCHES
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.0, 1000.0])
+def test_standardising(offset: float) -> None:
+    values = torch.tensor([[1.0, 3.0, 99.0], [5.0, 7.0, 99.0]]) + offset
+    mask = torch.tensor([[True, True, False], [True, True, False]])
+    found = standardised(values, mask, (0, 1))
+    expected = torch.tensor([[-3.0, -1.0, 0.0], [1.0, 3.0, 0.0]]) / 5**0.5
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+def test_a_spread_within_rounding_is_none() -> None:
+    values = torch.full((20,), 0.7) + torch.finfo(torch.float32).eps * torch.arange(20).remainder(2)
+    everywhere = torch.ones(20, dtype=torch.bool)
+    assert standardised(values, everywhere, (0,)).tolist() == [0.0] * 20
+    assert standardised(values[:1], everywhere[:1], (0,)).tolist() == [0.0]
+    assert standardised(values, ~everywhere, (0,)).tolist() == [0.0] * 20
+
+
+def test_what_stands_out_is_bounded() -> None:
+    values = torch.zeros(1000)
+    values[0] = 1.0
+    assert standardised(values, torch.ones(1000, dtype=torch.bool), (0,)).max() == 8
