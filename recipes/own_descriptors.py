@@ -13,6 +13,7 @@ import sys
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 from model.descriptors import ImageDescriptors
 from service.client import Client, ClientError
@@ -29,29 +30,29 @@ def main(url: str, collection: str) -> None:
     rng = np.random.default_rng(0)
     objects = rng.standard_normal((OBJECTS, LOCALS, SIZE))
 
-    def view(of: int) -> ImageDescriptors:
-        """Half of the locals are the object's own, seen through noise; the rest is clutter."""
+    def view(of: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Locals and global. Half of the locals are the object's own, seen through noise; the rest
+        is clutter."""
         locals_ = rng.standard_normal((LOCALS, SIZE))
         own = rng.permutation(LOCALS)[: LOCALS // 2]
         locals_[own] = objects[of, own] + 0.7 * locals_[own]
-        return ImageDescriptors(
-            locals_.astype(np.float32), np.zeros(LOCALS, np.uint8), locals_.mean(0)
-        )
+        mean = locals_.mean(0)
+        return locals_.astype(np.float32), (mean / np.linalg.norm(mean)).astype(np.float32)
 
-    gallery = {f"object-{o}/{i}": view(o) for o in range(OBJECTS) for i in range(IMAGES)}
+    views = {f"object-{o}/{i}": view(o) for o in range(OBJECTS) for i in range(IMAGES)}
     query = view(7)
-    assert query.global_ is not None
-    cosines = {
-        image_id: float(image.global_ @ query.global_ / np.linalg.norm(image.global_))
-        for image_id, image in gallery.items()
-        if image.global_ is not None
-    }
+    cosines = {image_id: float(global_ @ query[1]) for image_id, (_, global_) in views.items()}
     shortlist = sorted(cosines, key=lambda image_id: -cosines[image_id])[:100]
+    gallery = {image_id: described(*one) for image_id, one in views.items()}
     with Client(url) as client:
         client.register(gallery, collection)
-        answer = client.rerank(query, shortlist, collection, top_n=IMAGES)
+        answer = client.rerank(described(*query), shortlist, collection, top_n=IMAGES)
     click.echo(f"before: {' '.join(shortlist[:IMAGES])}")
     click.echo(f"after:  {' '.join(result.id for result in answer.results)}")
+
+
+def described(locals_: NDArray[np.float32], global_: NDArray[np.float32]) -> ImageDescriptors:
+    return ImageDescriptors(locals_, np.zeros(LOCALS, np.uint8), global_)
 
 
 if __name__ == "__main__":
