@@ -76,7 +76,8 @@ def standardised(values: Tensor, mask: Tensor, dims: tuple[int, ...]) -> Tensor:
     mean = kept.sum(dims, keepdim=True) / count
     rest = torch.where(mask, values - mean, 0.0)
     deviation = (rest.square().sum(dims, keepdim=True) / count).sqrt()
-    largest = kept.abs().amax(dims, keepdim=True)
+    # Cosines and standardised values are of order 1, so that is what rounding goes by at least.
+    largest = kept.abs().amax(dims, keepdim=True).clamp(min=1.0)
     flat = deviation <= _ROUNDING * largest
     scaled = rest / torch.where(flat, 1.0, deviation)
     return torch.where(flat, 0.0, scaled).clamp(-_BOUND, _BOUND)
