@@ -23,8 +23,9 @@ def metric_for(path: Path, config: ModelConfig) -> Metric:
     metric = load_metric(path)
     wrong = None if config.sizes is None else misfit(metric.applied_sizes, config.sizes)
     if wrong is not None:
+        part = "locals" if wrong.part == "descriptors" else "a global"
         raise MetricError(
-            f"{path}: gives images whose {wrong.part} has {wrong.found} numbers, where "
+            f"{path}: an image in the metric has {part} of {wrong.found} numbers, where "
             f"{config.name} asks for {wrong.expected}"
         )
     return metric

@@ -49,7 +49,7 @@ def test_a_checkpoint_that_cannot_read_the_metrics_images_is_refused(tmp_path: P
         project_locals=True,
         project_global=True,
     )
-    with pytest.raises(MetricError, match="global has 20 numbers, where locore asks for 12"):
+    with pytest.raises(MetricError, match="a global of 20 numbers, where locore asks for 12"):
         load_metrics({"shop": path}, config)
     without_global = config.model_copy(update={"global_dim": 0})
     assert load_metrics({"shop": path}, without_global)["shop"].sizes == SIZES
