@@ -24,7 +24,7 @@ from model.training.lists import (
     views_as_images,
 )
 
-VIEWS_SHARE = 0.25
+VIEWS_SHARE = 0.15
 """Of the lists, where views are given at all: those that ask for views of one image."""
 MOST_LOCALS = 48
 
@@ -61,7 +61,7 @@ def labelled_data(
     fold: int | None,
     options: ListOptions,
 ) -> TrainingData:
-    """Lists from all domains, one in four from `views` where there are any, of the images that are
+    """Lists from all domains, each by how many classes it has, one in seven from `views` where there are any, of the images that are
     trained on. Where a `fold` is given, its classes of the first domain are kept for validation.
     Raises ValueError where no list could be drawn."""
     first = domains[0]
@@ -75,7 +75,7 @@ def labelled_data(
         if not validation.relevant.any():
             raise ValueError(f"fold {fold} has no query with a relevant image to choose on")
     sources: list[ListSource] = [domain_lists(domain, options) for domain in training]
-    weights = [float(np.sqrt(len(np.unique(domain.images.classes)))) for domain in training]
+    weights = [float(len(np.unique(domain.images.classes))) for domain in training]
     of_views = [_views_of(domain.images, views) for domain in training] if views else []
     of_views = [domain for domain in of_views if domain.images.ids]
     if of_views:

@@ -50,16 +50,16 @@ class ListOptions:
     """
 
     fewest_classes: float = 0.3
-    sparse: float = 0.25
-    bent_locals: float = 0.6
-    bent_globals: float = 0.5
-    poor_locals: float = 0.1
-    noise_locals: float = 0.05
-    noise_globals: float = 0.05
-    mixed: float = 0.3
+    sparse: float = 0.15
+    bent_locals: float = 0.5
+    bent_globals: float = 0.4
+    poor_locals: float = 0.08
+    noise_locals: float = 0.07
+    noise_globals: float = 0.04
+    mixed: float = 0.25
     mean_as_global: float = 0.05
-    without_globals: float = 0.08
-    some_without_global: float = 0.12
+    without_globals: float = 0.05
+    some_without_global: float = 0.08
 
 
 @dataclass(frozen=True, eq=False)

@@ -52,10 +52,10 @@ class TrainOptions:
     weight_decay: float = 0.05
     average: float = 0.998
     ranking: float = 3.0
-    first_place: float = 0.5
-    shortest: int = 48
+    first_place: float = 1.0
+    shortest: int = 32
     longest: int = 100
-    fewest_descriptors: int = 24
+    fewest_descriptors: int = 16
     most_descriptors: int = 48
     seed: int = 0
 

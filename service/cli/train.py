@@ -67,7 +67,7 @@ _PUBLISHED_LISTS = (100, 100)
     multiple=True,
     type=any_path,
     help="With --data: descriptors of views of some of the images (`locore extract --views`), "
-    "which are to be found by each other in a quarter of the lists. May be repeated.",
+    "which are to be found by each other in some of the lists. May be repeated.",
 )
 @click.option(
     "--from",
