@@ -61,9 +61,9 @@ def labelled_data(
     fold: int | None,
     options: ListOptions,
 ) -> TrainingData:
-    """Lists from all domains, each by how many classes it has, one in seven from `views` where there are any, of the images that are
-    trained on. Where a `fold` is given, its classes of the first domain are kept for validation.
-    Raises ValueError where no list could be drawn."""
+    """Lists from all domains, each as often as it has classes, and one in seven from `views` of the
+    images that are trained on, where there are any. Where a `fold` is given, its classes of the
+    first domain are kept for validation. Raises ValueError where no list could be drawn."""
     first = domains[0]
     validation, held_out = None, ()
     training = list(domains)
