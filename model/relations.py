@@ -47,7 +47,9 @@ something where it is better than in the other images of the list, and is rare w
 RANKED = ("globals", "query to image", "mutual matches", "trusted 16")
 IMAGE_FEATURES = len(TO_QUERY) + len(RANKED) + 1
 MATCH_FEATURES = 10
-CONTEXT_FEATURES = 3 + 3 + 4 * len(RANKED)
+COHESIVE = ("globals", "locals", "trusted 16")
+SIZES_OF_TOP = (4, 8, 16, 32, 64)
+CONTEXT_FEATURES = 3 + 3 + 4 * len(RANKED) + 2 * len(COHESIVE) * len(SIZES_OF_TOP)
 
 _BOUND = 8.0
 _ROUNDING = 16 * torch.finfo(torch.float32).eps
@@ -141,7 +143,7 @@ def window_relations(
     agreement = (by_globals * by_locals)[others].mean().unsqueeze(0)
     size = torch.tensor([images - 1, query.shape[0]], device=locals_.device).log2() / 8
     missing = both[others].to(size.dtype).mean().unsqueeze(0)
-    context = torch.cat((trust, agreement, size, missing, _shape(ranked)))
+    context = torch.cat((trust, agreement, size, missing, _shape(ranked), _cohesion(pairs)))
     place = torch.arange(query.shape[0], device=best.device) / query.shape[0]
     spread = best.std(unbiased=False).clamp(min=torch.finfo(best.dtype).tiny)
     features = torch.stack(
@@ -199,6 +201,20 @@ def _log_ranks(values: Tensor) -> Tensor:
     """(g, f): 1 for the first of a column, falling with the logarithm of the rank to 0."""
     most = torch.tensor(float(len(values) + 1), device=values.device).log2()
     return 1 - _ranks(values).log2() / most
+
+
+def _cohesion(pairs: Tensor) -> Tensor:
+    """(2 x COHESIVE x SIZES_OF_TOP,): how alike the first k images are to each other, and how alike
+    to the query, by each of COHESIVE; first is who shares most neighbours with the query. Where
+    many images are relevant it falls late."""
+    order = pairs[RELATIONS.index("trusted 16"), 0, 1:].argsort(descending=True, stable=True)
+    cohesive = pairs[[RELATIONS.index(name) for name in COHESIVE]]
+    to_query = cohesive[:, 0, 1:][:, order].cumsum(1)
+    among = cohesive[:, 1:, 1:][:, order][:, :, order].cumsum(1).cumsum(2)
+    top = torch.tensor([min(k, len(order)) for k in SIZES_OF_TOP], device=pairs.device)
+    sums = among.diagonal(dim1=1, dim2=2)[:, top - 1]
+    mean = torch.cat((sums / (top * (top - 1)).clamp(min=1), to_query[:, top - 1] / top))
+    return mean.flatten().clamp(-_BOUND, _BOUND) / 2
 
 
 def _shape(values: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ def labelled_data(
     fold: int | None,
     options: ListOptions,
 ) -> TrainingData:
-    """Lists from all domains, each as often as it has classes, and one in seven from `views` of the
+    """Lists from all domains, of the larger ones more often; one in seven from `views` of the
     images that are trained on, where there are any. Where a `fold` is given, its classes of the
     first domain are kept for validation. Raises ValueError where no list could be drawn."""
     first = domains[0]
@@ -75,7 +75,7 @@ def labelled_data(
         if not validation.relevant.any():
             raise ValueError(f"fold {fold} has no query with a relevant image to choose on")
     sources: list[ListSource] = [domain_lists(domain, options) for domain in training]
-    weights = [float(len(np.unique(domain.images.classes))) for domain in training]
+    weights = [_weight(domain.images) for domain in training]
     of_views = [_views_of(domain.images, views) for domain in training] if views else []
     of_views = [domain for domain in of_views if domain.images.ids]
     if of_views:
@@ -137,6 +137,11 @@ def fingerprint(extractor: ExtractorId, domains: Sequence[Domain], options: List
         digest.update(repr((domain.images.ids, sorted(domain.described))).encode())
         digest.update(domain.images.classes.tobytes())
     return digest.hexdigest()
+
+
+def _weight(images: LabelledImages) -> float:
+    """How often lists are of this domain: the geometric mean of its images and its classes."""
+    return float(np.sqrt(len(images.ids) * len(np.unique(images.classes))))
 
 
 def _views_of(images: LabelledImages, views: Mapping[str, Described]) -> Domain:

@@ -49,7 +49,7 @@ class ListOptions:
     of the images.
     """
 
-    fewest_classes: float = 0.3
+    fewest_classes: float = 0.1
     sparse: float = 0.15
     bent_locals: float = 0.5
     bent_globals: float = 0.4
@@ -154,7 +154,8 @@ class DomainLists:
         for _ in range(200):
             query = int(rng.integers(len(images.classes)))
             own = images.classes == images.classes[query]
-            share = rng.uniform(options.fewest_classes, 1.0)
+            # Evenly on a logarithmic scale: how dense the relevant images are varies as much.
+            share = options.fewest_classes ** rng.random()
             kept = self._classes[rng.random(len(self._classes)) < share]
             eligible = own | np.isin(images.classes, kept)
             if images.groups is not None:
