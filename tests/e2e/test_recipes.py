@@ -109,7 +109,27 @@ def test_a_folder_of_one_s_own_is_searched_by_a_photograph(kitchen: Kitchen) -> 
     assert re.fullmatch(r"1\. astronaut-2/\d\.jpg  0\.\d\d  \(was \d+\.\)", rows[0])
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+def test_descriptors_of_any_size_are_re_ranked(kitchen: Kitchen) -> None:
+    """768 numbers, on a service that was told nothing about them."""
+    done = cook("own_descriptors.py", "--url", kitchen.service.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    before, after = (
+        sum(image_id.startswith("object-7/") for image_id in line.split()[1:])
+        for line in done.stdout.splitlines()
+    )
+    assert after >= before
+    assert after >= 5
+
+
+def test_a_service_that_is_away_is_named_in_one_line() -> None:
+    closed = f"http://127.0.0.1:{free_port()}"
+    done = cook("own_descriptors.py", "--url", closed)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert closed in line
+
+
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "own_descriptors.py"])
 def test_bad_input_leaves_one_line(
     kitchen: Kitchen,
     recipe: str,

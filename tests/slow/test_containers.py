@@ -91,7 +91,7 @@ def test_what_is_in_it(image: Image) -> None:
     }
     assert not programs & {"gcc", "g++", "cc", "make", "ld", "git", "curl"}
     assert not (installed / "bin/pip").exists()
-    (checkpoint,) = installed.glob("lib/python3*/site-packages/model/weights/small.safetensors")
+    (checkpoint,) = installed.glob("lib/python3*/site-packages/model/weights/relations.safetensors")
     assert checkpoint.stat().st_size > 1_000_000
     assert not list(installed.glob("lib/python3*/site-packages/tests"))
 
