@@ -27,13 +27,6 @@ COMMAND = (sys.executable, "-m", "tests.any_size")
 
 class AnySizeConfig(ModelConfig):
     backbone: Literal["chamfer"] = "chamfer"
-    # What the model is warmed up with; it takes any.
-    descriptor_dim: int = 8
-    global_dim: int = 12
-
-    @property
-    def sizes(self) -> None:
-        return None
 
     @property
     def extra_tokens(self) -> int:

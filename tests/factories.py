@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from model.batch import Window
 from model.checkpoint import LoadedModel, load_checkpoint, save_checkpoint
-from model.config import ExtractorId, MambaConfig, ModelConfig
+from model.config import ElvisConfig, ExtractorId, MambaConfig, ModelConfig
 from model.descriptors import DescriptorSizes, ImageDescriptors, normalised
+from model.pairs.elvis import ElvisReranker
 from model.reranker import MambaReranker
 
 LOCAL_DIM, GLOBAL_DIM = 8, 12
@@ -53,6 +54,15 @@ def save_tiny(folder: Path, config: MambaConfig | None = None) -> Path:
 
 def load_tiny(folder: Path) -> LoadedModel:
     return load_checkpoint(save_tiny(folder), torch.device("cpu"))
+
+
+def load_sized() -> LoadedModel:
+    """A re-ranker that asks for locals of LOCAL_DIM numbers."""
+    extractor = ExtractorId(name="made-up", version="1")
+    config = ElvisConfig(name="sized", extractor=extractor, descriptor_dim=LOCAL_DIM, dim=8)
+    return LoadedModel(
+        ElvisReranker(config).eval(), torch.device("cpu"), torch.float32, "torch", None
+    )
 
 
 def image(

@@ -239,10 +239,10 @@ def test_500_names_a_damaged_record_and_shows_no_trace(
     assert code_of(shown) == (500, "internal")
 
 
-def test_descriptors_of_another_checkpoint_are_refused(
+def test_a_query_that_does_not_fit_what_was_stored_is_refused(
     service: RunningService, query: ImageDescriptors
 ) -> None:
-    """An image that was registered when the checkpoint was another one."""
+    """An image that was stored before collections had sizes: the collection has the image's."""
     other = ImageDescriptors(np.ones((2, LOCAL_DIM + 1), np.float32), np.zeros(2, np.uint8))
     (socket,) = Path(service._log.parent).rglob("valkey.sock")
     with redis.Redis(unix_socket_path=str(socket)) as raw:
@@ -250,4 +250,6 @@ def test_descriptors_of_another_checkpoint_are_refused(
         raw.set("locore:image:old|old-image", record)
     response = service.rerank(query, ["old-image"], collection="old")
     assert code_of(response) == (422, "descriptor_dim_mismatch")
-    assert response.json()["error"]["details"]["id"] == "old-image"
+    details = response.json()["error"]["details"]
+    wanted = {"field": "query.descriptors", "expected": LOCAL_DIM + 1, "found": LOCAL_DIM}
+    assert details == wanted

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.e2e.both_clients import Blocking, both
 from tests.e2e.service import RunningService, running
-from tests.factories import SIZES, tiny_config
+from tests.factories import tiny_config
 
 CONFIG = tiny_config()
 
@@ -23,7 +23,7 @@ def test_it_tells_the_model_the_sizes_the_limits_and_the_defaults(service: Runni
         "dtype": "float32",
     }
     assert found == {
-        "sizes": {"local": SIZES.local_dim, "global": SIZES.global_dim},
+        "sizes": None,
         "limits": {
             "max_images_per_request": 256,
             "max_payload_bytes": 32 << 20,
@@ -44,7 +44,7 @@ def test_it_tells_the_model_the_sizes_the_limits_and_the_defaults(service: Runni
 def test_the_clients_ask_for_it(service: RunningService, kind: type[Blocking]) -> None:
     found = kind(service.url).info()
     assert found.model_dump(by_alias=True) == service.http.get("/info").json()
-    assert found.sizes.global_ == SIZES.global_dim
+    assert found.sizes is None
 
 
 def test_limits_are_those_of_the_settings(checkpoint: Path, tmp_path: Path) -> None:

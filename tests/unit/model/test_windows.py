@@ -119,7 +119,8 @@ def test_where_windows_do_not_matter_the_list_is_ordered_as_a_whole(
 ) -> None:
     """An image has the same score in each of its windows."""
     count, window, stride, direction = plan
-    scores = np.array([random.random() for _ in range(count)], np.float32)
+    # Apart by more than the sigmoid rounds to.
+    scores = np.array([random.randrange(1000) / 1000 for _ in range(count)], np.float32)
     how = replace(options(window, stride, direction), listwise=False)
     reranking = Reranking(count, None, how)
     while (images := reranking.next_window()) is not None:

@@ -16,7 +16,7 @@ from model.formats.shortlists import Shortlist
 from service.offline import OfflineOptions, OfflineReranker
 from tests.any_size import CONFIG, ChamferReranker, chamfer
 from tests.descriptor_files import write_descriptors
-from tests.factories import load_tiny
+from tests.factories import load_sized
 from tests.metric_files import random_metric
 
 ANY_SIZE = LoadedModel(ChamferReranker(CONFIG), torch.device("cpu"), torch.float32, "none", None)
@@ -71,5 +71,5 @@ def test_files_that_do_not_go_together_are_refused(
 def test_a_checkpoint_that_asks_for_sizes_gets_no_others(tmp_path: Path) -> None:
     queries = written(tmp_path / "queries.h5", (5, 3), "q/q-1")
     gallery = written(tmp_path / "gallery.h5", (5, 3), "g/g-1")
-    with pytest.raises(DescriptorFileError, match="where tiny has 8"):
-        OfflineReranker(load_tiny(tmp_path), queries, gallery, OPTIONS)
+    with pytest.raises(DescriptorFileError, match="where sized has 8"):
+        OfflineReranker(load_sized(), queries, gallery, OPTIONS)

@@ -151,11 +151,12 @@ def test_noise_tells_nothing_of_the_image() -> None:
     """Locals of an image are no nearer to those it was made from than to others."""
     for noise, expected in ((0.0, True), (1.0, False)):
         matched = []
-        for one in drawn(replace(PLAIN, noise_locals=noise), count=20):
+        for one in drawn(replace(PLAIN, noise_locals=noise), count=60):
             own = DESCRIPTORS[place(one.window.query)].locals
             cosines = one.window.query.locals @ own.T
             matched.append(bool(np.median(cosines.max(1)) > 0.99))
-        assert share(matched) > 0.9 if expected else share(matched) < 0.1
+        # Clutter hides the image in some lists.
+        assert share(matched) > 0.8 if expected else share(matched) < 0.1
 
 
 def test_noise_as_a_global_does_not_choose_the_gallery() -> None:
