@@ -20,6 +20,7 @@ from service.client import Client, ClientError
 
 SIZE, LOCALS = 768, 30
 OBJECTS, IMAGES = 20, 6
+NOISE = 0.4
 
 
 @click.command()
@@ -36,8 +37,9 @@ def main(url: str, collection: str) -> None:
         locals_ = rng.standard_normal((LOCALS, SIZE))
         own = rng.permutation(LOCALS)[: LOCALS // 2]
         locals_[own] = objects[of, own] + 0.7 * locals_[own]
-        mean = locals_.mean(0)
-        return locals_.astype(np.float32), (mean / np.linalg.norm(mean)).astype(np.float32)
+        # A poor global, as of an image that shows more than the object.
+        global_ = locals_.mean(0) + NOISE * rng.standard_normal(SIZE)
+        return locals_.astype(np.float32), (global_ / np.linalg.norm(global_)).astype(np.float32)
 
     views = {f"object-{o}/{i}": view(o) for o in range(OBJECTS) for i in range(IMAGES)}
     query = view(7)
