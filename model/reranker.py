@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
 
@@ -107,6 +108,10 @@ class MambaReranker(ListReranker):
         logits = self.read(relate(batch, self.config.matches_per_image))
         return logits.gather(1, batch.places).unsqueeze(2), batch.present.unsqueeze(2)
 
+    def image_logits(self, batch: WindowBatch) -> Tensor:
+        with one_thread(batch.locals.device):
+            return super().image_logits(batch)
+
     def read(self, relations: RelationBatch) -> Tensor:
         """(w, i): a logit for every image, the query's without meaning."""
         order = reading_order(relations)
@@ -119,6 +124,21 @@ class MambaReranker(ListReranker):
         logits = self.head(self.norm(x[:, :, IMAGE])).squeeze(-1) + self.evidence(relations)
         ordered: Tensor = logits.float()
         return ordered.gather(1, order.argsort(dim=1))
+
+
+@contextmanager
+def one_thread(device: torch.device) -> Iterator[None]:
+    """On a CPU the many small products of a pass are done before several threads have met; where
+    another process has a core, they wait for each other."""
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def reading_order(relations: RelationBatch) -> Tensor:
