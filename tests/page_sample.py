@@ -75,8 +75,6 @@ def serving_page(folders: SampleFolders) -> Iterator[RunningService]:
     """A service whose checkpoint reads the packaged extractor; the sample is registered."""
     config = tiny_config(
         extractor=ExtractorId(name=EXTRACTOR, version=load_extractor(EXTRACTOR).version),
-        descriptor_dim=128,
-        global_dim=512,
         descriptors_per_image=ROWS,
     )
     data = folders.root.parent
