@@ -112,11 +112,9 @@ def test_a_load_straight_to_redis_serves(
     assert "store does not answer" in refused(capsys, "load", descriptor_file, "--redis", url)
 
 
-def test_the_service_under_load(
-    service: RunningService, checkpoint: Path, descriptor_file: Path
-) -> None:
+def test_the_service_under_load(service: RunningService, descriptor_file: Path) -> None:
     succeeded("load", descriptor_file, "--url", service.url, "--collection", "bench")
-    arguments = ["--url", service.url, "--collection", "bench", "--checkpoint", checkpoint]
+    arguments = ["--url", service.url, "--collection", "bench"]
     shown = succeeded("bench", "service", *arguments, "--requests", 10, "--images", 50)
     assert "10 answers of 10 requests, 0 refused" in shown
 
