@@ -52,4 +52,4 @@ for file in "$out"/*-efficientnet-lite0.h5 "$out"/*-sift.h5; do
 done
 resume=
 [ -f "$out/relations.run/state.pt" ] && resume=--resume
-OMP_NUM_THREADS=1 "$locore" train "$@" --fold 0 --seed "$seed" $resume -o "$out/relations.safetensors"
+OMP_NUM_THREADS=1 "$locore" train "$@" --fold 0 --steps 3000 --seed "$seed" $resume -o "$out/relations.safetensors"
