@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from model.config import ExtractorId
+from service.cli.common import console
 from tests.descriptor_files import write_descriptors
 from tests.e2e.command import failed, refused, shown_here
 from tests.factories import save_tiny
@@ -38,7 +39,8 @@ def root(tmp_path: Path) -> Path:
 def test_every_re_ranker_in_every_cell(
     root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "250")
+    # The console has measured its width when it was made.
+    monkeypatch.setattr(console, "width", 250)
     figures, checkpoint = root / "figures.json", save_tiny(root)
     types = ["Lite0", "RootSIFT", "RootSIFT, Lite0's global"]
     arguments: list[object] = ["eval", "matrix", "--descriptors", root / "files"]

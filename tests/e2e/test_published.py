@@ -46,6 +46,6 @@ def test_it_is_served_unchanged(case: str, tmp_path: Path) -> None:
         too_long = service.rerank(window.query, list(many), window=len(many))
         assert code_of(too_long) == (422, "validation_error")
         if not found.config.global_dim:
-            with_global = {"id": "g", **packed_image(window.query), "global": [1.0]}
+            with_global = {"id": "g", **packed_image(window.query), "global": [1.0, 2.0]}
             assert service.http.post("/gallery", json={"images": [with_global]}).is_success
             assert scores_of(service.rerank(window.query, ["g"])).keys() == {"g"}
