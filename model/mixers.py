@@ -34,6 +34,12 @@ class Positions(nn.Module):
         placed: Tensor = x + self.embedding(first + torch.arange(slots, device=x.device))
         return placed
 
+    def filled(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """With all slots of an image: how far the list is padded must not move a token out of
+        sight."""
+        missing = self.slots - x.shape[2]
+        return F.pad(x, (0, 0, 0, missing)), F.pad(mask, (0, missing))
+
 
 class WindowedAttention(nn.Module):
     """Self-attention over the tokens of the whole list, with absolute positions: each sees those
@@ -49,9 +55,7 @@ class WindowedAttention(nn.Module):
     def forward(self, x: Tensor, mask: Tensor, scan: Scan) -> Tensor:  # noqa: ARG002
         """x (w, i, s, dim), mask (w, i, s)."""
         given = x.shape[2]
-        # Always as many slots: how far the list is padded must not move a token out of sight.
-        x = F.pad(x, (0, 0, 0, self.positions.slots - given))
-        mask = F.pad(mask, (0, self.positions.slots - given))
+        x, mask = self.positions.filled(x, mask)
         windows, images, slots, dim = x.shape
         qkv = self.to_qkv(self.positions(x).flatten(1, 2)).view(
             windows, images * slots, 3, self.heads, -1
@@ -86,8 +90,7 @@ class LongformerAttention(nn.Module):
     def forward(self, x: Tensor, mask: Tensor, scan: Scan) -> Tensor:  # noqa: ARG002
         """x (w, i, s, dim), mask (w, i, s)."""
         given = x.shape[2]
-        x = F.pad(x, (0, 0, 0, self.positions.slots - given))
-        mask = F.pad(mask, (0, self.positions.slots - given))
+        x, mask = self.positions.filled(x, mask)
         windows, images, slots, dim = x.shape
         whole = torch.zeros_like(mask)
         whole[:, :, 0] = True
