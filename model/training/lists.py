@@ -231,7 +231,7 @@ def _described(
     elif rng.random() < options.bent_locals:
         rows = bent(rows, of.spectrum, rng)
     rows = _unit(rows)
-    images = np.split(rows, np.cumsum(counts)[:-1])
+    images = all_locals = np.split(rows, np.cumsum(counts)[:-1])
     if rng.random() < 0.3:
         images = [own[rng.permutation(len(own))] for own in images]
     if rng.random() < 0.25:
@@ -240,8 +240,7 @@ def _described(
             for own in images
         ]
         images = [
-            own if len(own) else whole[:1]
-            for own, whole in zip(images, np.split(rows, np.cumsum(counts)[:-1]), strict=True)
+            own if len(own) else whole[:1] for own, whole in zip(images, all_locals, strict=True)
         ]
     if rng.random() < 0.15:
         images = [_cluttered(own, rows, rng) for own in images]
