@@ -96,11 +96,11 @@ class MambaConfig(ModelConfig):
 
     backbone: Literal["mamba"] = "mamba"
 
-    dim: int = Field(96, ge=8)
+    dim: int = Field(64, ge=8)
     depth: int = Field(1, ge=1)
-    image_layers: int = Field(6, ge=0)
+    image_layers: int = Field(4, ge=0)
     """Layers between images in each block."""
-    matches_per_image: int = Field(8, ge=1)
+    matches_per_image: int = Field(4, ge=1)
     """Matches of an image with the query that become tokens; all count in the features."""
     mixer: Mixer = "mamba"
     attention_heads: int = Field(4, ge=1)

@@ -39,24 +39,28 @@ class ListSource(Protocol):
 
 @dataclass(frozen=True)
 class ListOptions:
-    """How lists vary, each a probability but for the first.
+    """How lists vary, each a probability but for `fewest_classes`.
 
-    `fewest_classes`: the least share of the classes that a gallery is drawn from. `sparse`: of one
-    to three relevant images. `bent_locals`, `bent_globals`: see `model.training.bending`.
-    `poor_locals`: with much noise. `noise_locals`, `noise_globals`: a cue that says nothing at all.
+    `every_class`: the gallery has all classes; else a share of them, `fewest_classes` at least.
+    `sparse`: of one to three relevant images. `bent_locals`, `bent_globals`: see
+    `model.training.bending`. `poor_locals`: with much noise. `noise_locals`, `noise_globals`: a cue
+    that says nothing at all. `foreign_locals`: some images have the locals of others, so that
+    locals agree with each other and mislead.
     `mixed`: locals of one extractor beside globals of another. `mean_as_global`: the mean of an
     image's locals. `without_globals`: in the whole list; `some_without_global`: for a random share
     of the images.
     """
 
-    fewest_classes: float = 0.1
-    sparse: float = 0.15
-    bent_locals: float = 0.5
-    bent_globals: float = 0.4
-    poor_locals: float = 0.08
-    noise_locals: float = 0.07
+    fewest_classes: float = 0.05
+    every_class: float = 0.5
+    sparse: float = 0.1
+    bent_locals: float = 0.4
+    bent_globals: float = 0.3
+    poor_locals: float = 0.06
+    noise_locals: float = 0.05
+    foreign_locals: float = 0.06
     noise_globals: float = 0.04
-    mixed: float = 0.25
+    mixed: float = 0.35
     mean_as_global: float = 0.05
     without_globals: float = 0.05
     some_without_global: float = 0.08
@@ -138,13 +142,21 @@ class DomainLists:
             globals_ = _unit(bent(globals_, vectors.spectrum, rng))
         query, gallery, relevant = self._shortlist(globals_, rng, shape.images)
         places = np.concatenate(([query], gallery))
-        images = _described(locals_, places, shape.descriptors, options, rng)
+        images = _described(locals_, self._sources(places, rng), shape.descriptors, options, rng)
         cues = _global_cues(globals_[places], images, options, rng)
         described = [
             ImageDescriptors(rows, np.zeros(len(rows), np.uint8), cue)
             for rows, cue in zip(images, cues, strict=True)
         ]
         return TrainingList(Window(described[0], described[1:]), relevant)
+
+    def _sources(self, places: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+        """Whose locals the images of `places` have."""
+        if rng.random() >= self._options.foreign_locals:
+            return places
+        foreign = rng.random(len(places)) < rng.uniform(0.3, 1.0)
+        others = rng.integers(len(self._images.classes), size=len(places))
+        return np.where(foreign, others, places)
 
     def _shortlist(
         self, globals_: NDArray[np.float32], rng: np.random.Generator, count: int
@@ -154,10 +166,12 @@ class DomainLists:
         for _ in range(200):
             query = int(rng.integers(len(images.classes)))
             own = images.classes == images.classes[query]
-            # Evenly on a logarithmic scale: how dense the relevant images are varies as much.
-            share = options.fewest_classes ** rng.random()
-            kept = self._classes[rng.random(len(self._classes)) < share]
-            eligible = own | np.isin(images.classes, kept)
+            eligible = np.ones_like(own)
+            if rng.random() >= options.every_class:
+                # Evenly on a logarithmic scale: how dense the relevant are varies as much.
+                share = options.fewest_classes ** rng.random()
+                kept = self._classes[rng.random(len(self._classes)) < share]
+                eligible = own | np.isin(images.classes, kept)
             if images.groups is not None:
                 eligible &= own | (images.groups != images.groups[query])
             gallery = np.flatnonzero(eligible & (images.is_query != images.is_query[query]))

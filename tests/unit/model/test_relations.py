@@ -72,7 +72,7 @@ def test_relations_of_pairs_are_standardised_and_mutual() -> None:
     found = relations_of(Window(image(rng, CONFIG), [image(rng, CONFIG) for _ in range(30)]))
     apart = found.pairs[:, ~torch.eye(31, dtype=torch.bool)]
     torch.testing.assert_close(found.pairs, found.pairs.mT, atol=1e-4, rtol=0)
-    by_cosine = [RELATIONS.index(name) for name in ("locals", "globals 8", "trusted 16")]
+    by_cosine = [RELATIONS.index(name) for name in ("locals", "globals 10", "trusted 20")]
     torch.testing.assert_close(apart[by_cosine].mean(1), torch.zeros(3), atol=1e-4, rtol=0)
     # Numbers beyond the bound are cut off.
     assert (apart.std(1) > 0.5).all()
@@ -150,7 +150,7 @@ def test_a_match_that_is_mutual_has_no_gap() -> None:
 def test_standardising(offset: float) -> None:
     values = torch.tensor([[1.0, 3.0, 99.0], [5.0, 7.0, 99.0]]) + offset
     mask = torch.tensor([[True, True, False], [True, True, False]])
-    found = standardised(values, mask, (0, 1))
+    found = standardised(values, (0, 1), mask)
     expected = torch.tensor([[-3.0, -1.0, 0.0], [1.0, 3.0, 0.0]]) / 5**0.5
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
@@ -158,12 +158,12 @@ def test_standardising(offset: float) -> None:
 def test_a_spread_within_rounding_is_none() -> None:
     values = torch.full((20,), 0.7) + torch.finfo(torch.float32).eps * torch.arange(20).remainder(2)
     everywhere = torch.ones(20, dtype=torch.bool)
-    assert standardised(values, everywhere, (0,)).tolist() == [0.0] * 20
-    assert standardised(values[:1], everywhere[:1], (0,)).tolist() == [0.0]
-    assert standardised(values, ~everywhere, (0,)).tolist() == [0.0] * 20
+    assert standardised(values, (0,)).tolist() == [0.0] * 20
+    assert standardised(values[:1], (0,), everywhere[:1]).tolist() == [0.0]
+    assert standardised(values, (0,), ~everywhere).tolist() == [0.0] * 20
 
 
 def test_what_stands_out_is_bounded() -> None:
     values = torch.zeros(1000)
     values[0] = 1.0
-    assert standardised(values, torch.ones(1000, dtype=torch.bool), (0,)).max() == 8
+    assert standardised(values, (0,)).max() == 8
