@@ -76,14 +76,14 @@ def standardised(values: Tensor, dims: tuple[int, ...], mask: Tensor | None = No
     """Standardise over `dims`; masked entries are 0. A spread that is within rounding is none:
     then all are 0. Results are bounded by 8."""
     if mask is None:
-        count = math.prod(values.shape[dim] for dim in dims)
-        rest = values - values.sum(dims, keepdim=True) / max(count, 1)
+        count = torch.tensor(float(math.prod(values.shape[dim] for dim in dims)))
+        rest = values - values.mean(dims, keepdim=True)
     else:
         weight = mask.to(values.dtype)
         count = weight.sum(dims, keepdim=True).clamp(min=1)
         values = torch.where(mask, values, 0.0)
         rest = (values - values.sum(dims, keepdim=True) / count) * weight
-    deviation = torch.linalg.vector_norm(rest, dim=dims, keepdim=True) / count**0.5
+    deviation = torch.linalg.vector_norm(rest, dim=dims, keepdim=True) / count.sqrt()
     # Cosines and standardised values are of order 1, so that is what rounding goes by at least.
     largest = torch.linalg.vector_norm(values, torch.inf, dim=dims, keepdim=True).clamp(min=1.0)
     scale = torch.where(deviation <= _ROUNDING * largest, 0.0, 1 / deviation)
