@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from model.config import DEFAULT_CHECKPOINT, ElvisConfig, ExtractorId, MambaConf
 from model.evaluation.grocery import validation_classes
 from tests.descriptor_files import MADE_UP, write_descriptors
 from tests.e2e.command import done_here, refused
-from tests.factories import save_tiny
+from tests.factories import SIZES, save_tiny
+from tests.metric_files import write_metric
 
 OTHER = ExtractorId(name="other", version="3")
 SHORT = ["--steps", 2, "--batch", 2, "--list-length", 4, 8, "--device", "cpu"]
@@ -102,6 +104,13 @@ def test_training_with_a_fold_going_on_and_measuring(
     assert "was trained on classes of fold 0" in refused(
         capsys, "eval", "grocery", *common, "--checkpoint", trained
     )
+    metric = tmp_path / "made-up.metric.safetensors"
+    write_metric(metric, SIZES)
+    done_here(capsys, *grocery, "--metric", metric, "--json", figures)
+    in_metric = {row["method"]: row for row in json.loads(figures.read_text())}
+    assert in_metric["first stage"] != rows["first stage"]
+    write_metric(metric, replace(SIZES, local_dim=SIZES.local_dim + 1))
+    assert "--metric" in refused(capsys, *grocery, "--metric", metric)
 
 
 def test_several_folders_extractors_and_views(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from model.config import DEFAULT_CHECKPOINT, ModelConfig
 from model.evaluation.grocery import FOLDS, split
 from model.evaluation.retrieval import RetrievalTask, labelled_task
 from model.formats.labels import LabelledImages, read_labels
+from model.metric import load_metric
 from model.training.lists import views_as_images
 from service.cli.common import (
     any_path,
@@ -63,11 +65,15 @@ def _checkpoint_options(function: _Function) -> _Function:
     show_default=True,
     help="Which classes are held out; the shipped checkpoint was trained on fold 0.",
 )
+@click.option(
+    "--metric", type=any_path, help="Made by `locore fit-metric`; the images are compared in it."
+)
 @_checkpoint_options
 def grocery(
     data: Path,
     descriptors: Path,
     fold: int,
+    metric: Path | None,
     checkpoint: Path,
     top: int,
     json_path: Path | None,
@@ -79,7 +85,8 @@ def grocery(
     the same queries, the methods taking turns.
     """
     model = load_checkpoint(checkpoint, device_of(device))
-    _show(_grocery_task(data, descriptors, fold, model.config), model, top, json_path)
+    task = _grocery_task(data, descriptors, fold, model.config)
+    _show(task if metric is None else _in_metric(task, metric), model, top, json_path)
 
 
 @click.command()
@@ -147,6 +154,18 @@ def _grocery_task(data: Path, descriptors: Path, fold: int, config: ModelConfig)
     if config.sizes is not None and made_by != config.extractor:
         raise click.UsageError(f"{descriptors} was not made by the extractor of {config.name}")
     return labelled_task(validation, images)
+
+
+def _in_metric(task: RetrievalTask, path: Path) -> RetrievalTask:
+    try:
+        metric = load_metric(path)
+        return replace(
+            task,
+            queries=[metric.apply(image) for image in task.queries],
+            gallery=[metric.apply(image) for image in task.gallery],
+        )
+    except ValueError as error:
+        raise click.UsageError(f"--metric: {error}") from None
 
 
 def _views_task(views: Path) -> RetrievalTask:
