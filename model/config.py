@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from model.cost import WindowCost
 from model.descriptors import DescriptorSizes
 from model.windows import Direction
 
@@ -67,6 +69,10 @@ class ModelConfig(BaseModel):
         """Tokens that an image takes beside its locals."""
         raise NotImplementedError
 
+    def window_cost(self, locals_: Sequence[int]) -> WindowCost:
+        """Of a window whose images, the query first, have so many locals each."""
+        raise NotImplementedError
+
     @property
     def sizes(self) -> DescriptorSizes | None:
         """The sizes of descriptors that the backbone asks for; None where any will do."""
@@ -114,6 +120,18 @@ class MambaConfig(ModelConfig):
     def extra_tokens(self) -> int:
         """The image's own."""
         return 1
+
+    def window_cost(self, locals_: Sequence[int]) -> WindowCost:
+        """Relations are computed of each window in its own shape; what is padded are the tokens of
+        the network, as many an image whatever its locals."""
+        images, matches = len(locals_), min(self.matches_per_image, locals_[0])
+        compared = images / 20 + locals_[0] * sum(locals_) / (1000 * images)
+        return WindowCost(
+            own=images * (3 + compared),
+            images=images,
+            slots=1 + matches,
+            tokens=1 + (images - 1) * (1 + matches),
+        )
 
     @property
     def longest_window(self) -> int | None:
@@ -176,6 +194,12 @@ class LongformerConfig(ModelConfig):
     def extra_tokens(self) -> int:
         return 2 if self.global_dim else 1
 
+    def window_cost(self, locals_: Sequence[int]) -> WindowCost:
+        """All images take all their slots, so that only images pad."""
+        images = len(locals_)
+        tokens = sum(min(n, self.descriptors_per_image) for n in locals_)
+        return WindowCost(0, images, self.slots, tokens + images * self.extra_tokens)
+
     @model_validator(mode="after")
     def _sizes_fit(self) -> LongformerConfig:
         if self.dim % self.attention_heads:
@@ -209,6 +233,10 @@ class PairConfig(ModelConfig):
     @property
     def extra_tokens(self) -> int:
         return 0
+
+    def window_cost(self, locals_: Sequence[int]) -> WindowCost:
+        """Locals alone, padded to those of the longest image."""
+        return WindowCost(0, len(locals_), max(locals_), sum(locals_))
 
     @property
     def sizes(self) -> DescriptorSizes | None:
