@@ -70,8 +70,10 @@ class ModelConfig(BaseModel):
         raise NotImplementedError
 
     def window_cost(self, locals_: Sequence[int]) -> WindowCost:
-        """Of a window whose images, the query first, have so many locals each."""
-        raise NotImplementedError
+        """Of a window whose images, the query first, have so many locals each. All are read, and
+        images are padded to the longest."""
+        images, extra = len(locals_), self.extra_tokens
+        return WindowCost(0, images, max(locals_) + extra, sum(locals_) + images * extra)
 
     @property
     def sizes(self) -> DescriptorSizes | None:
@@ -196,9 +198,8 @@ class LongformerConfig(ModelConfig):
 
     def window_cost(self, locals_: Sequence[int]) -> WindowCost:
         """All images take all their slots, so that only images pad."""
-        images = len(locals_)
-        tokens = sum(min(n, self.descriptors_per_image) for n in locals_)
-        return WindowCost(0, images, self.slots, tokens + images * self.extra_tokens)
+        images, extra = len(locals_), self.extra_tokens
+        return WindowCost(0, images, self.slots, sum(locals_) + images * extra)
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> LongformerConfig:
@@ -233,10 +234,6 @@ class PairConfig(ModelConfig):
     @property
     def extra_tokens(self) -> int:
         return 0
-
-    def window_cost(self, locals_: Sequence[int]) -> WindowCost:
-        """Locals alone, padded to those of the longest image."""
-        return WindowCost(0, len(locals_), max(locals_), sum(locals_))
 
     @property
     def sizes(self) -> DescriptorSizes | None:
