@@ -27,9 +27,7 @@ RNG = np.random.default_rng(0)
 def queue(
     max_batch_tokens: int = 500, max_queue_tokens: int = 10_000, speed: Speed = SPEED
 ) -> WindowQueue:
-    return WindowQueue(
-        speed, max_batch_tokens=max_batch_tokens, max_queue_tokens=max_queue_tokens
-    )
+    return WindowQueue(speed, max_batch_tokens=max_batch_tokens, max_queue_tokens=max_queue_tokens)
 
 
 def job(
