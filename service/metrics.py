@@ -37,7 +37,7 @@ BATCH_TOKENS = Histogram(
 BATCH_PADDING = Histogram(
     "locore_batch_padding_ratio", "Share of a forward pass that is padding.", buckets=_RATIOS
 )
-QUEUE_TOKENS = Gauge("locore_queue_tokens", "Locals of the lists that are held, and what is beside.")
+QUEUE_TOKENS = Gauge("locore_queue_tokens", "Tokens of the lists that are held.")
 QUEUE_TOKENS_LIMIT = Gauge("locore_queue_tokens_limit", "Tokens above which requests are refused.")
 INFLIGHT = Gauge("locore_inflight_requests", "Requests being answered.")
 REJECTED = Counter("locore_rejected", "Requests refused before any work.", ["reason"])

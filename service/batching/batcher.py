@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn
@@ -34,6 +34,9 @@ log = structlog.get_logger(__name__)
 TRUST = 0.8
 """Of the time until a deadline, the share that a wait may be reckoned at: it is not exact, and
 then there is the way back to the client."""
+
+_DISTANCE = 2
+"""Passes of the usual length that a list should be early by, if nobody has looked into it."""
 
 _LONGEST_RETRY_AFTER = 60
 
@@ -99,12 +102,17 @@ class Batcher:
         return self._pace.factor(self._clock()) * (self._queue.round_seconds + coming) / TRUST
 
     def refuse_hopeless(self, deadline: float) -> None:
-        """For a look before any work is done, where not even a small list would be done by the
-        deadline. Raises OverloadedError, and DeadlineExceededError where it has passed."""
-        wait = self.wait_seconds
+        """For a look before any work is done: there is no place for another list, or hardly one
+        that would be done by the deadline. Raises OverloadedError, and DeadlineExceededError where
+        the deadline has passed."""
+        wait, left = self.wait_seconds, deadline - self._clock()
         if self._queue.full:
             self._refuse("queue_full", "the queue is full", wait)
-        self._refuse_late(deadline - self._clock(), wait, 0.0)
+        # In an overload the wait is always just short of the deadline, and without a distance all
+        # who come would be parsed to be refused by a few milliseconds.
+        if wait:
+            wait += min(_DISTANCE * self._usual, (1 - TRUST) * left)
+        self._refuse_late(left, wait, 0.0)
 
     @contextmanager
     def expect(self, deadline: float) -> Iterator[None]:
@@ -157,7 +165,7 @@ class Batcher:
             for job in batch.late:
                 self._fail(job, DeadlineExceededError("it would not be done within timeout_ms"))
             if batch.jobs:
-                await self._compute(batch.jobs, batch)
+                await self._compute(batch)
                 # From one batch to the next, with what the event loop does in between.
                 ended = self._clock()
                 self._pace.learn(batch.reckoned, began, ended)
@@ -173,32 +181,32 @@ class Batcher:
                 await self._work.wait()
                 began = self._clock()
 
-    async def _compute(self, jobs: Sequence[Job], batch: Batch) -> None:
+    async def _compute(self, batch: Batch) -> None:
         started = time.perf_counter()
-        self._mark_begin(jobs, batch, started)
+        self._mark_begin(batch, started)
         try:
-            scores = await self._worker.score([job.window for job in jobs])
+            scores = await self._worker.score([job.window for job in batch.jobs])
         # The worker's thread runs the model and CUDA: what fails there must not end the batcher.
         except Exception:
-            log.exception("batch_failed", windows=len(jobs))
+            log.exception("batch_failed", windows=len(batch.jobs))
             await self._worker.check()
-            await self._after_failure(jobs, batch)
+            await self._after_failure(batch)
             return
         seconds = time.perf_counter() - started
-        BATCH_WINDOWS.observe(len(jobs))
+        BATCH_WINDOWS.observe(len(batch.jobs))
         BATCH_TOKENS.observe(batch.cost.padded_tokens)
         BATCH_PADDING.observe(1 - batch.cost.tokens / batch.cost.padded_tokens)
-        for job, logits in zip(jobs, scores, strict=True):
+        for job, logits in zip(batch.jobs, scores, strict=True):
             self._deliver(job, logits, started, seconds)
 
-    async def _after_failure(self, jobs: Sequence[Job], batch: Batch) -> None:
+    async def _after_failure(self, batch: Batch) -> None:
         """The windows again, each alone: one that cannot be scored must not take others along."""
-        if len(jobs) > 1 and self._worker.problem is None:
-            for job in jobs:
+        if len(batch.jobs) > 1 and self._worker.problem is None:
+            for job in batch.jobs:
                 if job in self._waiting:
-                    await self._compute([job], batch)
+                    await self._compute(batch.only(job))
             return
-        for job in jobs:
+        for job in batch.jobs:
             self._fail(job, ApiError("the list could not be scored"))
 
     def _deliver(
@@ -219,14 +227,14 @@ class Batcher:
         if waiting is not None and not waiting.answer.done():
             waiting.answer.set_exception(error)
 
-    def _mark_begin(self, jobs: Sequence[Job], batch: Batch, at: float) -> None:
-        for job in jobs:
+    def _mark_begin(self, batch: Batch, at: float) -> None:
+        for job in batch.jobs:
             waiting = self._waiting.get(job)
             if waiting is not None and waiting.spans is not None:
                 of_pass = {
                     "locore.images": job.cost.images - 1,
                     "locore.tokens": job.cost.tokens,
-                    "locore.batch.windows": len(jobs),
+                    "locore.batch.windows": len(batch.jobs),
                     "locore.batch.tokens": batch.cost.padded_tokens,
                 }
                 waiting.spans.begin(at, of_pass)

@@ -42,6 +42,10 @@ class Batch:
     reckoned: float = 0.0
     late: list[Job] = field(default_factory=list)
 
+    def only(self, job: Job) -> Batch:
+        """Of its jobs this one."""
+        return Batch(BatchCost(self.cost.speed).joined(job.cost), [job])
+
 
 class WindowQueue:
     """`tokens`: places of the lists that are held; `round_seconds`: reckoned, of one pass for each

@@ -43,7 +43,7 @@ class BatchCost:
     """Reckoned seconds and tokens of a batch, while windows join it."""
 
     def __init__(self, speed: Speed) -> None:
-        self._speed = speed
+        self.speed = speed
         self.windows = 0
         self.tokens = 0
         self._own = 0.0
@@ -57,12 +57,12 @@ class BatchCost:
 
     @property
     def seconds(self) -> float:
-        speed, work = self._speed, self._own + self.padded_tokens
+        speed, work = self.speed, self._own + self.padded_tokens
         return speed.per_pass + self.windows * speed.per_window + speed.per_unit * work
 
     def joined(self, cost: WindowCost) -> BatchCost:
         """The batch with one window more."""
-        batch = BatchCost(self._speed)
+        batch = BatchCost(self.speed)
         batch.windows = self.windows + 1
         batch.tokens = self.tokens + cost.tokens
         batch._own = self._own + cost.own

@@ -180,9 +180,12 @@ def test_who_would_be_late_is_refused_at_once(model: LoadedModel) -> None:
             # What is about to come is counted: as much as windows usually take.
             batcher._usual = 1
             with batcher.expect(110), batcher.expect(110), pytest.raises(OverloadedError) as far:
-                batcher.refuse_hopeless(102.6)
+                batcher.refuse_hopeless(103.2)
             assert far.value.retry_after == 3
-            batcher.refuse_hopeless(102.6)
+            batcher.refuse_hopeless(103.2)
+            # Who has not been looked into keeps a distance.
+            with pytest.raises(OverloadedError):
+                batcher.refuse_hopeless(103)
         await batcher.close()
         worker.close()
 
