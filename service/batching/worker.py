@@ -34,6 +34,7 @@ class Worker:
     async def warm_up(self) -> Speed:
         """First passes, so that no request pays for what happens only once; and how fast the
         device is, before anybody else uses it."""
+        await self.score([random_window(self._model.config, images=1)])
         loop = asyncio.get_running_loop()
         speed = await loop.run_in_executor(self._thread, measured_speed, self._model)
         self.warm = True

