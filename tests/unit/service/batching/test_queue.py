@@ -1,73 +1,27 @@
-"""The queue: who is admitted, who shares a batch, that all get their turn and nobody is late."""
+"""The queue: who is admitted, who shares a batch; all get their turn."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from model.config import ModelConfig
-from model.windows import RerankOptions
 from service.batching.job import Job
-from service.batching.queue import LONGEST_PASS, Batch, WindowQueue
+from service.batching.queue import LONGEST_PASS
 from service.batching.speed import Speed
-from tests.factories import image, load_sized, tiny_config
+from tests.factories import load_sized, tiny_config
+from tests.unit.service.batching.jobs import (
+    CONFIG,
+    HELD_PER_IMAGE,
+    added,
+    begun,
+    job,
+    queue,
+    score,
+)
 
-CONFIG = tiny_config()
-HELD_PER_IMAGE = CONFIG.descriptors_per_image + CONFIG.extra_tokens
-SPEED = Speed(per_pass=0.003, per_window=0.002, per_unit=1e-5)
 SLOTS = 1 + CONFIG.matches_per_image
-RNG = np.random.default_rng(0)
-
-
-def queue(
-    max_batch_tokens: int = 500, max_queue_tokens: int = 10_000, speed: Speed = SPEED
-) -> WindowQueue:
-    return WindowQueue(speed, max_batch_tokens=max_batch_tokens, max_queue_tokens=max_queue_tokens)
-
-
-def job(
-    images: int,
-    window: int = 4,
-    *,
-    deadline: float = math.inf,
-    rows: int | None = None,
-    config: ModelConfig = CONFIG,
-) -> Job:
-    options = RerankOptions(0.0, 1.0, window, max(1, window // 2), "end-to-start")
-    return Job(config, images, options, deadline)
-
-
-def begun(one: Job, images: int, rows: int | None = None, config: ModelConfig = CONFIG) -> Job:
-    query, *gallery = [image(RNG, config, rows) for _ in range(1 + images)]
-    one.begin(query, gallery, None)
-    return one
-
-
-def added(
-    waiting: WindowQueue,
-    images: int,
-    window: int = 4,
-    *,
-    deadline: float = math.inf,
-    rows: int | None = None,
-    config: ModelConfig = CONFIG,
-) -> Job:
-    one = begun(job(images, window, deadline=deadline, config=config), images, rows, config)
-    waiting.admit(one)
-    waiting.add(one)
-    return one
-
-
-def score(waiting: WindowQueue, batch: Batch) -> None:
-    for one in batch.jobs:
-        waiting.accept(one, np.zeros(len(one.window.gallery), np.float32))
-        if one.finished:
-            waiting.release(one)
 
 
 def test_windows_of_different_jobs_share_a_batch_in_their_order() -> None:
@@ -193,96 +147,6 @@ def test_no_window_waits_for_more_passes_than_windows_were_ahead(
     assert waiting.tokens == 0
 
 
-def test_a_window_that_cannot_be_done_in_time_is_not_started() -> None:
-    waiting = queue()
-    alone = SPEED.alone(job(4).cost)
-    late = added(waiting, 4, deadline=10 + 0.9 * alone)
-    timely = added(waiting, 4, deadline=10 + 1.1 * alone)
-    batch = waiting.take(now=10)
-    assert (batch.jobs, batch.late) == ([timely], [late])
-    waiting.release(late)
-    assert waiting.take(now=10).late == []
-
-
-def test_a_list_is_given_up_while_passes_are_left_that_it_has_no_time_for() -> None:
-    waiting = queue(max_batch_tokens=1)
-    two_windows = job(6)
-    alone = SPEED.alone(two_windows.cost)
-    late = added(waiting, 6, deadline=1.9 * alone)
-    assert late.windows_left == 2
-    assert waiting.take(now=0).late == [late]
-    assert waiting.take(now=0, pace=0.5).jobs == []
-
-
-def test_company_makes_nobody_late() -> None:
-    waiting = queue()
-    alone = SPEED.alone(job(4).cost)
-    first = added(waiting, 4, deadline=1.5 * alone)
-    second = added(waiting, 4)
-    assert waiting.take(now=0).jobs == [first]
-    assert waiting.take(now=0).jobs == [second]
-
-
-@given(
-    st.lists(
-        st.tuples(st.integers(1, 12), st.floats(0, 0.05), st.floats(0.02, 1)),
-        min_size=1,
-        max_size=60,
-    )
-)
-@settings(max_examples=60)
-def test_lists_of_one_window_that_get_in_are_done_in_time(
-    coming: list[tuple[int, float, float]],
-) -> None:
-    """Where the speed is as it was measured, and lists are refused by it: nobody is let in and
-    then given up, however many come."""
-    waiting, now = queue(max_queue_tokens=10**9), 0.0
-    busy_until = 0.0
-    batch = Batch(waiting.take().cost)
-    admitted = 0
-
-    def run_until(end: float) -> None:
-        nonlocal batch, busy_until
-        while busy_until <= end:
-            for one in batch.jobs:
-                assert busy_until <= one.deadline
-            score(waiting, batch)
-            batch = waiting.take(busy_until)
-            assert batch.late == []
-            if not batch.jobs:
-                busy_until = end
-                return
-            busy_until += batch.cost.seconds
-
-    for images, pause, patience in coming:
-        now += pause
-        run_until(now)
-        one = begun(job(images, 12, deadline=now + patience), images)
-        if waiting.wait_seconds(one, 0) + waiting.own_seconds(one) <= patience:
-            waiting.admit(one)
-            waiting.add(one)
-            admitted += 1
-            if busy_until <= now and not batch.jobs:
-                busy_until = now
-                run_until(now)
-    run_until(now + 1000)
-    assert waiting.tokens == 0
-
-
-def test_what_is_reckoned_is_the_passes_of_others_and_its_own() -> None:
-    waiting = queue()
-    new, alone = job(6), SPEED.alone(job(4).cost)
-    assert waiting.wait_seconds(new, 0) == 0
-    assert waiting.own_seconds(new) == pytest.approx(2 * alone)
-    jobs = [added(waiting, 4) for _ in range(3)]
-    # A round of the three before each of its two.
-    assert waiting.wait_seconds(new, 0) == pytest.approx(6 * alone)
-    assert waiting.wait_seconds(new, 0.5) == pytest.approx(6 * alone + 1)
-    for one in jobs:
-        waiting.release(one)
-    assert waiting.wait_seconds(new, 0) == 0
-
-
 def test_a_list_is_admitted_whole_or_refused_whole() -> None:
     waiting = queue(max_queue_tokens=10 * HELD_PER_IMAGE)
     first, second, third = job(5), job(4), job(3)
@@ -332,84 +196,3 @@ def test_a_job_becomes_ready_once() -> None:
         waiting.add(one)
     with pytest.raises(ValueError, match="once"):
         waiting.add(begun(job(2), 2))
-
-
-class AnyOrderOfEvents(RuleBasedStateMachine):
-    """Admission, arrival, computing, scores, failures and cancellations in any order: what is
-    held is counted, batches obey the rules, and every job that is not released gets finished."""
-
-    jobs: Bundle[Job] = Bundle("jobs")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.queue = queue(max_batch_tokens=60, max_queue_tokens=300)
-        self.live: dict[Job, bool] = {}  # whether its images are there
-        self.computing = Batch(self.queue.take().cost)
-
-    @rule(target=jobs, images=st.integers(1, 9))
-    def admit(self, images: int) -> Job:
-        one = job(images)
-        held = self.queue.tokens
-        room = self.queue.has_room(one)
-        assert room == (not held or held + one.held_tokens <= 300)
-        if room:
-            self.queue.admit(one)
-            self.live[one] = False
-        return one
-
-    @rule(one=jobs)
-    def arrive(self, one: Job) -> None:
-        if self.live.get(one) is False:
-            images = one.held_tokens // HELD_PER_IMAGE - 1
-            self.queue.add(begun(one, images))
-            self.live[one] = True
-
-    @rule()
-    def compute(self) -> None:
-        if self.computing.jobs:
-            return
-        batch = self.queue.take()
-        if len(batch.jobs) > 1:
-            assert batch.cost.padded_tokens <= 60
-            assert batch.cost.seconds <= batch.reckoned + 1e-9
-        assert all(one in self.live for one in batch.jobs)
-        self.computing = batch
-
-    @rule(fails=st.booleans())
-    def deliver(self, fails: bool) -> None:
-        for one in self.computing.jobs:
-            if fails:
-                self.queue.release(one)
-                self.live.pop(one, None)
-                continue
-            self.queue.accept(one, np.zeros(len(one.window.gallery), np.float32))
-            if one.finished:
-                assert one in self.live
-                self.queue.release(one)
-                del self.live[one]
-        self.computing.jobs = []
-
-    @rule(one=consumes(jobs))
-    def cancel(self, one: Job) -> None:
-        self.queue.release(one)
-        self.live.pop(one, None)
-
-    @invariant()
-    def what_is_counted_is_who_is_there(self) -> None:
-        assert self.queue.tokens == sum(one.held_tokens for one in self.live)
-        expected = sum(SPEED.alone(one.cost) for one in self.live)
-        assert self.queue.round_seconds == pytest.approx(expected, abs=1e-9)
-
-    def teardown(self) -> None:
-        self.deliver(False)
-        for one in [one for one, arrived in self.live.items() if not arrived]:
-            self.cancel(one)
-        for _ in range(200):
-            self.compute()
-            self.deliver(False)
-        assert not self.live
-        assert self.queue.tokens == 0
-
-
-AnyOrderOfEvents.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
-TestAnyOrderOfEvents = AnyOrderOfEvents.TestCase
