@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from model.cost import WindowCost
 from model.descriptors import DescriptorSizes
 from model.windows import Direction
 
@@ -67,6 +69,12 @@ class ModelConfig(BaseModel):
         """Tokens that an image takes beside its locals."""
         raise NotImplementedError
 
+    def window_cost(self, locals_: Sequence[int]) -> WindowCost:
+        """Of a window whose images, the query first, have so many locals each. All are read, and
+        images are padded to the longest."""
+        images, extra = len(locals_), self.extra_tokens
+        return WindowCost(0, images, max(locals_) + extra, sum(locals_) + images * extra)
+
     @property
     def sizes(self) -> DescriptorSizes | None:
         """The sizes of descriptors that the backbone asks for; None where any will do."""
@@ -114,6 +122,18 @@ class MambaConfig(ModelConfig):
     def extra_tokens(self) -> int:
         """The image's own."""
         return 1
+
+    def window_cost(self, locals_: Sequence[int]) -> WindowCost:
+        """Relations are computed of each window in its own shape; what is padded are the tokens of
+        the network, as many an image whatever its locals."""
+        images, matches = len(locals_), min(self.matches_per_image, locals_[0])
+        compared = images / 20 + locals_[0] * sum(locals_) / (1000 * images)
+        return WindowCost(
+            own=images * (3 + compared),
+            images=images,
+            slots=1 + matches,
+            tokens=1 + (images - 1) * (1 + matches),
+        )
 
     @property
     def longest_window(self) -> int | None:
@@ -175,6 +195,11 @@ class LongformerConfig(ModelConfig):
     @property
     def extra_tokens(self) -> int:
         return 2 if self.global_dim else 1
+
+    def window_cost(self, locals_: Sequence[int]) -> WindowCost:
+        """All images take all their slots, so that only images pad."""
+        images, extra = len(locals_), self.extra_tokens
+        return WindowCost(0, images, self.slots, sum(locals_) + images * extra)
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> LongformerConfig:

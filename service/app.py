@@ -84,19 +84,18 @@ async def _start(
     worker = Worker(model)
     stack.callback(worker.close)
     config = model.config
-    queue = WindowQueue(
-        max_batch_tokens=settings.max_batch_tokens,
-        max_queue_tokens=settings.max_queue_tokens,
-        descriptors_per_image=config.descriptors_per_image,
-        extra_tokens=config.extra_tokens,
-    )
-    batcher = Batcher(queue, worker, tracing.tracer)
     MODEL_INFO.labels(
         config.name, str(model.device), str(model.dtype).removeprefix("torch."), model.kernel
     ).set(1)
     if model.kernel_note:
         log.warning("slower_kernel", why=model.kernel_note)
-    await worker.warm_up()
+    speed = await worker.warm_up()
+    queue = WindowQueue(
+        speed,
+        max_batch_tokens=settings.max_batch_tokens,
+        max_queue_tokens=settings.max_queue_tokens,
+    )
+    batcher = Batcher(queue, worker, tracing.tracer)
     batcher.start()
     stack.push_async_callback(batcher.close)
     log.info(

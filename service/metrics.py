@@ -10,7 +10,7 @@ ENDPOINTS = (
 _STATUSES = (200, 204, 400, 401, 404, 405, 413, 422, 429, 499, 500, 503, 504, 507)
 STATUSES = tuple(str(status) for status in _STATUSES)
 STAGES = ("decode", "fetch", "queue", "inference", "total")
-REJECTIONS = ("queue_full", "shutting_down", "not_ready", "unauthorized", "too_large")
+REJECTIONS = ("queue_full", "too_late", "shutting_down", "not_ready", "unauthorized", "too_large")
 STORE_OPERATIONS = ("ping", "put", "fetch", "versions", "delete", "list")
 
 # A cached re-rank takes milliseconds, a sliding window over 1,600 images on a CPU many seconds.
@@ -37,7 +37,7 @@ BATCH_TOKENS = Histogram(
 BATCH_PADDING = Histogram(
     "locore_batch_padding_ratio", "Share of a forward pass that is padding.", buckets=_RATIOS
 )
-QUEUE_TOKENS = Gauge("locore_queue_tokens", "Tokens admitted and not yet scored.")
+QUEUE_TOKENS = Gauge("locore_queue_tokens", "Tokens of the lists that are held.")
 QUEUE_TOKENS_LIMIT = Gauge("locore_queue_tokens_limit", "Tokens above which requests are refused.")
 INFLIGHT = Gauge("locore_inflight_requests", "Requests being answered.")
 REJECTED = Counter("locore_rejected", "Requests refused before any work.", ["reason"])

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from opentelemetry import trace
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.arrival import Arrivals
 from service.logs import current_ids
 from service.metrics import INFLIGHT, REQUEST_SECONDS, REQUESTS, STATUSES
 from service.schemas import REQUEST_ID_HEADER
@@ -56,7 +57,8 @@ class ObservedRequests:
             endpoint = endpoint_of(scope["path"])
             REQUESTS.labels(endpoint, status if status in STATUSES else "500").inc()
             REQUEST_SECONDS.labels(endpoint).observe(seconds)
-            if endpoint not in _QUIET:
+            # Of an overload the metrics tell: lines would cost more than the refusals do.
+            if endpoint not in _QUIET and status != "429":
                 log.info(
                     "request",
                     method=scope["method"],
@@ -87,6 +89,7 @@ def endpoint_of(path: str) -> str:
 
 
 def install_middleware(app: FastAPI) -> None:
+    app.add_middleware(Arrivals)
     app.add_middleware(ObservedRequests)
     # Added last, so outermost: the log lines of the other one carry the id.
     app.add_middleware(

@@ -28,13 +28,16 @@ from model.windows import Direction
 from service.batching.job import Job
 from service.batching.offline import OfflineList, rerank_in_batches
 from service.batching.queue import WindowQueue
+from service.batching.worker import measured_speed
 from service.gallery.cache import CachedRecord, RecordCache
 from service.gallery.record import GalleryRecord
 from service.rerank_options import rerank_options
 from service.sizes import misfit
 
-_BATCHES_HELD = 3
-"""Lists are held for so many forward passes: enough to choose windows of like length from."""
+_MOST_LISTS = 256
+_TOKENS_HELD = 20
+"""Lists are held up to so many tokens for every token of a batch: enough to choose windows of like
+length from."""
 
 
 class OfflineError(ValueError):
@@ -181,15 +184,14 @@ class OfflineReranker:
         Raises OfflineError for images that are not there unless they are to be skipped, and where
         the model gives no finite number; UnprocessableError as POST /rerank does.
         """
-        config, options = self._model.config, self._options
+        options = self._options
         queue = WindowQueue(
+            measured_speed(self._model),
             max_batch_tokens=options.batch_tokens,
-            max_queue_tokens=_BATCHES_HELD * options.batch_tokens,
-            descriptors_per_image=config.descriptors_per_image,
-            extra_tokens=config.extra_tokens,
+            max_queue_tokens=_TOKENS_HELD * options.batch_tokens,
         )
         lists = (self._list(shortlist) for shortlist in shortlists)
-        for done in rerank_in_batches(lists, self._score, queue):
+        for done in rerank_in_batches(lists, self._score, queue, _MOST_LISTS):
             yield self._answer(done)
 
     def _list(self, shortlist: Shortlist) -> OfflineList[_Asked]:
@@ -211,15 +213,15 @@ class OfflineReranker:
         kept = [place for place, image in enumerate(found) if image is not None]
         gallery = [image for image in found if image is not None]
         asked = _Asked(shortlist, kept)
-        per_image = config.descriptors_per_image + config.extra_tokens
         if query is None or not gallery:
-            return OfflineList(asked, None, per_image)
+            return OfflineList(asked, None)
         if shortlist.global_scores is None:
             first_stage = first_stage_scores(query, gallery)
         else:
             first_stage = np.array(shortlist.global_scores, np.float32)[kept]
-        tokens = (1 + min(how.window, len(gallery))) * per_image
-        return OfflineList(asked, Job(query, gallery, first_stage, how), tokens)
+        job = Job(config, len(gallery), how)
+        job.begin(query, gallery, first_stage)
+        return OfflineList(asked, job)
 
     def _check_all_there(
         self,

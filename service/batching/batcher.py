@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from opentelemetry.trace import Tracer
 
 from service.batching.job import Job
-from service.batching.queue import ReadyWindow, Ticket, WindowQueue, padded_tokens
+from service.batching.queue import Batch, WindowQueue
+from service.batching.speed import Pace
 from service.batching.worker import Worker
-from service.errors import ApiError, OverloadedError, UnavailableError
+from service.errors import ApiError, DeadlineExceededError, OverloadedError, UnavailableError
 from service.metrics import (
     BATCH_PADDING,
     BATCH_TOKENS,
@@ -30,30 +31,22 @@ from service.tracing import NOT_TRACED, WindowSpans, window_spans
 
 log = structlog.get_logger(__name__)
 
+TRUST = 0.8
+"""Of the time until a deadline, the share that a wait may be reckoned at: it is not exact, and
+then there is the way back to the client."""
+
+_DISTANCE = 2
+"""Passes of the usual length that a list should be early by, if nobody has looked into it."""
+
 _LONGEST_RETRY_AFTER = 60
 
 
 @dataclass
 class _Waiting:
-    """A request that awaits its scores, and how long its windows were computed so far."""
+    """Who awaits the scores of a job."""
 
     answer: asyncio.Future[None]
     spans: WindowSpans | None
-    inference_seconds: float = 0.0
-    windows: int = 0
-    tokens: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """`order` and `relevance` as in `model.windows.Reranking.result`; `tokens` were scored."""
-
-    order: NDArray[np.int64]
-    relevance: NDArray[np.float64]
-    windows: int
-    tokens: int
-    queue_seconds: float
-    inference_seconds: float
 
 
 class Batcher:
@@ -67,16 +60,21 @@ class Batcher:
         worker: Worker,
         tracer: Tracer = NOT_TRACED,
         recheck_seconds: float = 2.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`recheck_seconds`: how often a device that failed is tried again."""
+        """`recheck_seconds`: how often a device that failed is tried again. `clock`: that of the
+        jobs' deadlines."""
         self._queue = queue
         self._worker = worker
         self._tracer = tracer
         self._recheck_seconds = recheck_seconds
-        self._waiting: dict[Ticket, _Waiting] = {}
+        self._clock = clock
+        self._pace = Pace()
+        self._usual = 0.0
+        self._coming = 0
+        self._waiting: dict[Job, _Waiting] = {}
         self._work = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._tokens_per_second = 0.0
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run())
@@ -97,137 +95,165 @@ class Batcher:
             return "the worker is stuck"
         return self._worker.problem
 
-    def refuse_when_full(self) -> None:
-        """Raises OverloadedError; for a look before any work is done."""
+    @property
+    def wait_seconds(self) -> float:
+        """Of a small list that came now, by what is known of the speed."""
+        coming = self._coming * self._usual
+        return self._pace.factor(self._clock()) * (self._queue.round_seconds + coming) / TRUST
+
+    def refuse_hopeless(self, deadline: float) -> None:
+        """For a look before any work is done: there is no place for another list, or hardly one
+        that would be done by the deadline. Raises OverloadedError, and DeadlineExceededError where
+        the deadline has passed."""
+        wait, left = self.wait_seconds, deadline - self._clock()
         if self._queue.full:
-            self._overloaded()
+            self._refuse("queue_full", "the queue is full", wait)
+        # In an overload the wait is always just short of the deadline, and without a distance all
+        # who come would be parsed to be refused by a few milliseconds.
+        if wait:
+            wait += min(_DISTANCE * self._usual, (1 - TRUST) * left)
+        self._refuse_late(left, wait, 0.0)
 
     @contextmanager
-    def admit(self, tokens: int) -> Iterator[Ticket]:
-        """A place in the queue for as long as the block runs. Raises OverloadedError."""
-        ticket = self._queue.admit(tokens)
-        if ticket is None:
-            self._overloaded()
+    def expect(self, deadline: float) -> Iterator[None]:
+        """While the block finds out what a request asks for, others see it coming. Raises what
+        `refuse_hopeless` does."""
+        self.refuse_hopeless(deadline)
+        self._coming += 1
+        try:
+            yield
+        finally:
+            self._coming -= 1
+
+    @contextmanager
+    def admit(self, job: Job) -> Iterator[None]:
+        """A place in the queue for as long as the block runs. Raises OverloadedError where there
+        is none or the wait is too long, DeadlineExceededError where it takes too long alone."""
+        now = self._clock()
+        pace = self._pace.factor(now)
+        wait = pace * self._queue.wait_seconds(job, self._coming * self._usual) / TRUST
+        if not self._queue.has_room(job):
+            self._refuse("queue_full", "the queue is full", wait)
+        self._refuse_late(job.deadline - now, wait, pace * self._queue.own_seconds(job))
+        self._queue.admit(job)
         try:
             QUEUE_TOKENS.set(self._queue.tokens)
-            yield ticket
+            yield
         finally:
-            self._queue.release(ticket)
+            self._queue.release(job)
             QUEUE_TOKENS.set(self._queue.tokens)
 
-    async def score(self, ticket: Ticket, job: Job) -> Outcome:
-        """Re-rank the whole list of an admitted job."""
+    async def score(self, job: Job) -> None:
+        """Re-rank the whole list of an admitted job that has begun. Raises ApiError."""
         if self._task is None or self._task.done():
             raise UnavailableError("the service is shutting down", code="shutting_down")
-        started = time.perf_counter()
         with window_spans(self._tracer) as spans:
             waiting = _Waiting(asyncio.get_running_loop().create_future(), spans)
-            self._waiting[ticket] = waiting
+            self._waiting[job] = waiting
             try:
-                self._queue.add(ticket, job)
+                self._queue.add(job)
                 self._work.set()
                 await waiting.answer
             finally:
-                del self._waiting[ticket]
-        total = time.perf_counter() - started
-        return Outcome(
-            *job.result(),
-            windows=waiting.windows,
-            tokens=waiting.tokens,
-            queue_seconds=max(0.0, total - waiting.inference_seconds),
-            inference_seconds=waiting.inference_seconds,
-        )
+                del self._waiting[job]
 
     async def _run(self) -> None:
+        began = self._clock()
         while True:
-            batch = self._queue.take()
-            if batch:
+            now = self._clock()
+            batch = self._queue.take(now, self._pace.factor(now))
+            for job in batch.late:
+                self._fail(job, DeadlineExceededError("it would not be done within timeout_ms"))
+            if batch.jobs:
                 await self._compute(batch)
+                # From one batch to the next, with what the event loop does in between.
+                ended = self._clock()
+                self._pace.learn(batch.reckoned, began, ended)
+                self._usual += 0.1 * (batch.reckoned / len(batch.jobs) - self._usual)
+                began = ended
             elif self._worker.problem is not None:
                 # Nothing is admitted now, so no request will show that the device is back.
                 await asyncio.sleep(self._recheck_seconds)
                 await self._worker.check()
-            else:
+            elif not batch.late:
                 self._work.clear()
+                self._pace.rest(now)
                 await self._work.wait()
+                began = self._clock()
 
-    async def _compute(self, batch: list[ReadyWindow]) -> None:
+    async def _compute(self, batch: Batch) -> None:
         started = time.perf_counter()
         self._mark_begin(batch, started)
         try:
-            scores = await self._worker.score([ready.window for ready in batch])
+            scores = await self._worker.score([job.window for job in batch.jobs])
         # The worker's thread runs the model and CUDA: what fails there must not end the batcher.
         except Exception:
-            log.exception("batch_failed", windows=len(batch))
+            log.exception("batch_failed", windows=len(batch.jobs))
             await self._worker.check()
             await self._after_failure(batch)
             return
         seconds = time.perf_counter() - started
-        self._observe(batch, seconds)
-        for ready, logits in zip(batch, scores, strict=True):
-            self._deliver(ready, logits, started, seconds)
+        BATCH_WINDOWS.observe(len(batch.jobs))
+        BATCH_TOKENS.observe(batch.cost.padded_tokens)
+        BATCH_PADDING.observe(1 - batch.cost.tokens / batch.cost.padded_tokens)
+        for job, logits in zip(batch.jobs, scores, strict=True):
+            self._deliver(job, logits, started, seconds)
 
-    async def _after_failure(self, batch: list[ReadyWindow]) -> None:
+    async def _after_failure(self, batch: Batch) -> None:
         """The windows again, each alone: one that cannot be scored must not take others along."""
-        if len(batch) > 1 and self._worker.problem is None:
-            for ready in batch:
-                if ready.ticket in self._waiting:
-                    await self._compute([ready])
+        if len(batch.jobs) > 1 and self._worker.problem is None:
+            for job in batch.jobs:
+                if job in self._waiting:
+                    await self._compute(batch.only(job))
             return
-        for ready in batch:
-            waiting = self._waiting.get(ready.ticket)
-            if waiting is not None and not waiting.answer.done():
-                waiting.answer.set_exception(ApiError("the list could not be scored"))
+        for job in batch.jobs:
+            self._fail(job, ApiError("the list could not be scored"))
 
     def _deliver(
-        self, ready: ReadyWindow, logits: NDArray[np.float32], started: float, seconds: float
+        self, job: Job, logits: NDArray[np.float32], started: float, seconds: float
     ) -> None:
-        waiting = self._waiting.get(ready.ticket)
+        waiting = self._waiting.get(job)
         if waiting is None or waiting.answer.done():
             return
-        waiting.inference_seconds += seconds
-        waiting.windows += 1
-        waiting.tokens += ready.tokens
+        job.seconds += seconds
         if waiting.spans is not None:
             waiting.spans.end(started + seconds)
-        if self._queue.accept(ready.ticket, logits) is not None:
+        self._queue.accept(job, logits)
+        if job.finished:
             waiting.answer.set_result(None)
 
-    def _mark_begin(self, batch: list[ReadyWindow], at: float) -> None:
-        for ready in batch:
-            waiting = self._waiting.get(ready.ticket)
+    def _fail(self, job: Job, error: ApiError) -> None:
+        waiting = self._waiting.get(job)
+        if waiting is not None and not waiting.answer.done():
+            waiting.answer.set_exception(error)
+
+    def _mark_begin(self, batch: Batch, at: float) -> None:
+        for job in batch.jobs:
+            waiting = self._waiting.get(job)
             if waiting is not None and waiting.spans is not None:
                 of_pass = {
-                    "locore.images": ready.images - 1,
-                    "locore.tokens": ready.tokens,
-                    "locore.batch.windows": len(batch),
-                    "locore.batch.tokens": padded_tokens(batch),
+                    "locore.images": job.cost.images - 1,
+                    "locore.tokens": job.cost.tokens,
+                    "locore.batch.windows": len(batch.jobs),
+                    "locore.batch.tokens": batch.cost.padded_tokens,
                 }
                 waiting.spans.begin(at, of_pass)
 
-    def _observe(self, batch: list[ReadyWindow], seconds: float) -> None:
-        padded = padded_tokens(batch)
-        real = sum(ready.tokens for ready in batch)
-        BATCH_WINDOWS.observe(len(batch))
-        BATCH_TOKENS.observe(padded)
-        BATCH_PADDING.observe(1 - real / padded)
-        speed = real / max(seconds, 1e-9)
-        self._tokens_per_second += 0.2 * (speed - self._tokens_per_second)
+    def _refuse_late(self, left: float, wait: float, own: float) -> None:
+        """`left`: seconds until the deadline."""
+        if own > left:
+            alone = f"; alone the list takes {own:.2f} seconds" if left > 0 else ""
+            raise DeadlineExceededError(f"timeout_ms leaves {max(left, 0.0):.2f} seconds{alone}")
+        if wait + own > left:
+            self._refuse("too_late", "the wait would be longer than timeout_ms", wait + own - left)
 
-    def _overloaded(self) -> NoReturn:
-        REJECTED.labels("queue_full").inc()
-        wait = _LONGEST_RETRY_AFTER
-        if self._tokens_per_second:
-            wait = math.ceil(self._queue.tokens / self._tokens_per_second)
-        raise OverloadedError(
-            "the queue is full", retry_after=max(1, min(wait, _LONGEST_RETRY_AFTER))
-        )
+    def _refuse(self, reason: str, message: str, seconds: float) -> NoReturn:
+        REJECTED.labels(reason).inc()
+        wait = min(math.ceil(seconds), _LONGEST_RETRY_AFTER)
+        raise OverloadedError(message, retry_after=max(1, wait))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
             log.error("batcher_died", exc_info=task.exception())
-        for waiting in self._waiting.values():
-            if not waiting.answer.done():
-                waiting.answer.set_exception(
-                    UnavailableError("the service is shutting down", code="shutting_down")
-                )
+        for job in self._waiting:
+            self._fail(job, UnavailableError("the service is shutting down", code="shutting_down"))

@@ -1,52 +1,94 @@
-"""One re-rank request between admission and answer: no I/O, no clock."""
+"""One re-rank request from its admission to its answer: no I/O, no clock."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.batch import Window
+from model.config import ModelConfig
+from model.cost import WindowCost
 from model.descriptors import ImageDescriptors
 from model.windows import Reranking, RerankOptions, plan_windows
 
 
 class Job:
-    """A list that is re-ranked window by window, with the images that its places stand for."""
+    """A list that is re-ranked window by window. Its cost is known by its length at first, and
+    exactly once its images are there (`begin`).
+
+    `deadline`: seconds of the caller's clock. `held_tokens`: places of its images' locals and
+    what is beside them, an upper bound of what it keeps in memory. `cost`: of its next window.
+    `windows`, `tokens`, `seconds`: how much of it has been scored, and how long its passes took.
+    """
 
     def __init__(
+        self, config: ModelConfig, images: int, options: RerankOptions, deadline: float = math.inf
+    ) -> None:
+        self.deadline = deadline
+        self._config = config
+        self._options = options
+        self._reranking: Reranking | None = None
+        self._window: Window | None = None
+        self._query: ImageDescriptors
+        self._gallery: Sequence[ImageDescriptors]
+        self.windows_left = len(
+            plan_windows(images, options.window, options.stride, options.direction)
+        )
+        most = config.descriptors_per_image
+        counts = [most] * (1 + min(images, options.window))
+        self.held_tokens = (1 + images) * (most + config.extra_tokens)
+        self.cost: WindowCost = config.window_cost(counts)
+        self.windows = 0
+        self.tokens = 0
+        self.seconds = 0.0
+
+    def begin(
         self,
         query: ImageDescriptors,
         gallery: Sequence[ImageDescriptors],
         first_stage: NDArray[np.float32] | None,
-        options: RerankOptions,
     ) -> None:
-        self._query = query
-        self._gallery = gallery
-        self._reranking = Reranking(len(gallery), first_stage, options)
+        """The images are there: no more than were announced."""
+        self._query, self._gallery = query, gallery
+        self._reranking = Reranking(len(gallery), first_stage, self._options)
+        self._measure(self._reranking)
+
+    @property
+    def window(self) -> Window:
+        """What is to be scored next. Raises ValueError before `begin`, and when all is done."""
+        if self._window is None:
+            raise ValueError("there is no window to be scored")
+        return self._window
 
     @property
     def finished(self) -> bool:
-        return not self._reranking.windows_left
-
-    def next_window(self) -> Window:
-        """Raises ValueError when all is done."""
-        images = self._reranking.next_window()
-        if images is None:
-            raise ValueError("a finished job has no windows")
-        return Window(self._query, [self._gallery[i] for i in images])
+        return self._reranking is not None and not self.windows_left
 
     def accept(self, logits: NDArray[np.float32]) -> None:
-        """The scores of `next_window()`."""
+        """The scores of `window`."""
+        if self._reranking is None:
+            raise ValueError("the job has not begun")
         self._reranking.accept(logits)
+        self.windows += 1
+        self.tokens += self.cost.tokens
+        self._measure(self._reranking)
 
     def result(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """(order, relevance), see `model.windows.Reranking.result`."""
+        if self._reranking is None:
+            raise ValueError("the job has not begun")
         return self._reranking.result()
 
-
-def most_tokens(images: int, options: RerankOptions, tokens_per_image: int) -> int:
-    """An upper bound of what a list will take, known before any of it is fetched."""
-    windows = len(plan_windows(images, options.window, options.stride, options.direction))
-    return windows * (1 + min(images, options.window)) * tokens_per_image
+    def _measure(self, reranking: Reranking) -> None:
+        self.windows_left = reranking.windows_left
+        images = reranking.next_window()
+        self._window = None
+        if images is not None:
+            self._window = Window(self._query, [self._gallery[i] for i in images])
+            most = self._config.descriptors_per_image
+            self.cost = self._config.window_cost(
+                [min(i.count, most) for i in (self._query, *self._window.gallery)]
+            )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from model.batch import Window
 from service.batching.job import Job
-from service.batching.queue import Ticket, WindowQueue
+from service.batching.queue import WindowQueue
 
 _Tag = TypeVar("_Tag")
 Score = Callable[[Sequence[Window]], Sequence[NDArray[np.float32]]]
@@ -23,41 +23,41 @@ Score = Callable[[Sequence[Window]], Sequence[NDArray[np.float32]]]
 
 @dataclass(frozen=True, eq=False)
 class OfflineList(Generic[_Tag]):
-    """`tag` says whose list it is; `job` is None where there is nothing to score; `tokens`: what
-    it counts for while lists are held: an upper bound of one of its windows."""
+    """`tag` says whose list it is; `job`, which has begun, is None where there is nothing to
+    score."""
 
     tag: _Tag
     job: Job | None
-    tokens: int
 
 
 def rerank_in_batches(
-    lists: Iterable[OfflineList[_Tag]], score: Score, queue: WindowQueue
+    lists: Iterable[OfflineList[_Tag]], score: Score, queue: WindowQueue, most_lists: int
 ) -> Iterator[OfflineList[_Tag]]:
     """The lists with their jobs finished, in the order in which they came.
 
-    As many lists are held as `queue` has room for, and one that waits for room. What is finished
-    ahead of its turn waits; the oldest list is in every pass, so its turn is soon.
+    At most `most_lists` are held, fewer where `queue` has no room, and one that waits for room.
+    What is finished ahead of its turn waits; every list has its share of passes.
     """
     coming = iter(lists)
-    held: deque[tuple[OfflineList[_Tag], Ticket]] = deque()
+    held: deque[OfflineList[_Tag]] = deque()
     following = next(coming, None)
     while following is not None or held:
-        while following is not None:
-            ticket = queue.admit(following.tokens)
-            if ticket is None:
-                break
+        while following is not None and len(held) < most_lists:
             if following.job is not None:
-                queue.add(ticket, following.job)
-            held.append((following, ticket))
+                if not queue.has_room(following.job):
+                    break
+                queue.admit(following.job)
+                queue.add(following.job)
+            held.append(following)
             following = next(coming, None)
         batch = queue.take()
-        if batch:
-            scores = score([ready.window for ready in batch])
-            for ready, logits in zip(batch, scores, strict=True):
+        if batch.jobs:
+            scores = score([job.window for job in batch.jobs])
+            for job, logits in zip(batch.jobs, scores, strict=True):
                 # A finished list keeps its room until its turn: its images are in memory still.
-                queue.accept(ready.ticket, logits)
-        while held and (held[0][0].job is None or held[0][0].job.finished):
-            done, ticket = held.popleft()
-            queue.release(ticket)
+                queue.accept(job, logits)
+        while held and (held[0].job is None or held[0].job.finished):
+            done = held.popleft()
+            if done.job is not None:
+                queue.release(done.job)
             yield done

@@ -2,126 +2,139 @@
 
 Pure: no I/O, no clock, no thread. A list is one unit, admitted whole or refused whole, and its
 windows become ready one after another, each re-ordering what the next one is cut from.
+
+**Fairness.** Windows go in the order in which they became ready, so a list that has had a pass
+goes behind all lists that wait then. Who becomes ready while n windows wait is in one of the next
+n + 1 passes, whoever comes later: a list of k windows waits for at most k times as many foreign
+passes as lists are held.
+
+**Time.** A list that comes is refused where it would not be done by its deadline: in each of its
+rounds every list that is held has one pass before it. A window whose list cannot be done in time
+any more is not started.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.batch import Window
 from service.batching.job import Job
+from service.batching.speed import BatchCost, Speed
 
-LEAST_FILLED = 0.7
-"""A window joins a batch only while at least this share of the batch is not padding."""
+LONGEST_PASS = 0.1
+"""Reckoned seconds of a pass that several windows share: who comes waits for it."""
+
+_LOOKED_AT = 128
+"""Windows that may join a batch, the longest waiting: a look at each costs time."""
 
 
 @dataclass(eq=False)
-class Ticket:
-    """A place in the queue, held from admission until the request has ended, however it ends."""
+class Batch:
+    """Jobs whose windows share a pass; `cost` of that pass; `reckoned`: seconds that the windows
+    would take one by one. `late`: jobs that cannot be done in time any more."""
 
-    tokens: int
-    arrival: int
-    job: Job | None = field(default=None, repr=False)
+    cost: BatchCost
+    jobs: list[Job] = field(default_factory=list)
+    reckoned: float = 0.0
+    late: list[Job] = field(default_factory=list)
 
-
-@dataclass(frozen=True, eq=False)
-class ReadyWindow:
-    """`slots`: tokens of its longest image; `images`: with the query; `tokens`: real ones."""
-
-    ticket: Ticket
-    window: Window
-    images: int
-    slots: int
-    tokens: int
+    def only(self, job: Job) -> Batch:
+        """Of its jobs this one."""
+        return Batch(BatchCost(self.cost.speed).joined(job.cost), [job])
 
 
 class WindowQueue:
-    """`tokens_per_image` is what an image takes beside its locals plus its most locals."""
+    """`tokens`: places of the lists that are held; `round_seconds`: reckoned, of one pass for each
+    of them, as if none were shared."""
 
-    def __init__(
-        self,
-        *,
-        max_batch_tokens: int,
-        max_queue_tokens: int,
-        descriptors_per_image: int,
-        extra_tokens: int,
-    ) -> None:
+    def __init__(self, speed: Speed, *, max_batch_tokens: int, max_queue_tokens: int) -> None:
+        self._speed = speed
         self._max_batch_tokens = max_batch_tokens
         self._max_queue_tokens = max_queue_tokens
-        self._descriptors_per_image = descriptors_per_image
-        self._extra_tokens = extra_tokens
-        self._arrivals = 0
-        self._held: dict[Ticket, None] = {}
-        self._ready: dict[Ticket, ReadyWindow] = {}
+        self._held: dict[Job, float] = {}  # the reckoned seconds of its next pass
+        self._ready: dict[Job, None] = {}
         self.tokens = 0
+        self.round_seconds = 0.0
+
+    def has_room(self, job: Job) -> bool:
+        """A list larger than all the room there is gets in when it finds the queue empty: it could
+        never be served otherwise."""
+        return not self.tokens or self.tokens + job.held_tokens <= self._max_queue_tokens
 
     @property
     def full(self) -> bool:
         return self.tokens >= self._max_queue_tokens
 
-    def admit(self, tokens: int) -> Ticket | None:
-        """None where the queue has no room. A list larger than all the room there is gets in
-        when it finds the queue empty: it could never be served otherwise."""
-        if self.tokens and self.tokens + tokens > self._max_queue_tokens:
-            return None
-        self._arrivals += 1
-        ticket = Ticket(tokens, self._arrivals)
-        self._held[ticket] = None
-        self.tokens += tokens
-        return ticket
+    def own_seconds(self, job: Job) -> float:
+        """Reckoned, of its passes alone."""
+        return job.windows_left * self._speed.alone(job.cost)
 
-    def add(self, ticket: Ticket, job: Job) -> None:
-        """The admitted request is ready to be scored."""
-        if ticket not in self._held or ticket.job is not None:
-            raise ValueError("a ticket is for one job, while it is held")
-        ticket.job = job
-        self._ready[ticket] = self._measured(ticket, job)
+    def wait_seconds(self, job: Job, coming: float) -> float:
+        """Reckoned, of the passes of others before its own, where it came now: a round for each of
+        its own. `coming`: seconds that a round will take longer by those that nobody knows yet."""
+        return job.windows_left * (self.round_seconds + coming)
 
-    def release(self, ticket: Ticket) -> None:
+    def admit(self, job: Job) -> None:
+        """Holds a place until `release`."""
+        self._held[job] = 0.0
+        self.tokens += job.held_tokens
+        self._reckon(job)
+
+    def add(self, job: Job) -> None:
+        """The images of an admitted job are there."""
+        if job not in self._held or job in self._ready:
+            raise ValueError("a job becomes ready once, while it is held")
+        self._reckon(job)
+        self._ready[job] = None
+
+    def release(self, job: Job) -> None:
         """The request has ended: its window is dropped if it still waits. Any number of times."""
-        if ticket in self._held:
-            del self._held[ticket]
-            self._ready.pop(ticket, None)
-            self.tokens -= ticket.tokens
+        if job in self._held:
+            self._ready.pop(job, None)
+            self.tokens -= job.held_tokens
+            self.round_seconds -= self._held.pop(job)
+            if not self._held:
+                self.round_seconds = 0.0  # rounding adds up
 
-    def take(self) -> list[ReadyWindow]:
-        """The next batch: the oldest ready window, and the oldest others of like length, up to
-        the token budget. Empty where nothing is ready."""
-        waiting = sorted(self._ready.values(), key=lambda ready: ready.ticket.arrival)
-        batch: list[ReadyWindow] = []
-        for ready in waiting:
-            joined = [*batch, ready]
-            padded = padded_tokens(joined)
-            filled = sum(window.tokens for window in joined) / padded
-            if not batch or (padded <= self._max_batch_tokens and filled >= LEAST_FILLED):
-                batch = joined
-        for ready in batch:
-            del self._ready[ready.ticket]
+    def take(self, now: float = -math.inf, pace: float = 1.0) -> Batch:
+        """The next batch: the window that has waited longest, and others that have waited long and
+        whose joining adds less padding than it saves. What is taken, or late, is not in the queue
+        any more; where nothing is either, nothing is ready."""
+        batch = Batch(BatchCost(self._speed))
+        ends_by = math.inf
+        for job in list(islice(self._ready, _LOOKED_AT)):
+            alone = self._held[job]
+            last_pass = job.deadline - pace * alone * (job.windows_left - 1)
+            if now + pace * alone > last_pass:
+                del self._ready[job]
+                batch.late.append(job)
+                continue
+            joined, reckoned = batch.cost.joined(job.cost), batch.reckoned + alone
+            if batch.jobs and not (
+                joined.padded_tokens <= self._max_batch_tokens
+                and joined.seconds <= min(LONGEST_PASS, batch.cost.seconds + alone)
+                and now + pace * reckoned <= min(ends_by, last_pass)
+            ):
+                continue
+            del self._ready[job]
+            batch.jobs.append(job)
+            batch.cost, batch.reckoned = joined, reckoned
+            ends_by = min(ends_by, last_pass)
         return batch
 
-    def accept(self, ticket: Ticket, logits: NDArray[np.float32]) -> Job | None:
-        """Scores of the ticket's window; the job, where this was its last one. A request that
-        ended in the meantime is ignored."""
-        if ticket not in self._held or ticket.job is None:
-            return None
-        ticket.job.accept(logits)
-        if ticket.job.finished:
-            return ticket.job
-        self._ready[ticket] = self._measured(ticket, ticket.job)
-        return None
+    def accept(self, job: Job, logits: NDArray[np.float32]) -> None:
+        """Scores of the job's window. A request that ended in the meantime is ignored."""
+        if job in self._held:
+            job.accept(logits)
+            self._reckon(job)
+            if not job.finished:
+                self._ready[job] = None
 
-    def _measured(self, ticket: Ticket, job: Job) -> ReadyWindow:
-        window = job.next_window()
-        slots = [
-            min(image.count, self._descriptors_per_image) + self._extra_tokens
-            for image in (window.query, *window.gallery)
-        ]
-        return ReadyWindow(ticket, window, len(slots), max(slots), sum(slots))
-
-
-def padded_tokens(batch: list[ReadyWindow]) -> int:
-    """What a batch takes on the device: every image as long as the longest."""
-    return len(batch) * max(w.images for w in batch) * max(w.slots for w in batch)
+    def _reckon(self, job: Job) -> None:
+        seconds = 0.0 if job.finished else self._speed.alone(job.cost)
+        self.round_seconds += seconds - self._held[job]
+        self._held[job] = seconds

@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 from model.batch import Window
 from model.checkpoint import LoadedModel
 from model.reranker import random_window, score_windows
+from service.batching.speed import Speed
 
 STUCK_SECONDS = 120.0
 """A forward pass that takes longer than this will not come back."""
+
+_MEASURE_SECONDS = 0.25
 
 
 class Worker:
@@ -28,12 +31,14 @@ class Worker:
         self.warm = False
         self.problem: str | None = None
 
-    async def warm_up(self) -> None:
-        """A first pass of the usual size, so that no request pays for what happens only once."""
-        config = self._model.config
-        images = config.rerank.window if config.listwise else 1
-        await self.score([random_window(config, images)])
+    async def warm_up(self) -> Speed:
+        """First passes, so that no request pays for what happens only once; and how fast the
+        device is, before anybody else uses it."""
+        await self.score([random_window(self._model.config, images=1)])
+        loop = asyncio.get_running_loop()
+        speed = await loop.run_in_executor(self._thread, measured_speed, self._model)
         self.warm = True
+        return speed
 
     async def score(self, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
         """The logits of each window's gallery images. Raises what the model raises."""
@@ -67,3 +72,28 @@ class Worker:
         if not all(np.isfinite(logits).all() for logits in scores):
             raise FloatingPointError("a logit is not finite")
         return scores
+
+
+def measured_speed(model: LoadedModel) -> Speed:
+    """By passes of small windows and of one of the usual size."""
+    config = model.config
+    small = random_window(config, 1)
+    large = random_window(config, config.rerank.window if config.listwise else 8)
+
+    def quickest(windows: Sequence[Window]) -> float:
+        """Seconds of the quickest of a few passes, fewer where they take long."""
+        spent: list[float] = []
+        while len(spent) < 2 or (len(spent) < 5 and sum(spent) < _MEASURE_SECONDS):
+            started = time.perf_counter()
+            score_windows(model.reranker, windows, model.device)
+            spent.append(time.perf_counter() - started)
+        return min(spent)
+
+    # The large one first: it pays for what happens only once.
+    whole = quickest([large])
+    small_cost, large_cost = (
+        config.window_cost([image.count for image in (window.query, *window.gallery)])
+        for window in (small, large)
+    )
+    one, eight = quickest([small]), quickest([small] * 8)
+    return Speed.from_passes(small_cost, one, eight, large_cost, whole)

@@ -15,8 +15,8 @@ from opentelemetry import trace
 
 from model.config import ModelConfig
 from model.descriptors import DescriptorSizes, first_stage_scores
-from service.batching.batcher import Outcome
-from service.batching.job import Job, most_tokens
+from service.arrival import arrival_of, deadline_of
+from service.batching.job import Job
 from service.decoding import Decoded, decode_query
 from service.errors import (
     DeadlineExceededError,
@@ -52,15 +52,15 @@ router = APIRouter(tags=["re-rank"])
 )
 async def rerank(request: Request, state: State) -> RerankResponse:
     """A better order of a shortlist, by the query's local descriptors."""
-    started = time.perf_counter()
-    state.batcher.refuse_when_full()
+    arrival = arrival_of(request)
     with stage_span(state.tracer, "decode"):
         body = await read_body(request, state)
-        asked, query = await parse(body, RerankRequest, lambda r: _query(r, state))
-    decoded = time.perf_counter()
+        with state.batcher.expect(deadline_of(body, arrival)):
+            asked, query = await parse(body, RerankRequest, lambda r: _query(r, state))
+    decoded = time.monotonic()
     try:
-        async with asyncio.timeout(asked.timeout_ms / 1000 - (decoded - started)):
-            work = _rerank(asked, query, state, started, decoded)
+        async with asyncio.timeout(arrival + asked.timeout_ms / 1000 - decoded):
+            work = _rerank(asked, query, state, arrival, decoded)
             return await unless_disconnected(request, work)
     except TimeoutError:
         raise DeadlineExceededError("timeout_ms ran out") from None
@@ -75,7 +75,7 @@ def _query(request: RerankRequest, state: ServiceState) -> Decoded:
 
 
 async def _rerank(
-    request: RerankRequest, query: Decoded, state: ServiceState, started: float, decoded: float
+    request: RerankRequest, query: Decoded, state: ServiceState, arrival: float, decoded: float
 ) -> RerankResponse:
     config = state.model.config
     span = trace.get_current_span()
@@ -89,8 +89,9 @@ async def _rerank(
         stride=request.stride,
         direction=request.direction,
     )
-    per_image = config.descriptors_per_image + config.extra_tokens
-    with state.batcher.admit(most_tokens(len(request.gallery_ids), options, per_image)) as ticket:
+    deadline = arrival + request.timeout_ms / 1000
+    job = Job(config, len(request.gallery_ids), options, deadline)
+    with state.batcher.admit(job):
         with stage_span(state.tracer, "fetch"):
             records = await _fetch(request, state)
             if request.collection not in state.gallery.metrics:
@@ -101,27 +102,28 @@ async def _rerank(
                 first_stage = await asyncio.to_thread(first_stage_scores, query.image, gallery)
             else:
                 first_stage = np.array(request.global_scores, np.float32)[kept]
-        fetched = time.perf_counter()
-        job = Job(query.image, gallery, first_stage, options)
-        outcome = await state.batcher.score(ticket, job)
+        fetched = time.monotonic()
+        job.begin(query.image, gallery, first_stage)
+        await state.batcher.score(job)
 
-    span.set_attributes({"locore.windows": outcome.windows, "locore.tokens": outcome.tokens})
+    span.set_attributes({"locore.windows": job.windows, "locore.tokens": job.tokens})
+    ended = time.monotonic()
     seconds = {
-        "decode": decoded - started,
+        "decode": decoded - arrival,
         "fetch": fetched - decoded,
-        "queue": outcome.queue_seconds,
-        "inference": outcome.inference_seconds,
-        "total": time.perf_counter() - started,
+        "queue": max(0.0, ended - fetched - job.seconds),
+        "inference": job.seconds,
+        "total": ended - arrival,
     }
     for stage, value in seconds.items():
         STAGE_SECONDS.labels(stage).observe(value)
     return RerankResponse(
         id=correlation_id.get() or "",
         model=config.name,
-        results=_results(request, kept, records, outcome),
+        results=_results(request, kept, records, job),
         missing=[i for i in request.gallery_ids if i not in records],
         truncated=query.truncated,
-        usage=Usage(images=len(kept), windows=outcome.windows, tokens=outcome.tokens),
+        usage=Usage(images=len(kept), windows=job.windows, tokens=job.tokens),
         timings_ms=Timings(**{stage: round(1000 * s, 3) for stage, s in seconds.items()}),
     )
 
@@ -170,10 +172,11 @@ def _results(
     request: RerankRequest,
     kept: list[int],
     records: Mapping[str, GalleryRecord],
-    outcome: Outcome,
+    job: Job,
 ) -> list[Result]:
+    order, relevance = job.result()
     results = []
-    for place, score in zip(outcome.order[: request.top_n], outcome.relevance, strict=False):
+    for place, score in zip(order[: request.top_n], relevance, strict=False):
         index = kept[place]
         image_id = request.gallery_ids[index]
         metadata = records[image_id].metadata if request.return_metadata else None

@@ -117,6 +117,18 @@ def test_the_service_under_load(service: RunningService, descriptor_file: Path) 
     arguments = ["--url", service.url, "--collection", "bench"]
     shown = succeeded("bench", "service", *arguments, "--requests", 10, "--images", 50)
     assert "10 answers of 10 requests, 0 refused" in shown
+    lists = ["--images", 5, "--images", 50, "--requests", 12]
+    shown = succeeded("bench", "service", *arguments, *lists, "--rate", 20, "--slo", 60_000)
+    row = next(line for line in shown.splitlines() if "12 " in line and "." in line).split("│")
+    assert [int(cell) for cell in row[2:7]] == [12, 0, 0, 0, 0]
+    assert "12 requests at 20 a second, deadline 60000 ms, 5 and 50 images each" in shown
+
+
+def test_an_open_loop_wants_a_rate_and_a_deadline(
+    service: RunningService, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(capsys, "bench", "service", "--url", service.url, "--rate", 5)
+    assert "--rate and --slo go together" in said
 
 
 def test_a_model_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

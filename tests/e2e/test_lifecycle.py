@@ -37,7 +37,8 @@ def slow_request(
     """A request of some hundred forward passes, one after another, that has begun."""
     images = dict(list(gallery.items())[:210])
     assert service.register(images).is_success
-    body = rerank_body(query, list(images), "default", window=2, stride=1, **options)
+    options = {"window": 2, "stride": 1, "timeout_ms": 60_000} | options
+    body = rerank_body(query, list(images), "default", **options)
     slow = pool.submit(httpx.post, f"{service.url}/rerank", json=body, timeout=60)
     while not service.metric("locore_queue_tokens"):
         assert not slow.done()

@@ -21,6 +21,7 @@ from model.windows import RerankOptions
 from service.batching.batcher import Batcher
 from service.batching.job import Job
 from service.batching.queue import WindowQueue
+from service.batching.speed import Speed
 from service.batching.worker import Worker
 from service.cli.main import EXPECTED
 from service.errors import ApiError, UnprocessableError
@@ -129,17 +130,16 @@ def score_lists(model: LoadedModel, tracer: Tracer, sizes: list[int], window: in
         rng = np.random.default_rng(size)
         images = [image(rng, config) for _ in range(size)]
         options = RerankOptions(0.0, 1.0, window, 1, "end-to-start")
-        with tracer.start_as_current_span(str(size)), batcher.admit(1) as ticket:
-            return await batcher.score(ticket, Job(image(rng, config), images, None, options))
+        job = Job(config, size, options)
+        job.begin(image(rng, config), images, None)
+        with tracer.start_as_current_span(str(size)), batcher.admit(job):
+            await batcher.score(job)
+        return job
 
     async def work() -> list[object]:
         worker = PoisonedWorker(model)
-        queue = WindowQueue(
-            max_batch_tokens=10_000,
-            max_queue_tokens=10_000,
-            descriptors_per_image=config.descriptors_per_image,
-            extra_tokens=config.extra_tokens,
-        )
+        speed = Speed(per_pass=0.003, per_window=0.002, per_unit=1e-5)
+        queue = WindowQueue(speed, max_batch_tokens=10_000, max_queue_tokens=10_000)
         batcher = Batcher(queue, worker, tracer)
         batcher.start()
         done = await asyncio.gather(*(one(batcher, n) for n in sizes), return_exceptions=True)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,14 +18,16 @@ from numpy.typing import NDArray
 from model.batch import Window
 from model.checkpoint import LoadedModel
 from model.windows import RerankOptions
-from service.batching.batcher import Batcher, Outcome
+from service.batching.batcher import Batcher
 from service.batching.job import Job
 from service.batching.queue import WindowQueue
-from service.batching.worker import Worker
-from service.errors import ApiError, OverloadedError
+from service.batching.speed import Speed
+from service.batching.worker import Worker, measured_speed
+from service.errors import ApiError, DeadlineExceededError, OverloadedError
 from tests.factories import image, load_tiny
 
 OPTIONS = RerankOptions(0.0, 1.0, 4, 2, "end-to-start")
+SPEED = Speed(per_pass=0.003, per_window=0.002, per_unit=1e-5)
 
 
 class FaultyWorker(Worker):
@@ -51,26 +56,28 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     return load_tiny(tmp_path_factory.mktemp("model"))
 
 
-def make_batcher(worker: Worker, model: LoadedModel, max_queue_tokens: int = 10_000) -> Batcher:
-    config = model.config
-    queue = WindowQueue(
-        max_batch_tokens=600,
-        max_queue_tokens=max_queue_tokens,
-        descriptors_per_image=config.descriptors_per_image,
-        extra_tokens=config.extra_tokens,
-    )
-    return Batcher(queue, worker, recheck_seconds=0.01)
+def make_batcher(
+    worker: Worker,
+    max_queue_tokens: int = 10_000,
+    speed: Speed = SPEED,
+    clock: Callable[[], float] = time.monotonic,
+) -> Batcher:
+    queue = WindowQueue(speed, max_batch_tokens=600, max_queue_tokens=max_queue_tokens)
+    return Batcher(queue, worker, recheck_seconds=0.01, clock=clock)
 
 
-def job(model: LoadedModel, images: int, seed: int = 0) -> Job:
+def job(model: LoadedModel, images: int, seed: int = 0, deadline: float = math.inf) -> Job:
     rng = np.random.default_rng(seed)
     gallery = [image(rng, model.config) for _ in range(images)]
-    return Job(image(rng, model.config), gallery, None, OPTIONS)
+    one = Job(model.config, images, OPTIONS, deadline)
+    one.begin(image(rng, model.config), gallery, None)
+    return one
 
 
-async def ask(batcher: Batcher, one: Job) -> Outcome:
-    with batcher.admit(50) as ticket:
-        return await batcher.score(ticket, one)
+async def ask(batcher: Batcher, one: Job) -> Job:
+    with batcher.admit(one):
+        await batcher.score(one)
+    return one
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -84,14 +91,14 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 def test_concurrent_jobs_share_passes_and_get_their_own_scores(model: LoadedModel) -> None:
     async def work() -> None:
         worker = FaultyWorker(model)
-        batcher = make_batcher(worker, model)
+        batcher = make_batcher(worker)
         batcher.start()
         alone = [await ask(batcher, job(model, 3 + n, n)) for n in range(8)]
         worker.passes.clear()
         together = await asyncio.gather(*(ask(batcher, job(model, 3 + n, n)) for n in range(8)))
         for one, other in zip(alone, together, strict=True):
-            assert one.order.tolist() == other.order.tolist()
-            np.testing.assert_allclose(one.relevance, other.relevance, atol=1e-4)
+            assert one.result()[0].tolist() == other.result()[0].tolist()
+            np.testing.assert_allclose(one.result()[1], other.result()[1], atol=1e-4)
         assert max(worker.passes) > 1
         await batcher.close()
         worker.close()
@@ -102,12 +109,12 @@ def test_concurrent_jobs_share_passes_and_get_their_own_scores(model: LoadedMode
 def test_a_window_that_cannot_be_scored_takes_nobody_along(model: LoadedModel) -> None:
     async def work() -> None:
         worker = FaultyWorker(model, poison=3)
-        batcher = make_batcher(worker, model)
+        batcher = make_batcher(worker)
         batcher.start()
         answers = await asyncio.gather(
             *(ask(batcher, job(model, images)) for images in (4, 3, 4)), return_exceptions=True
         )
-        assert [type(answer) for answer in answers] == [Outcome, ApiError, Outcome]
+        assert [type(answer) for answer in answers] == [Job, ApiError, Job]
         assert batcher.problem is None
         await batcher.close()
         worker.close()
@@ -118,7 +125,7 @@ def test_a_window_that_cannot_be_scored_takes_nobody_along(model: LoadedModel) -
 def test_a_device_that_stays_broken_is_a_problem_until_it_recovers(model: LoadedModel) -> None:
     async def work() -> None:
         worker = FaultyWorker(model, failing=frozenset({1, 2}))
-        batcher = make_batcher(worker, model)
+        batcher = make_batcher(worker)
         batcher.start()
         with pytest.raises(ApiError, match="could not be scored"):
             await ask(batcher, job(model, 2))
@@ -135,11 +142,11 @@ def test_a_device_that_stays_broken_is_a_problem_until_it_recovers(model: Loaded
 def test_a_full_queue_refuses_and_says_when_to_come_back(model: LoadedModel) -> None:
     async def work() -> None:
         worker = Worker(model)
-        batcher = make_batcher(worker, model, max_queue_tokens=60)
+        batcher = make_batcher(worker, max_queue_tokens=60)
         batcher.start()
-        with batcher.admit(60):
-            with pytest.raises(OverloadedError) as caught:
-                batcher.refuse_when_full()
+        with batcher.admit(job(model, 8)):
+            with pytest.raises(OverloadedError, match="full") as caught:
+                batcher.refuse_hopeless(math.inf)
             assert caught.value.retry_after is not None
             assert caught.value.retry_after >= 1
             with pytest.raises(OverloadedError):
@@ -151,10 +158,100 @@ def test_a_full_queue_refuses_and_says_when_to_come_back(model: LoadedModel) -> 
     run(work())
 
 
+def test_who_would_be_late_is_refused_at_once(model: LoadedModel) -> None:
+    """By the measured speed: a second a window."""
+
+    async def work() -> None:
+        worker = Worker(model)
+        now = 100.0
+        slow = Speed(per_pass=1, per_window=0, per_unit=1e-9)
+        batcher = make_batcher(worker, speed=slow, clock=lambda: now)
+        batcher.start()
+        with batcher.admit(job(model, 4, deadline=101.5)), batcher.admit(job(model, 4)):
+            # Two windows wait, and a reckoning is not exact: 2 / 0.8 seconds, and its own.
+            batcher.refuse_hopeless(102.6)
+            with pytest.raises(OverloadedError, match="timeout_ms") as hopeless:
+                batcher.refuse_hopeless(102.4)
+            assert hopeless.value.retry_after == 1
+            with batcher.admit(job(model, 4, deadline=103.6)):
+                pass
+            with pytest.raises(OverloadedError):
+                await ask(batcher, job(model, 4, deadline=103.4))
+            # What is about to come is counted: as much as windows usually take.
+            batcher._usual = 1
+            with batcher.expect(110), batcher.expect(110), pytest.raises(OverloadedError) as far:
+                batcher.refuse_hopeless(103.2)
+            assert far.value.retry_after == 3
+            batcher.refuse_hopeless(103.2)
+            # Who has not been looked into keeps a distance.
+            with pytest.raises(OverloadedError):
+                batcher.refuse_hopeless(103)
+        await batcher.close()
+        worker.close()
+
+    run(work())
+
+
+def test_a_list_that_takes_too_long_alone_is_no_overload(model: LoadedModel) -> None:
+    async def work() -> None:
+        worker = Worker(model)
+        now = 100.0
+        slow = Speed(per_pass=1, per_window=0, per_unit=1e-9)
+        batcher = make_batcher(worker, speed=slow, clock=lambda: now)
+        batcher.start()
+        with pytest.raises(DeadlineExceededError, match=r"alone the list takes 2.00 seconds"):
+            await ask(batcher, job(model, 6, deadline=101.9))
+        with pytest.raises(DeadlineExceededError):
+            batcher.refuse_hopeless(99.9)
+        await ask(batcher, job(model, 6, deadline=102.1))
+        await batcher.close()
+        worker.close()
+
+    run(work())
+
+
+def test_a_window_that_has_become_hopeless_is_not_computed(model: LoadedModel) -> None:
+    async def work() -> None:
+        worker = FaultyWorker(model)
+        now = 100.0
+        batcher = make_batcher(worker, clock=lambda: now)
+        batcher.start()
+        late = job(model, 4, deadline=101)
+        with batcher.admit(late):
+            now = 101.0
+            with pytest.raises(DeadlineExceededError):
+                await batcher.score(late)
+        assert worker.passes == []
+        await batcher.close()
+        worker.close()
+
+    run(work())
+
+
+def test_the_pace_is_learnt_from_the_passes(model: LoadedModel) -> None:
+    """A device that is a thousand times as slow as it was when it was measured."""
+
+    async def work() -> None:
+        worker = Worker(model)
+        measured = measured_speed(model)
+        quick = Speed(*(seconds / 1000 for seconds in dataclasses.astuple(measured)))
+        batcher = make_batcher(worker, speed=quick)
+        batcher.start()
+        with batcher.admit(job(model, 4)):
+            told = batcher.wait_seconds
+            for seed in range(20):
+                await ask(batcher, job(model, 4, seed))
+            assert batcher.wait_seconds > 10 * told
+        await batcher.close()
+        worker.close()
+
+    run(work())
+
+
 def test_closing_answers_who_still_waits(model: LoadedModel) -> None:
     async def work() -> None:
         worker = Worker(model)
-        batcher = make_batcher(worker, model)
+        batcher = make_batcher(worker)
         batcher.start()
         waiting = [asyncio.ensure_future(ask(batcher, job(model, 40))) for _ in range(4)]
         await asyncio.sleep(0)
@@ -187,7 +284,7 @@ def test_every_request_ends_under_any_order_of_events(
 ) -> None:
     async def work() -> None:
         worker = FaultyWorker(model, failing)
-        batcher = make_batcher(worker, model, max_queue_tokens=300)
+        batcher = make_batcher(worker, max_queue_tokens=300)
         batcher.start()
         asked = []
         for n, size in enumerate(sizes):
@@ -200,8 +297,8 @@ def test_every_request_ends_under_any_order_of_events(
             await batcher.close()
         answers = await asyncio.gather(*asked, return_exceptions=True)
         for size, answer in zip(sizes, answers, strict=True):
-            if isinstance(answer, Outcome):
-                assert sorted(answer.order.tolist()) == list(range(size))
+            if isinstance(answer, Job):
+                assert sorted(answer.result()[0].tolist()) == list(range(size))
             else:
                 assert isinstance(answer, ApiError | asyncio.CancelledError)
         assert not batcher._waiting

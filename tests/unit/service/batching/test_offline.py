@@ -16,10 +16,12 @@ from model.windows import RerankOptions
 from service.batching.job import Job
 from service.batching.offline import OfflineList, rerank_in_batches
 from service.batching.queue import WindowQueue
+from service.batching.speed import Speed
 from tests.factories import image, tiny_config
 
 CONFIG = tiny_config()
 PER_IMAGE = CONFIG.descriptors_per_image + CONFIG.extra_tokens
+SPEED = Speed(per_pass=0.003, per_window=0.002, per_unit=1e-5)
 RNG = np.random.default_rng(0)
 IMAGES = [image(RNG, CONFIG, int(rows)) for rows in RNG.integers(1, 7, 40)]
 OPTIONS = RerankOptions(alpha=0, temperature=1, window=6, stride=3, direction="end-to-start")
@@ -33,19 +35,19 @@ def made_up_score(windows: Sequence[Window]) -> list[NDArray[np.float32]]:
 
 
 def queue_of(batch_tokens: int, held_tokens: int) -> WindowQueue:
-    return WindowQueue(
-        max_batch_tokens=batch_tokens,
-        max_queue_tokens=held_tokens,
-        descriptors_per_image=CONFIG.descriptors_per_image,
-        extra_tokens=CONFIG.extra_tokens,
-    )
+    return WindowQueue(SPEED, max_batch_tokens=batch_tokens, max_queue_tokens=held_tokens)
+
+
+def job(query: ImageDescriptors, gallery: Sequence[ImageDescriptors]) -> Job:
+    one = Job(CONFIG, len(gallery), OPTIONS)
+    one.begin(query, gallery, None)
+    return one
 
 
 def offline_list(tag: int, places: Sequence[int]) -> OfflineList[int]:
     """An empty list has nothing to score."""
     gallery = [IMAGES[place] for place in places]
-    job = Job(IMAGES[tag % 40], gallery, None, OPTIONS) if gallery else None
-    return OfflineList(tag, job, (1 + min(6, len(gallery))) * PER_IMAGE)
+    return OfflineList(tag, job(IMAGES[tag % 40], gallery) if gallery else None)
 
 
 @given(
@@ -64,7 +66,7 @@ def test_every_list_comes_out_in_its_turn_as_if_it_were_alone(
         return made_up_score(windows)
 
     coming = (offline_list(tag, places) for tag, places in enumerate(lists))
-    done = list(rerank_in_batches(coming, score, queue_of(batch_tokens, held_tokens)))
+    done = list(rerank_in_batches(coming, score, queue_of(batch_tokens, held_tokens), 8))
     assert [one.tag for one in done] == list(range(len(lists)))
     for one, places in zip(done, lists, strict=True):
         if not places:
@@ -74,11 +76,11 @@ def test_every_list_comes_out_in_its_turn_as_if_it_were_alone(
         assert alone is not None
         assert one.job is not None
         while not alone.finished:
-            (logits,) = made_up_score([alone.next_window()])
+            (logits,) = made_up_score([alone.window])
             alone.accept(logits)
         np.testing.assert_array_equal(one.job.result()[0], alone.result()[0])
     for windows in passes:
-        slots = max(i.count for w in windows for i in (w.query, *w.gallery)) + CONFIG.extra_tokens
+        slots = 1 + max(min(w.query.count, CONFIG.matches_per_image) for w in windows)
         padded = len(windows) * max(1 + len(w.gallery) for w in windows) * slots
         assert len(windows) == 1 or padded <= batch_tokens
 
@@ -93,14 +95,25 @@ def test_an_endless_file_takes_no_more_than_there_is_room_for() -> None:
             # Now and then nothing but lists without descriptors comes for a while.
             yield offline_list(tag, [] if tag % 100 > 50 else list(range(1 + tag % 20)))
 
-    room = 10 * 7 * PER_IMAGE
     most_ahead = 0
     for place, _ in enumerate(
-        islice(rerank_in_batches(coming(), made_up_score, queue_of(400, room)), 500)
+        islice(rerank_in_batches(coming(), made_up_score, queue_of(400, 10**9), 30), 500)
     ):
         most_ahead = max(most_ahead, taken - place)
-    # A list without descriptors counts for one image; a finished one may wait for its turn.
-    assert most_ahead < 2 * room / PER_IMAGE
+    # One more has come, and waits for room.
+    assert most_ahead == 31
+
+
+def test_lists_are_held_as_far_as_there_is_room_in_memory() -> None:
+    sizes: list[int] = []
+
+    def score(windows: Sequence[Window]) -> list[NDArray[np.float32]]:
+        sizes.append(len(windows))
+        return made_up_score(windows)
+
+    lists = [offline_list(tag, list(range(6))) for tag in range(9)]
+    assert len(list(rerank_in_batches(lists, score, queue_of(10**6, 3 * 7 * PER_IMAGE), 100))) == 9
+    assert sizes == [3, 3, 3]
 
 
 def test_windows_share_a_pass_as_far_as_there_is_room() -> None:
@@ -111,8 +124,7 @@ def test_windows_share_a_pass_as_far_as_there_is_room() -> None:
         return made_up_score(windows)
 
     full: list[ImageDescriptors] = [i for i in IMAGES if i.count == CONFIG.descriptors_per_image]
-    jobs = [Job(full[0], full[1:4], None, OPTIONS) for _ in range(10)]
-    lists = [OfflineList(n, job, 4 * PER_IMAGE) for n, job in enumerate(jobs)]
-    tokens = 4 * 4 * PER_IMAGE
-    assert len(list(rerank_in_batches(lists, score, queue_of(tokens, 3 * tokens)))) == 10
+    lists = [OfflineList(n, job(full[0], full[1:4])) for n in range(10)]
+    tokens = 4 * 4 * (1 + CONFIG.matches_per_image)
+    assert len(list(rerank_in_batches(lists, score, queue_of(tokens, 10**9), 12))) == 10
     assert sizes == [4, 4, 2]
