@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -30,14 +31,10 @@ class ImageAttention(nn.Module):
             / len(RELATIONS)
         )
 
-    def forward(self, x: Tensor, image_mask: Tensor, pairs: Tensor) -> Tensor:
-        """x (w, i, dim), image_mask (w, i), pairs (w, r, i, i)."""
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """x (w, i, dim), bias (w, heads, i, i)."""
         windows, images, dim = x.shape
         q, k, v = self.to_qkv(x).view(windows, images, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        bias = (self.relation_weight.mT.to(pairs.dtype) @ pairs.flatten(2)).unflatten(
-            2, (images, images)
-        )
-        bias = bias.masked_fill(~image_mask[:, None, None, :], float("-inf"))
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
         out: Tensor = self.out(y.transpose(1, 2).reshape(windows, images, dim))
         return out
@@ -50,8 +47,8 @@ class ImageLayer(nn.Module):
         self.attention = ImageAttention(config)
         self.mlp = GatedMLP(config)
 
-    def forward(self, x: Tensor, image_mask: Tensor, pairs: Tensor) -> Tensor:
-        x = x + self.attention(self.norms[0](x), image_mask, pairs)
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        x = x + self.attention(self.norms[0](x), bias)
         result: Tensor = x + self.mlp(self.norms[1](x))
         return result
 
@@ -141,15 +138,36 @@ class Block(nn.Module):
         self.pool = nn.Linear(2 * config.dim, config.dim)
         self.image_layers = nn.ModuleList(ImageLayer(config) for _ in range(config.image_layers))
 
-    def forward(self, x: Tensor, mask: Tensor, pairs: Tensor, scan: Scan) -> Tensor:
-        """x (w, i, s, dim), mask (w, i, s), pairs (w, r, i, i)."""
-        x = x + self.mixer(self.norms[0](x), mask, scan)
+    def forward(
+        self, x: Tensor, mask: Tensor, order: Tensor, relations: Tensor, scan: Scan
+    ) -> Tensor:
+        """x (w, i, s, dim), mask (w, i, s), relations (w, r, i, i); `order` (w, i): for every
+        window a permutation, in which the mixer reads its images."""
+        rows = torch.arange(len(order), device=order.device).unsqueeze(1)
+        mixed = self.mixer(self.norms[0](x)[rows, order], mask[rows, order], scan)
+        x = x + mixed[rows, order.argsort(dim=1)]
         x = x + self.mlp(self.norms[1](x))
         image = x[:, :, IMAGE] + self.pool(_pooled(self.norms[2](x), mask))
-        for layer in self.image_layers:
-            image = layer(image, mask[:, :, IMAGE], pairs)
+        biases = self._biases(relations, mask[:, :, IMAGE])
+        for layer, bias in zip(self.image_layers, biases, strict=True):
+            image = layer(image, bias)
         result: Tensor = x + (image - x[:, :, IMAGE]).unsqueeze(2)
         return result
+
+    def _biases(self, relations: Tensor, image_mask: Tensor) -> Sequence[Tensor]:
+        """(w, heads, i, i) for every image layer, all in one product."""
+        weights = [
+            layer.attention.relation_weight
+            for layer in self.image_layers
+            if isinstance(layer, ImageLayer)
+        ]
+        if not weights:
+            return ()
+        biases: Tensor = torch.cat(weights, 1).mT.to(relations.dtype) @ relations.flatten(2)
+        hidden: Tensor = biases.unflatten(2, relations.shape[2:]).masked_fill(
+            ~image_mask[:, None, None, :], -torch.inf
+        )
+        return hidden.chunk(len(weights), dim=1)
 
 
 def _pooled(x: Tensor, mask: Tensor) -> Tensor:

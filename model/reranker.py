@@ -115,15 +115,13 @@ class MambaReranker(ListReranker):
     def read(self, relations: RelationBatch) -> Tensor:
         """(w, i): a logit for every image, the query's without meaning."""
         order = reading_order(relations)
-        relations = relations.reordered(order)
         x = self.tokens(relations)
         trust = 2 * torch.sigmoid(self.trust(relations.context.to(x.dtype)))
         pairs = relations.pairs.to(x.dtype) * trust[:, :, None, None]
         for block in self.blocks:
-            x = block(x, relations.mask, pairs, self.scan)
-        logits = self.head(self.norm(x[:, :, IMAGE])).squeeze(-1) + self.evidence(relations)
-        ordered: Tensor = logits.float()
-        return ordered.gather(1, order.argsort(dim=1))
+            x = block(x, relations.mask, order, pairs, self.scan)
+        logits: Tensor = self.head(self.norm(x[:, :, IMAGE])).squeeze(-1)
+        return (logits + self.evidence(relations)).float()
 
 
 @contextmanager

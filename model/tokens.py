@@ -41,18 +41,6 @@ class RelationBatch:
     context: Tensor
     mask: Tensor
 
-    def reordered(self, order: Tensor) -> RelationBatch:
-        """`order` (w, i): for every window a permutation of its images."""
-        rows = torch.arange(len(order), device=order.device).unsqueeze(1)
-        pairs = self.pairs[rows.unsqueeze(2), :, order.unsqueeze(2), order.unsqueeze(1)]
-        return RelationBatch(
-            pairs.permute(0, 3, 1, 2),
-            self.image[rows, order],
-            self.matches[rows, order],
-            self.context,
-            self.mask[rows, order],
-        )
-
 
 @torch.no_grad()
 def relate(batch: WindowBatch, most_matches: int) -> RelationBatch:
