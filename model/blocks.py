@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -154,7 +153,7 @@ class Block(nn.Module):
         result: Tensor = x + (image - x[:, :, IMAGE]).unsqueeze(2)
         return result
 
-    def _biases(self, relations: Tensor, image_mask: Tensor) -> Sequence[Tensor]:
+    def _biases(self, relations: Tensor, image_mask: Tensor) -> tuple[Tensor, ...]:
         """(w, heads, i, i) for every image layer, all in one product."""
         weights = [
             layer.attention.relation_weight
@@ -167,7 +166,7 @@ class Block(nn.Module):
         hidden: Tensor = biases.unflatten(2, relations.shape[2:]).masked_fill(
             ~image_mask[:, None, None, :], -torch.inf
         )
-        return hidden.chunk(len(weights), dim=1)
+        return tuple(hidden.chunk(len(weights), dim=1))
 
 
 def _pooled(x: Tensor, mask: Tensor) -> Tensor:

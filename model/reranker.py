@@ -121,7 +121,8 @@ class MambaReranker(ListReranker):
         for block in self.blocks:
             x = block(x, relations.mask, order, pairs, self.scan)
         logits: Tensor = self.head(self.norm(x[:, :, IMAGE])).squeeze(-1)
-        return (logits + self.evidence(relations)).float()
+        logits = logits + self.evidence(relations)
+        return logits.float()
 
 
 @contextmanager
