@@ -155,7 +155,7 @@ class Block(nn.Module):
 
     def _biases(self, relations: Tensor, image_mask: Tensor) -> tuple[Tensor, ...]:
         """(w, heads, i, i) for every image layer, all in one product."""
-        weights = [
+        weights: list[Tensor] = [
             layer.attention.relation_weight
             for layer in self.image_layers
             if isinstance(layer, ImageLayer)
