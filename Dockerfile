@@ -51,7 +51,7 @@ LABEL org.opencontainers.image.title="locore" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-# Triton compiles the launcher of every kernel when it first runs: CUDA alone needs a compiler here.
+# Triton compiles its CUDA driver when it first launches a kernel: CUDA alone needs a compiler here.
 # Debian's own point releases are what the base image's tag pins.
 # hadolint ignore=DL3008
 RUN if [ "${ACCELERATOR}" = cuda ]; then \
