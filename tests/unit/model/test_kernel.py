@@ -130,7 +130,7 @@ def exchanged(t: Tensor) -> Tensor:
 
 def in_two_groups(t: Tensor) -> Tensor:
     """Half of the state's columns for either head."""
-    return t.unflatten(-1, (2, -1)).squeeze(2)
+    return t.reshape(*t.shape[:2], 2, -1)
 
 
 Fault: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, ...]]
@@ -200,10 +200,13 @@ def test_is_tried_out_at_the_sizes_of_the_model() -> None:
     """Triton tunes its kernels anew for other sizes."""
     sizes: list[list[tuple[torch.dtype, tuple[int, ...]]]] = []
 
-    def noting(*arguments: Tensor) -> Tensor:
-        # All but windows and places; the decays have heads alone.
-        sizes.append([(t.dtype, t.shape[2 if t.dim() > 1 else 0 :]) for t in arguments])
-        return chunked_scan(*arguments)
+    def noting(
+        x: Tensor, forward: Tensor, backward: Tensor, a: Tensor, b: Tensor, c: Tensor
+    ) -> Tensor:
+        # All but windows and places, which the decays do not have.
+        of_places = [(t.dtype, t.shape[2:]) for t in (x, forward, backward, b, c)]
+        sizes.append([*of_places, (a.dtype, a.shape)])
+        return chunked_scan(x, forward, backward, a, b, c)
 
     config = tiny_config(depth=1, expand=2, dim=24, scan_head_dim=16, scan_state=4)
     try_out(noting, config, CPU, torch.bfloat16)
@@ -217,13 +220,12 @@ def test_a_trial_accepts_the_kernel_and_refuses_a_wrong_one(scan: Scan) -> None:
     config = tiny_config(rerank={"window": 20, "stride": 10})
     try_out(scan, config, HERE, torch.float16)
 
-    def forgetful(*arguments: Tensor) -> Tensor:
+    def forgetful(
+        x: Tensor, forward: Tensor, backward: Tensor, a: Tensor, b: Tensor, c: Tensor
+    ) -> Tensor:
         """Forgets at the border of a chunk what came before it."""
-        x, forward, backward, a, b, c = arguments
-        parts = (t.split(64, 1) for t in (x, forward, backward, b, c))
-        return torch.cat(
-            [chunked_scan(*part[:3], a, *part[3:]) for part in zip(*parts, strict=True)], 1
-        )
+        parts = zip(*(t.split(64, 1) for t in (x, forward, backward, b, c)), strict=True)
+        return torch.cat([chunked_scan(x, f, b_, a, b, c) for x, f, b_, b, c in parts], 1)
 
     with pytest.raises(ArithmeticError):
         try_out(forgetful, config, CPU, torch.float32)
