@@ -23,6 +23,7 @@ WORKDIR /build
 COPY constraints.txt pyproject.toml deploy/container/requirements.py ./
 # Without pip: what is copied to the last stage holds what the service runs with, no more.
 RUN python3 -m venv --without-pip /opt/locore && \
+    if [ "${ACCELERATOR}" = cuda ]; then EXTRAS="${EXTRAS},cuda"; fi && \
     python3 requirements.py "${EXTRAS}" > requirements.txt
 # A local version such as +cpu is on no other index, so the extra one cannot be mistaken for PyPI.
 # A layer of its own: it is most of the image and changes least.
@@ -30,9 +31,8 @@ RUN python3 -m venv --without-pip /opt/locore && \
 RUN pip --python /opt/locore/bin/python install --extra-index-url "${TORCH_INDEX}" "torch==${TORCH}"
 # hadolint ignore=DL3059
 RUN pip --python /opt/locore/bin/python install --requirement requirements.txt
-# mamba_ssm comes as source and wants nvcc, which has to be of the release that torch was built for.
 COPY deploy/container/mamba.sh ./
-RUN [ "${ACCELERATOR}" != cuda ] || ./mamba.sh /opt/locore/bin/python
+RUN [ "${ACCELERATOR}" != cuda ] || sh mamba.sh pip --python /opt/locore/bin/python
 COPY LICENSE README.md ./
 COPY model model
 COPY service service
@@ -51,7 +51,7 @@ LABEL org.opencontainers.image.title="locore" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-# Triton compiles the launcher of every kernel when it first runs: CUDA alone needs a compiler here.
+# Triton compiles its CUDA driver when it first launches a kernel: CUDA alone needs a compiler here.
 # Debian's own point releases are what the base image's tag pins.
 # hadolint ignore=DL3008
 RUN if [ "${ACCELERATOR}" = cuda ]; then \

@@ -20,10 +20,10 @@ from model.config import (
     ModelConfig,
     reason,
 )
+from model.kernel import select_kernel
 from model.pairs.ames import AmesReranker
 from model.pairs.elvis import ElvisReranker
 from model.reranker import ListReranker, MambaReranker
-from model.scan import select_kernel
 
 
 class CheckpointError(ValueError):
@@ -131,7 +131,7 @@ def new_network(
     where = torch.device("meta" if empty else "cpu")
     if isinstance(config, MambaConfig):
         # Not on `where`: a kernel is tried out on real numbers.
-        kernel, note = select_kernel(device, dtype)
+        kernel, note = select_kernel(config, device, dtype)
         with where:
             return MambaReranker(config, kernel.scan), kernel.name, note
     if isinstance(config, ElvisConfig | AmesConfig):

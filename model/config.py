@@ -136,6 +136,10 @@ class MambaConfig(ModelConfig):
         )
 
     @property
+    def scan_heads(self) -> int:
+        return self.dim * self.expand // self.scan_head_dim
+
+    @property
     def longest_window(self) -> int | None:
         return LONGEST_LIST - 1 if self.mixer == "windowed-attention" else None
 

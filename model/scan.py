@@ -1,4 +1,4 @@
-"""The state-space scan of Mamba-2 behind one signature, with two implementations.
+"""The state-space scan of Mamba-2, both ways, in plain PyTorch.
 
 For every head, with state S of shape (p, n) and S_0 = 0 (Dao & Gu, "Transformers are SSMs",
 ICML 2024, eq. 1 and listing 1):
@@ -10,8 +10,7 @@ A place with dt = 0 leaves the state as it is: that is how padding passes throug
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -30,16 +29,8 @@ class Scan(Protocol):
     ) -> Tensor: ...
 
 
-@dataclass(frozen=True)
-class ScanKernel:
-    """An implementation and the name under which the log and `locore_model_info` report it."""
-
-    name: str
-    scan: Scan
-
-
 # On a CPU short chunks win: what is done within one grows with its square.
-PLAIN_CHUNK, CUDA_CHUNK = 32, 128
+CHUNK = 32
 
 
 def chunked_scan(
@@ -50,7 +41,7 @@ def chunked_scan(
     b: Tensor,
     c: Tensor,
     *,
-    chunk: int = PLAIN_CHUNK,
+    chunk: int = CHUNK,
 ) -> Tensor:
     """The scans as matrix products within chunks and short recurrences between them. Within a
     chunk both ways are one product: forward is its lower triangle, backward its upper. Computes
@@ -118,63 +109,3 @@ def _carried(added: Tensor, kept: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     forward, backward = (t.unbind(1) for t in added)
     keep, keep_back = (t.unbind(1) for t in kept)
     return entered(forward, keep), entered(backward[::-1], keep_back[::-1])
-
-
-def mamba_ssm_scan(combined: Callable[..., Tensor]) -> Scan:
-    """`mamba_chunk_scan_combined` under our signature."""
-
-    def scan(
-        x: Tensor, forward: Tensor, backward: Tensor, a: Tensor, b: Tensor, c: Tensor
-    ) -> Tensor:
-        def one_way(x: Tensor, dt: Tensor, b: Tensor, c: Tensor) -> Tensor:
-            return combined(
-                x.contiguous(),
-                dt.float().contiguous(),
-                a.float(),
-                b.unsqueeze(2).contiguous(),
-                c.unsqueeze(2).contiguous(),
-                chunk_size=CUDA_CHUNK,
-            )
-
-        turned = (t.flip(1) for t in (x, backward, b, c))
-        return one_way(x, forward, b, c) + one_way(*turned).flip(1)
-
-    return scan
-
-
-def select_kernel(device: torch.device, dtype: torch.dtype) -> tuple[ScanKernel, str | None]:
-    """The fastest implementation that this machine has, and why not `mamba_ssm` if it is not.
-
-    For float32 that is the plain one: Triton's products of float32 are TF32 on NVIDIA's devices,
-    about 1e-3, where the contract promises scores to 1e-4.
-    """
-    plain = ScanKernel("plain", chunked_scan)
-    if device.type != "cuda":
-        return plain, None
-    if dtype not in (torch.float16, torch.bfloat16):
-        return plain, f"mamba_ssm is for float16 and bfloat16, not {dtype}"
-    try:
-        from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
-
-        kernel = ScanKernel("mamba_ssm", mamba_ssm_scan(mamba_chunk_scan_combined))
-        _try_out(kernel.scan, device, dtype)
-    # A broken build fails in its own ways: a missing CUDA module, a Triton that does not match,
-    # no compiler when the kernel is first launched.
-    except Exception as error:  # noqa: BLE001
-        return plain, f"mamba_ssm does not work here: {type(error).__name__}: {error}"
-    return kernel, None
-
-
-def _try_out(scan: Scan, device: torch.device, dtype: torch.dtype) -> None:
-    """Raises ArithmeticError where it is far from the plain scan."""
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(1, 200, 2, 16, generator=generator)
-    forward, backward = torch.rand(2, 1, 200, 2, generator=generator)
-    a = torch.tensor([-1.0, -8.0])
-    b, c = torch.randn(2, 1, 200, 16, generator=generator)
-    expected = chunked_scan(x, forward, backward, a, b, c)
-    halves = [t.to(device, dtype) for t in (x, b, c)]
-    steps = [t.to(device) for t in (forward, backward, a)]
-    found = scan(halves[0], *steps, *halves[1:])
-    if (found.float().cpu() - expected).norm() > 0.05 * expected.norm():
-        raise ArithmeticError("its result is wrong")

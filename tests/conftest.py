@@ -1,7 +1,15 @@
 from __future__ import annotations
 
+import os
+
 import torch
 from hypothesis import settings
+
+# Triton reads these when it is first imported, which torch's optimisers do. Without a GPU its
+# kernels run on the CPU, interpreted; on one, products of float32 are not to be TF32.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
+os.environ["TRITON_F32_DEFAULT"] = "ieee"
 
 # The tests' models are tiny: more threads would only wait for each other.
 torch.set_num_threads(1)

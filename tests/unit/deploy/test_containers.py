@@ -55,6 +55,12 @@ def test_every_version_is_pinned() -> None:
         *project["dependencies"],
         *project["optional-dependencies"]["extract"],
     }
+    # The one package that pip installs without its dependencies.
+    script = (ROOT / "deploy/container/mamba.sh").read_text()
+    (kernel,) = re.findall(r"mamba-ssm==(\S+)$", script, re.MULTILINE)
+    constraints = (ROOT / "constraints.txt").read_text().splitlines()
+    cuda = project["optional-dependencies"]["cuda"]
+    assert {*cuda, f"mamba_ssm=={kernel}"} <= set(constraints)
     for service in SERVICES.values():
         assert re.search(r":v?\d+\.\d+\.\d+", service["image"])
 

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from model.checkpoint import CheckpointError, load_checkpoint, read_config
-from model.config import DEFAULT_CHECKPOINT
+from model.config import DEFAULT_CHECKPOINT, MambaConfig
+from model.kernel import ScanKernel, select_kernel
 from model.reranker import random_window, score_windows
-from model.scan import ScanKernel, select_kernel
 from tests.factories import save_tiny, tiny_config, tiny_model
 
 CPU = torch.device("cpu")
@@ -96,9 +96,11 @@ def test_a_kernel_is_tried_out_on_real_numbers(
     not be."""
     tried: list[str] = []
 
-    def select(device: torch.device, dtype: torch.dtype) -> tuple[ScanKernel, str | None]:
+    def select(
+        config: MambaConfig, device: torch.device, dtype: torch.dtype
+    ) -> tuple[ScanKernel, str | None]:
         tried.append(torch.zeros(1).device.type)
-        return select_kernel(device, dtype)
+        return select_kernel(config, device, dtype)
 
     monkeypatch.setattr("model.checkpoint.select_kernel", select)
     load_checkpoint(save_tiny(tmp_path), CPU)

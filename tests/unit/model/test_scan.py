@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.scan import chunked_scan, mamba_ssm_scan, select_kernel
+from model.scan import chunked_scan
 
 
 def recurrence(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, reverse: bool) -> Tensor:
@@ -86,48 +83,3 @@ def test_half_precision_inputs_are_scanned_in_single() -> None:
     assert y.dtype == torch.float32
     expected = both_ways(x, forward, backward, a, b, c)
     assert (y - expected).norm() <= 1e-6 * expected.norm()
-
-
-def test_without_mamba_ssm_cuda_gets_the_plain_kernel_and_a_reason() -> None:
-    if importlib.util.find_spec("mamba_ssm") is not None:
-        pytest.skip("mamba_ssm is installed here")
-    kernel, note = select_kernel(torch.device("cuda"), torch.bfloat16)
-    assert kernel.name == "plain"
-    assert note is not None
-    assert "mamba_ssm does not work here: ModuleNotFoundError" in note
-
-
-def test_single_precision_is_never_left_to_tf32() -> None:
-    kernel, note = select_kernel(torch.device("cuda"), torch.float32)
-    assert (kernel.name, note) == (
-        "plain",
-        "mamba_ssm is for float16 and bfloat16, not torch.float32",
-    )
-
-
-def test_mamba_ssm_gets_its_arguments_as_it_wants_them() -> None:
-    """Against a function of the kernel's signature: its own runs on CUDA alone."""
-
-    def combined(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, chunk_size: int) -> Tensor:
-        assert b.shape == c.shape == (2, 150, 1, 5)
-        assert dt.dtype == a.dtype == torch.float32
-        assert x.is_contiguous()
-        assert dt.is_contiguous()
-        assert chunk_size == 128
-        return recurrence(x, dt, a, b[:, :, 0], c[:, :, 0], False).float()
-
-    given = inputs(150, seed=6)
-    torch.testing.assert_close(
-        mamba_ssm_scan(combined)(*given), chunked_scan(*given), rtol=1e-4, atol=1e-4
-    )
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_the_kernel_of_mamba_ssm_on_its_device() -> None:
-    kernel, note = select_kernel(torch.device("cuda"), torch.bfloat16)
-    assert (kernel.name, note) == ("mamba_ssm", None)
-
-
-def test_a_cpu_gets_the_plain_kernel() -> None:
-    kernel, note = select_kernel(torch.device("cpu"), torch.float32)
-    assert (kernel.name, kernel.scan, note) == ("plain", chunked_scan, None)
