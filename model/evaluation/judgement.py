@@ -208,7 +208,7 @@ def _in_metric(
     classes = np.unique(images.classes)
     if len(classes) < _FEWEST_CLASSES or model.config.sizes is not None:
         return None
-    name = f"{served.name} in a metric"
+    name = f"{served.name}, in a metric"
     own, half = model.config.rerank, np.isin(images.classes, classes[::2])
     scores = np.empty(lists.scores.shape, np.float64)
     for judged in (half, ~half):

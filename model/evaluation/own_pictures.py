@@ -103,8 +103,8 @@ def own_labels(pictures: OwnPictures, described: Collection[str], queries: int) 
     asked = np.flatnonzero(images.is_query)
     if len(asked) < 2:
         raise FormatError(
-            f"{pictures.folder}: {len(asked)} queries with a right picture in the gallery, where "
-            "two are the least; a label needs several pictures"
+            f"{pictures.folder}: {len(asked)} picture that has another of its label to ask for, "
+            "where two are the least"
         )
     kept = asked[np.linspace(0, len(asked) - 1, min(queries, len(asked))).round().astype(int)]
     keep = ~images.is_query

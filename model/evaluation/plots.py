@@ -60,7 +60,7 @@ class GainPlot:
 
 def interval_plot(gains: Sequence[tuple[str, Interval]]) -> IntervalPlot:
     """Of (name, gain as a share)."""
-    low, high = _bounds([value for _, gain in gains for value in (gain.low, gain.high)])
+    low, high = _bounds([100 * value for _, gain in gains for value in (gain.low, gain.high)])
 
     def x(share: float) -> float:
         return round(_LEFT + (100 * share - low) / (high - low) * (_RIGHT - _LEFT), 1)

@@ -105,8 +105,10 @@ def _facts(judgement: Judgement, of: Circumstances) -> list[tuple[str, str]]:
         ("task", of.pictures.task),
         ("queries", f"{len(judgement.queries):,}"),
         ("gallery", f"{len(judgement.gallery):,} pictures"),
-        ("shortlist", f"the first {judgement.before.shape[1]}"),
-        ("right pictures in it", f"{judgement.coverage:.0%}"),
+        (
+            "shortlist",
+            f"the first {judgement.before.shape[1]}, {judgement.coverage:.0%} of the right ones",
+        ),
         ("extractor", of.extractor),
         ("describing 1,000", f"about {rounded(of.seconds)} s"),
     ]

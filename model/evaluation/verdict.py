@@ -34,24 +34,31 @@ class Circumstances:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`worth` and `next` are sentences."""
+    """In words: `headline`, `reasons` in sentences, `next` what to try, and the `command` for it,
+    if there is one."""
 
     answer: Answer
-    worth: str
+    headline: str
+    reasons: str
     next: str
+    command: str | None
 
     def __str__(self) -> str:
-        return f"{self.worth} {self.next}"
+        after = "." if self.command is None else f": {self.command}"
+        return f"{self.headline}: {self.reasons} Next: {self.next}{after}"
 
 
 def verdict(judgement: Judgement, of: Circumstances) -> Verdict:
-    answer, worth = _worth(judgement)
-    seconds = judgement.served.seconds or 0.0
-    times = (
-        f"Re-ranking takes about {rounded(seconds)} s for 1,000 pictures, describing them about "
-        f"{rounded(of.seconds)} s."
+    answer, headline = _answer(judgement)
+    served = judgement.served
+    gains = served.gains(judgement.first)
+    reasons = (
+        f"{served.name} changes mAP@R by {_both(gains[MAP_AT_R])} points and R@1 by "
+        f"{_both(gains[R_AT_1])}, with 95% intervals over {len(judgement.queries):,} queries."
+        f"{_rival(judgement)} Re-ranking takes about {rounded(served.seconds or 0.0)} s for 1,000 "
+        f"pictures, describing them about {rounded(of.seconds)} s."
     )
-    return Verdict(answer, f"{worth} {times}", _next(judgement, of))
+    return Verdict(answer, headline, reasons, *_next(judgement, of))
 
 
 def points(gain: Interval) -> tuple[str, str]:
@@ -74,29 +81,21 @@ def _both(gain: Interval) -> str:
     return f"{mean} ({interval})"
 
 
-def _worth(judgement: Judgement) -> tuple[Answer, str]:
-    first, served = judgement.first, judgement.served
-    gains = served.gains(first)
+def _answer(judgement: Judgement) -> tuple[Answer, str]:
+    gains = judgement.served.gains(judgement.first)
     precision, recall = gains[MAP_AT_R], gains[R_AT_1]
     count = len(judgement.queries)
-    said = (
-        f"{served.name} changes mAP@R by {_both(precision)} points and R@1 by {_both(recall)}, "
-        f"with 95% intervals over {count:,} queries."
-    )
     if count < FEWEST_QUERIES:
-        return "open", f"Too few queries to tell, {count} where {FEWEST_QUERIES} begin to: {said}"
+        return "open", f"Too few queries to tell, {count} where {FEWEST_QUERIES} begin to"
     if precision.high < 0:
-        return "no", f"Not worth it as it is: {said}{_rival(judgement)}"
+        return "no", "Not worth it as it is"
     if precision.low > 0 and recall.high < 0:
-        return "open", (
-            f"Worth it where all right pictures count, not where the first one does: {said}"
-            f"{_rival(judgement)}"
-        )
+        return "open", "Worth it where all right pictures count, not where the first one does"
     if precision.low > 0:
-        return "yes", f"Worth it: {said}{_rival(judgement)}"
+        return "yes", "Worth it"
     if precision.high < _LITTLE:
-        return "no", f"Not worth it, there is next to no difference: {said}{_rival(judgement)}"
-    return "open", f"These queries do not tell: {said}{_rival(judgement)}"
+        return "no", "Not worth it, there is next to no difference"
+    return "open", "These queries do not tell"
 
 
 def _rival(judgement: Judgement) -> str:
@@ -108,38 +107,39 @@ def _rival(judgement: Judgement) -> str:
     return f" {best.name}, which learns nothing, does better: by {_both(gain)} points of mAP@R."
 
 
-def _next(judgement: Judgement, of: Circumstances) -> str:
+def _next(judgement: Judgement, of: Circumstances) -> tuple[str, str | None]:
+    """What was measured to help most; else what the numbers suggest, unmeasured."""
     if judgement.first.figures[MAP_AT_R].mean() >= _SETTLED:
-        return "Next: nothing, the first stage has nearly all right pictures in front already."
+        return "nothing, the first stage has nearly all right pictures in front already", None
     measured = [
-        (gain.mean, f"{what}: {_both(gain)} points of mAP@R over the checkpoint as it is")
-        for contender, what in _candidates(judgement, of)
+        (gain.mean, f"{what}, {_both(gain)} points of mAP@R over the checkpoint as it is", command)
+        for contender, what, command in _candidates(judgement, of)
         if (gain := contender.gains(judgement.served)[MAP_AT_R]).low > 0
     ]
     if measured:
-        return f"Next: {max(measured)[1]}."
+        _, what, command = max(measured, key=lambda candidate: candidate[0])
+        return what, command
     if judgement.coverage < _COVERAGE:
+        other = "efficientnet-lite2" if of.extractor != "efficientnet-lite2" else "hf:FOLDER"
         return (
-            f"Next: another extractor, such as --extractor {_other(of.extractor)}: the shortlists "
-            f"have {judgement.coverage:.0%} of the right pictures, and re-ranking adds none."
+            f"another extractor, since the shortlists have {judgement.coverage:.0%} of the right "
+            "pictures and re-ranking adds none",
+            f"locore eval mine {of.pictures.folder} --extractor {other}",
         )
     return (
-        "Next: adaptation, which takes minutes and was not tried here: locore train --images "
-        f"{of.pictures.folder} --from -o mine.safetensors."
+        "adaptation, which takes minutes and was not tried here",
+        f"locore train --images {of.pictures.folder} --from -o mine.safetensors",
     )
 
 
-def _candidates(judgement: Judgement, of: Circumstances) -> list[tuple[Contender, str]]:
+def _candidates(judgement: Judgement, of: Circumstances) -> list[tuple[Contender, str, str | None]]:
     setting = f"alpha {judgement.alpha:g} and temperature {judgement.temperature:g} in the request"
-    candidates = [(judgement.tuned, setting)]
+    candidates: list[tuple[Contender, str, str | None]] = [(judgement.tuned, setting, None)]
     if judgement.in_metric is not None:
         pictures = of.pictures
         labels = "" if pictures.labels_file is None else f" --labels {pictures.labels_file}"
         source = "--views" if pictures.views else "--descriptors"
         command = f"locore fit-metric {source} {of.descriptors}{labels} -o mine.metric.safetensors"
-        candidates.append((judgement.in_metric, f"a metric, {command}"))
+        what = "a metric of these views" if pictures.views else "a metric of these labels"
+        candidates.append((judgement.in_metric, what, command))
     return candidates
-
-
-def _other(extractor: str) -> str:
-    return "efficientnet-lite2" if extractor != "efficientnet-lite2" else "hf:FOLDER"

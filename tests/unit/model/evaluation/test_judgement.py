@@ -76,7 +76,7 @@ def test_every_contender_is_named_and_compared_in_pairs(judgement: Judgement) ->
         "k-reciprocal",
         "tiny",
         "tiny, alpha and T chosen",
-        "tiny in a metric",
+        "tiny, in a metric",
     ]
     chamfer, first = judgement.untrained[0], judgement.first
     difference = chamfer.figures[MAP_AT_R] - first.figures[MAP_AT_R]
@@ -154,7 +154,7 @@ def test_progress_is_told_of_every_query(model: LoadedModel) -> None:
     judge(*made(5), model, top=12, progress=progress)
     assert seen["tiny"] == [*range(10)]
     # In the halves of the labels: three of them, then two.
-    assert seen["tiny in a metric"] == [*range(6), *range(4)]
+    assert seen["tiny, in a metric"] == [*range(6), *range(4)]
 
 
 def test_one_query_is_too_few(model: LoadedModel) -> None:
