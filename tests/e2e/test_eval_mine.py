@@ -63,7 +63,7 @@ class ByHand:
             {g: float(vector(self.gallery[g]) @ vector(q)) for g in range(len(gallery))}
             for q in self.queries
         ]
-        self.order = [sorted(of, key=lambda g: -of[g]) for of in self.cosines]  # noqa: B023
+        self.order = [sorted(of, key=lambda g: -of[g]) for of in self.cosines]
         self.model = load_checkpoint(checkpoint, torch.device("cpu")).reranker
 
     def figures(self, scores: list[dict[int, float]]) -> list[list[float]]:
