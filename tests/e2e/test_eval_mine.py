@@ -266,6 +266,6 @@ def test_folders_without_a_question_or_a_readable_picture_end_with_2(
         (broken / name).write_text("no picture")
     code, out, err = run_here(capsys, "eval", "mine", broken, *tiny)
     assert (code, out) == (2, "")
-    *named, _, last = err.splitlines()
+    *named, last = err.splitlines()
     assert len(named) == 4
     assert last == f"locore: {broken}: no picture could be read"
