@@ -53,7 +53,7 @@ def judgement(
             contender("k-reciprocal", first),
         ),
         contender("tiny", served, served_recall),
-        contender("tiny, alpha and T chosen", served if tuned is None else tuned),
+        contender("tiny, tuned", served if tuned is None else tuned),
         None if in_metric is None else contender("tiny, in a metric", in_metric),
         0.25,
         0.5,
@@ -71,4 +71,4 @@ def circumstances(
 
 def around(mean: float, spread: float = 0.1, count: int = QUERIES, seed: int = 0) -> Values:
     noise = np.random.default_rng(seed).standard_normal(count)
-    return mean + spread * (noise - noise.mean()) / noise.std()
+    return np.asarray(mean + spread * (noise - noise.mean()) / noise.std())

@@ -158,9 +158,7 @@ def judge(
         Contender("first stage", "", figures(lists.scores), None),
         tuple(_untrained(name, task, lists, figures, thousands) for name in WITHOUT_LEARNING),
         served,
-        Contender(
-            f"{name}, alpha and T chosen", _words(alpha, temperature), _chosen(every), seconds
-        ),
+        Contender(f"{name}, tuned", _words(alpha, temperature), _chosen(every), seconds),
         _in_metric(images, described, task, lists, model, served, figures, progress),
         alpha,
         temperature,
@@ -220,7 +218,7 @@ def _in_metric(
         except ValueError:
             return None
         gallery = [metric.apply(image) for image in task.gallery]
-        queries = [metric.apply(task.queries[q]) for q in asked]
+        queries = [metric.apply(task.queries[q]) for q in asked.tolist()]
         part = RetrievalTask(queries, gallery, task.relevant[asked])
         cosines = unit_globals(queries) @ unit_globals(gallery).T
         shortlisted = np.take_along_axis(cosines, lists.images[asked], axis=1)

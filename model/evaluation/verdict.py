@@ -99,12 +99,13 @@ def _answer(judgement: Judgement) -> tuple[Answer, str]:
 
 
 def _rival(judgement: Judgement) -> str:
-    """What learns nothing, where it does better."""
+    """What learns nothing, where it helps and the checkpoint is not surely better."""
     best = max(judgement.untrained, key=lambda one: one.figures[MAP_AT_R].mean())
     gain = best.gains(judgement.served)[MAP_AT_R]
-    if gain.low <= 0:
+    if gain.high < 0 or best.gains(judgement.first)[MAP_AT_R].low <= 0:
         return ""
-    return f" {best.name}, which learns nothing, does better: by {_both(gain)} points of mAP@R."
+    how = "better" if gain.low > 0 else "as well, as far as these queries tell"
+    return f" {best.name}, which learns nothing, does {how}: by {_both(gain)} points of mAP@R."
 
 
 def _next(judgement: Judgement, of: Circumstances) -> tuple[str, str | None]:

@@ -85,7 +85,7 @@ class ByHand:
             others = [q for q in range(count) if q % 5 != query % 5]
             means = [np.mean([rows[q][2] for q in others]) for rows in every]
             rows.append(every[int(np.argmax(means))][query])
-        return np.mean(rows, axis=0).tolist()
+        return mean_row(rows)
 
     def blended(self, scores: list[dict[int, float]], alpha: float) -> list[dict[int, float]]:
         return [
@@ -122,7 +122,7 @@ class ByHand:
 
         served = relations(0.5, 1.0)
         return {
-            "first stage": np.mean(self.figures(self.blended(chamfer, 1.0)), axis=0).tolist(),
+            "first stage": mean_row(self.figures(self.blended(chamfer, 1.0))),
             "Chamfer": self.chosen([self.figures(self.blended(chamfer, a)) for a in ALPHAS]),
             "k-reciprocal": self.chosen(
                 [
@@ -131,11 +131,15 @@ class ByHand:
                     for a in ALPHAS
                 ]
             ),
-            "tiny": np.mean(served, axis=0).tolist(),
-            "tiny, alpha and T chosen": self.chosen(
+            "tiny": mean_row(served),
+            "tiny, tuned": self.chosen(
                 [served, *(relations(a, t) for t in TEMPERATURES for a in ALPHAS)]
             ),
         }
+
+
+def mean_row(rows: list[list[float]]) -> list[float]:
+    return [float(mean) for mean in np.mean(rows, axis=0)]
 
 
 def vector(image: ImageDescriptors) -> Any:

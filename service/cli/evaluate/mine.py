@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from model.checkpoint import LoadedModel, load_checkpoint
@@ -135,16 +136,18 @@ def _progress(total: int, name: str) -> Progress:
 
 def _table(judgement: Judgement, of: Circumstances) -> Table:
     table = Table(
+        box=SIMPLE_HEAD,
+        pad_edge=False,
         caption=f"{of.pictures.task}; {len(judgement.queries):,} queries, "
         f"{len(judgement.gallery):,} gallery images, the first {judgement.before.shape[1]} "
         "re-ranked. Percent, below it the 95% interval over queries; gains in points over the "
-        f"first stage. Describing 1,000 pictures with {of.extractor}: about "
-        f"{rounded(of.seconds)} s.",
+        "first stage; seconds for 1,000 pictures of shortlists. Describing 1,000 pictures with "
+        f"{of.extractor} takes about {rounded(of.seconds)} s.",
         caption_justify="left",
     )
     table.add_column("")
-    for title in (*FIGURES, "gain in mAP@R", "s per 1,000"):
-        table.add_column(title, justify="right")
+    for title in (*FIGURES, "gain in mAP@R", "s/1,000"):
+        table.add_column(title, justify="right", no_wrap=True)
     for contender in judgement.contenders:
         gain = contender.gains(judgement.first)[MAP_AT_R]
         table.add_row(

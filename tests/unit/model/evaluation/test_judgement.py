@@ -75,7 +75,7 @@ def test_every_contender_is_named_and_compared_in_pairs(judgement: Judgement) ->
         "Chamfer",
         "k-reciprocal",
         "tiny",
-        "tiny, alpha and T chosen",
+        "tiny, tuned",
         "tiny, in a metric",
     ]
     chamfer, first = judgement.untrained[0], judgement.first
