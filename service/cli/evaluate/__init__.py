@@ -6,6 +6,7 @@ import click
 
 from service.cli.evaluate.labelled import grocery, sample, views
 from service.cli.evaluate.matrix import matrix
+from service.cli.evaluate.mine import mine
 from service.cli.evaluate.published import commands
 
 
@@ -18,5 +19,5 @@ def evaluate() -> None:
     """
 
 
-for command in (matrix, grocery, sample, views, *commands()):
+for command in (mine, matrix, grocery, sample, views, *commands()):
     evaluate.add_command(command)

@@ -1,0 +1,169 @@
+"""A folder of one's own pictures as a retrieval task: by a CSV, by sub-folders, or by views."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from model.extraction.images import find_images, image_id, read_image
+from model.formats.errors import FormatError
+from model.formats.labels import LabelledImages, labels_of_folders, read_labels
+from model.training.lists import views_as_images
+
+VIEWS = 3
+"""Of a picture without a label: the second is asked for among the others."""
+_SHARE = 20
+"""Where not all pictures are judged, a label has at most this part of them."""
+_SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class OwnPictures:
+    """`files`: pictures to describe, by id. `labels`: theirs, None where views of them find each
+    other; `labels_file`: the CSV that they are of. `notes`: what of the folder does not count, a
+    line each."""
+
+    folder: Path
+    files: Mapping[str, Path]
+    labels: LabelledImages | None
+    labels_file: Path | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def task(self) -> str:
+        """What is asked, in words."""
+        if self.labels is None:
+            return "a view of a picture asks for other views of it"
+        of = "sub-folder" if self.labels_file is None else f"label of {self.labels_file.name}"
+        return f"a picture asks for those of its {of}"
+
+    @property
+    def views(self) -> int:
+        """Views to describe of each picture, 0 where the picture itself is to be."""
+        return VIEWS if self.labels is None else 0
+
+    def picture(self, name: str) -> Image.Image:
+        """Of an image of the task, a view too. Raises UnreadableImageError."""
+        if self.labels is not None:
+            return read_image(self.files[name])
+        # The views need an extra of their own.
+        from model.training.views import numbered_view
+
+        original, _, number = name.rpartition("@")
+        return numbered_view(original, self.files[original], int(number))
+
+
+def own_pictures(
+    folder: Path, labels: Path | None = None, *, views: bool = False, most: int | None = None
+) -> OwnPictures:
+    """Labels are those of the CSV file `labels`, or of the folder's `labels.csv`, whose paths are
+    below the folder; or else the names of the sub-folders. Without either, or where `views` are
+    asked for, views of a picture are to find each other. Of more than `most` pictures, or views,
+    some are drawn, whole labels as far as that goes.
+
+    Raises FormatError and UnreadableImageError where nothing can be judged by them.
+    """
+    files = find_images([folder])
+    if not files:
+        raise FormatError(f"{folder}: has no pictures")
+    if labels is None and (folder / "labels.csv").is_file():
+        labels = folder / "labels.csv"
+    most = len(files) * VIEWS if most is None else most
+    if views or (labels is None and not any("/" in name for name in files)):
+        return _by_views(folder, files, most)
+    images, notes = _by_folders(folder, files) if labels is None else _by_csv(labels, files)
+    _check(images, folder, "label")
+    some = _drawn(images, most)
+    if len(some.ids) < len(images.ids):
+        notes.append(f"{len(some.ids):,} of {len(images.ids):,} labelled pictures are judged")
+    own = {name: files[name] for name in some.ids}
+    return OwnPictures(folder, own, some, labels, tuple(notes))
+
+
+def own_labels(pictures: OwnPictures, described: Collection[str], queries: int) -> LabelledImages:
+    """Of those images that could be described; of so many queries at most, evenly chosen. A query
+    that has no right picture in the gallery is one of the gallery itself.
+
+    Raises FormatError where nothing can be judged by them.
+    """
+    if pictures.labels is None:
+        own = [name for name in described if name.rpartition("@")[0] in pictures.files]
+        images = views_as_images(own)
+        _check(images, pictures.folder, "picture")
+    else:
+        there = set(described)
+        images = pictures.labels.only(np.array([name in there for name in pictures.labels.ids]))
+        _check(images, pictures.folder, "label")
+    answerable = np.isin(images.classes, images.classes[~images.is_query])
+    images = replace(images, is_query=images.is_query & answerable)
+    asked = np.flatnonzero(images.is_query)
+    if len(asked) < 2:
+        raise FormatError(
+            f"{pictures.folder}: {len(asked)} picture that has another of its label to ask for, "
+            "where two are the least"
+        )
+    kept = asked[np.linspace(0, len(asked) - 1, min(queries, len(asked))).round().astype(int)]
+    keep = ~images.is_query
+    keep[kept] = True
+    return images.only(keep)
+
+
+def _by_views(folder: Path, files: Mapping[str, Path], most: int) -> OwnPictures:
+    names = list(files)
+    count = min(len(names), max(2, most // VIEWS))
+    places = np.random.default_rng(_SEED).permutation(len(names))[:count]
+    notes = [f"{count:,} of {len(names):,} pictures are judged"] if count < len(names) else []
+    own = {names[place]: files[names[place]] for place in np.sort(places)}
+    return OwnPictures(folder, own, None, None, tuple(notes))
+
+
+def _by_folders(folder: Path, files: Mapping[str, Path]) -> tuple[LabelledImages, list[str]]:
+    loose = [name for name in files if "/" not in name]
+    notes = [f"left out: {_counted(loose)} in no sub-folder, so without a label"] if loose else []
+    return labels_of_folders([name for name in files if "/" in name], folder), notes
+
+
+def _by_csv(path: Path, files: Mapping[str, Path]) -> tuple[LabelledImages, list[str]]:
+    named = read_labels(path)
+    named = replace(named, ids=[image_id(Path(name)) for name in named.ids])
+    if len(set(named.ids)) < len(named.ids):
+        raise FormatError(f"{path}: names a picture twice")
+    keep = np.array([name in files for name in named.ids])
+    absent = [name for name in named.ids if name not in files]
+    labelled = set(named.ids)
+    unlabelled = [name for name in files if name not in labelled]
+    if not keep.any():
+        raise FormatError(f"{path}: none of its pictures is in the folder, {absent[0]} for one")
+    notes = [f"left out: {_counted(absent)} in {path}, but not in the folder"] if absent else []
+    notes += [f"left out: {_counted(unlabelled)} not in {path}"] if unlabelled else []
+    return named.only(keep), notes
+
+
+def _counted(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{len(names):,} pictures, {names[0]} for one,"
+
+
+def _check(images: LabelledImages, folder: Path, kind: str) -> None:
+    """Where all images are of one class, every order is right."""
+    classes = len(np.unique(images.classes))
+    if classes < 2:
+        instead = ", or --views" if kind == "label" and images.ids else ""
+        raise FormatError(
+            f"{folder}: {classes} {kind} that can be judged, where two are the least{instead}"
+        )
+
+
+def _drawn(images: LabelledImages, most: int) -> LabelledImages:
+    """Labels in a drawn order until there are `most` images."""
+    if len(images.ids) <= most:
+        return images
+    keep = np.zeros(len(images.ids), np.bool_)
+    for of in np.random.default_rng(_SEED).permutation(np.unique(images.classes)):
+        keep[np.flatnonzero(images.classes == of)[: max(3, most // _SHARE)]] = True
+        if keep.sum() >= most:
+            break
+    return images.only(keep)

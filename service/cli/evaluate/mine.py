@@ -1,0 +1,188 @@
+"""locore eval mine"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from model.checkpoint import LoadedModel, load_checkpoint
+from model.config import DEFAULT_CHECKPOINT
+from model.evaluation.intervals import Interval
+from model.evaluation.judgement import FIGURES, MAP_AT_R, Judgement, judge
+from model.evaluation.own_pictures import own_labels, own_pictures
+from model.evaluation.report import report
+from model.evaluation.retrieval import Progress
+from model.evaluation.verdict import Circumstances, Verdict, points, rounded, verdict
+from model.extraction.extractor import Extractor
+from model.extraction.registry import load_extractor
+from service.cli.common import (
+    any_path,
+    console,
+    device_of,
+    device_option,
+    existing_folder,
+    say,
+    tracked,
+)
+from service.cli.evaluate.kept_descriptors import described, kept_file, seconds_for_a_thousand
+
+
+@click.command()
+@click.argument("folder", type=existing_folder)
+@click.option(
+    "--labels",
+    type=any_path,
+    help="CSV of path (below FOLDER), label and perhaps role (query or gallery).  [default: "
+    "FOLDER/labels.csv, where there is one; else the sub-folders are the labels]",
+)
+@click.option(
+    "--views",
+    is_flag=True,
+    help="Use no labels: a view of a picture asks for other views of it. Without sub-folders and "
+    "without a CSV it is so anyway.",
+)
+@click.option("--checkpoint", type=any_path, default=DEFAULT_CHECKPOINT, help="What to judge.")
+@click.option("--extractor", "name", default="efficientnet-lite0", show_default=True)
+@click.option(
+    "--descriptors",
+    type=any_path,
+    help="The descriptor file; what it has is not described again.  [default: one in .locore/mine]",
+)
+@click.option(
+    "--pictures", type=click.IntRange(2), default=3000, show_default=True, help="At most so many."
+)
+@click.option(
+    "--queries", type=click.IntRange(2), default=500, show_default=True, help="At most so many."
+)
+@click.option(
+    "--top",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Length of the shortlist; a window of the checkpoint is the most.",
+)
+@click.option("--report", "page", type=any_path, help="Write a page with plots and pictures here.")
+@click.option("--json", "json_path", type=any_path, help="Write the figures here too.")
+@device_option
+def mine(
+    folder: Path,
+    labels: Path | None,
+    views: bool,
+    checkpoint: Path,
+    name: str,
+    descriptors: Path | None,
+    pictures: int,
+    queries: int,
+    top: int,
+    page: Path | None,
+    json_path: Path | None,
+    device: str,
+) -> None:
+    """Does re-ranking help on the pictures in FOLDER?
+
+    Every third picture of a label asks for the others of that label. Settings are chosen by
+    cross-validation over the queries. The last line says whether it is worth it, and what to try
+    next.
+    """
+    if views and labels is not None:
+        raise click.UsageError("--views uses no --labels")
+    for path in (page, json_path):
+        if path is not None and (path.is_dir() or not path.parent.is_dir()):
+            raise click.UsageError(f"{path}: no file to write to")
+    model, extractor = load_checkpoint(checkpoint, device_of(device)), load_extractor(name)
+    _check_sizes(model, extractor)
+    count = model.config.descriptors_per_image
+    own = own_pictures(folder, labels, views=views, most=pictures)
+    for note in own.notes:
+        say(note)
+    file = descriptors or kept_file(own, extractor, count)
+    known = described(own, extractor, file, count)
+    images = own_labels(own, known, queries)
+    seconds = seconds_for_a_thousand(own, extractor, images.ids, count)
+    progress = partial(_progress, int(images.is_query.sum()))
+    judgement = judge(images, known, model, top=top, progress=progress)
+    of = Circumstances(own, extractor.name, file, seconds)
+    said = verdict(judgement, of)
+    if page is not None:
+        page.write_text(report(judgement, of, said), encoding="utf-8")
+    if json_path is not None:
+        json_path.write_text(json.dumps(_figures(judgement, of, said), indent=1) + "\n")
+    console.print(_table(judgement, of))
+    console.print(str(said), soft_wrap=True, highlight=False, markup=False)
+
+
+def _check_sizes(model: LoadedModel, extractor: Extractor) -> None:
+    wanted, dim = model.config.sizes, extractor.descriptor_dim
+    if wanted is not None and wanted.local_dim != dim:
+        raise click.UsageError(
+            f"{extractor.name} makes descriptors of {dim} numbers, where {model.config.name} takes "
+            f"{wanted.local_dim}"
+        )
+
+
+def _progress(total: int, name: str) -> Progress:
+    def progress(queries: Iterable[int]) -> Iterable[int]:
+        return tracked(queries, name, total)
+
+    return progress
+
+
+def _table(judgement: Judgement, of: Circumstances) -> Table:
+    table = Table(
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        caption=f"{of.pictures.task}; {len(judgement.queries):,} queries, "
+        f"{len(judgement.gallery):,} gallery images, the first {judgement.before.shape[1]} "
+        "re-ranked. Percent, below it the 95% interval over queries; gains in points over the "
+        "first stage; seconds for 1,000 pictures of shortlists. Describing 1,000 pictures with "
+        f"{of.extractor} takes about {rounded(of.seconds)} s.",
+        caption_justify="left",
+    )
+    table.add_column("")
+    for title in (*FIGURES, "gain in mAP@R", "s/1,000"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for contender in judgement.contenders:
+        gain = contender.gains(judgement.first)[MAP_AT_R]
+        table.add_row(
+            f"{contender.name}\n{contender.setting}",
+            *map(_percent, contender.means()),
+            "" if contender is judgement.first else "\n".join(points(gain)),
+            "" if contender.seconds is None else rounded(contender.seconds),
+        )
+    return table
+
+
+def _percent(of: Interval) -> str:
+    return f"{100 * of.mean:.1f}\n{100 * of.low:.1f}–{100 * of.high:.1f}"
+
+
+def _figures(judgement: Judgement, of: Circumstances, said: Verdict) -> dict[str, object]:
+    return {
+        "queries": len(judgement.queries),
+        "gallery": len(judgement.gallery),
+        "coverage": judgement.coverage,
+        "seconds_to_describe_1000": of.seconds,
+        "alpha": judgement.alpha,
+        "temperature": judgement.temperature,
+        "contenders": [
+            {
+                "name": contender.name,
+                "setting": contender.setting,
+                "seconds_for_1000": contender.seconds,
+                "figures": dict(zip(FIGURES, map(asdict, contender.means()), strict=True)),
+                "gains": dict(
+                    zip(FIGURES, map(asdict, contender.gains(judgement.first)), strict=True)
+                ),
+            }
+            for contender in judgement.contenders
+        ],
+        "answer": said.answer,
+        "verdict": str(said),
+    }
