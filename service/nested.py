@@ -1,0 +1,85 @@
+"""Nested lists of numbers, from JSON to arrays, piece by piece and as far as the first fault."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from service.arrays import MAX_ROWS, InvalidArrayError, as_float32
+from service.json_fault import fault_of, joined_place
+from service.sizes import MAX_DIM, MIN_DIM
+
+_PIECE = MAX_DIM * 64
+"""Bytes that are parsed at once: a row at least, however it is spaced."""
+
+_BETWEEN = re.compile(rb"[ \t\r\n]*,?[ \t\r\n]*")
+_VECTOR = msgspec.json.Decoder(list[float])
+_ROWS = msgspec.json.Decoder(list[list[float]])
+
+
+class InvalidElementError(InvalidArrayError):
+    """An element is no number, or no row; `place`: which, as `3.1`."""
+
+    def __init__(self, place: str, what: str) -> None:
+        super().__init__(what)
+        self.place = place
+
+
+def vector(text: bytes) -> NDArray[np.float32]:
+    """`text`: one JSON value. Raises InvalidArrayError."""
+    if len(text) > _PIECE and text.startswith(b"["):
+        raise InvalidArrayError(f"over {MAX_DIM:,} numbers, or over {_PIECE:,} bytes")
+    try:
+        return as_float32(np.array(_VECTOR.decode(text), np.float64))
+    except msgspec.ValidationError as error:
+        raise InvalidElementError(*fault_of(error)) from None
+
+
+def matrix(text: bytes) -> NDArray[np.float32]:
+    """`text`: one JSON value, known to be whole. What has too many rows, or rows of a length that
+    none may have, is not read further: who asks for the array refuses it by its shape.
+
+    Raises InvalidArrayError."""
+    if not text.startswith(b"["):
+        raise InvalidElementError("", "neither a list of rows nor a packed array")
+    pieces: list[NDArray[np.float32]] = []
+    start, count, last = 1, 0, len(text) - 1
+    while (start := _after(text, start)) < last:
+        end = text.rfind(b"]", start, min(start + _PIECE, last)) + 1
+        piece = _rows(text, start, end, count)
+        if pieces and piece.shape[1] != pieces[0].shape[1]:
+            raise InvalidArrayError("rows of different lengths")
+        pieces.append(piece)
+        start, count = end, count + len(piece)
+        if count > MAX_ROWS or not MIN_DIM <= piece.shape[1] <= MAX_DIM:
+            break
+    return np.concatenate(pieces) if pieces else np.zeros((0, 0), np.float32)
+
+
+def _after(text: bytes, start: int) -> int:
+    between = _BETWEEN.match(text, start)
+    return start if between is None else between.end()
+
+
+def _rows(text: bytes, start: int, end: int, before: int) -> NDArray[np.float32]:
+    """The rows up to `end`, 0 where none ends soon; `before`: how many came before them."""
+    if not end and text.startswith(b"[", start):
+        too_long = f"over {MAX_DIM:,} numbers, or over {_PIECE:,} bytes"
+        raise InvalidElementError(str(before), too_long)
+    # Where none ends there is something else, and it is told by how it begins.
+    piece = text[start:end] + b"]" if end else text[start : start + _PIECE]
+    try:
+        rows = _ROWS.decode(b"[" + piece)
+    except msgspec.ValidationError as error:
+        place, what = fault_of(error)
+        row, _, rest = place.partition(".")
+        raise InvalidElementError(joined_place(before + int(row or 0), rest), what) from None
+    except msgspec.DecodeError:
+        raise InvalidElementError(str(before), "among the rows from here on is none") from None
+    try:
+        return as_float32(np.array(rows, np.float64))
+    except ValueError:
+        raise InvalidArrayError("rows of different lengths") from None
