@@ -54,12 +54,16 @@ class Guards:
         site = headers.get("sec-fetch-site")
         if site is not None:
             return site in ("same-origin", "none")
-        return _address(origin) == _address(f"{urlsplit(origin).scheme}://{headers.get('host')}")
+        scheme = origin.partition(":")[0]
+        from_here = _address(f"{scheme}://{headers.get('host')}")
+        return from_here is not None and _address(origin) == from_here
 
 
-def _address(url: str) -> tuple[str | None, int | None] | None:
+def _address(url: str) -> tuple[str, int | None] | None:
+    """Host and port; None of `null`, which pages without an address send, and what is no URL."""
     try:
         parts = urlsplit(url)
-        return parts.hostname, parts.port or _PORTS.get(parts.scheme)
+        port = parts.port or _PORTS.get(parts.scheme)
+        return None if parts.hostname is None else (parts.hostname, port)
     except ValueError:
         return None

@@ -69,17 +69,26 @@ def _rows(text: bytes, start: int, end: int, before: int) -> NDArray[np.float32]
     if not end and text.startswith(b"[", start):
         too_long = f"over {MAX_DIM:,} numbers, or over {_PIECE:,} bytes"
         raise InvalidElementError(str(before), too_long)
-    # Where none ends there is something else, and it is told by how it begins.
-    piece = text[start:end] + b"]" if end else text[start : start + _PIECE]
     try:
-        rows = _ROWS.decode(b"[" + piece)
+        rows = _decoded(text, start, end)
     except msgspec.ValidationError as error:
         place, what = fault_of(error)
         row, _, rest = place.partition(".")
         raise InvalidElementError(joined_place(before + int(row or 0), rest), what) from None
     except msgspec.DecodeError:
-        raise InvalidElementError(str(before), "among the rows from here on is none") from None
+        raise InvalidElementError(str(before), "from here on not all are rows") from None
     try:
         return as_float32(np.array(rows, np.float64))
     except ValueError:
         raise InvalidArrayError("rows of different lengths") from None
+
+
+def _decoded(text: bytes, start: int, end: int) -> list[list[float]]:
+    """Raises msgspec.DecodeError, and ValidationError where it can tell which element is none."""
+    try:
+        return _ROWS.decode(b"[" + text[start : max(start, end)] + (b"]" if end else b""))
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        # Cut within something that is no row: it is told by how it begins.
+        return _ROWS.decode(b"[" + text[start : max(start, end) + _PIECE])

@@ -40,6 +40,7 @@ MOST_MARKS = 1 << 19
 _MARKS = {b"[": "lists and rows", b":": "names of fields"}
 _COUNTED_BYTES = 1 << 20
 _SCALAR_BYTES = 4096
+_ESCAPED_BYTES = 64 << 10
 _NOT_JSON = (b"-Infinity", b"Infinity", b"NaN")
 """What some writers make of numbers that JSON does not have."""
 _MOST_REPLACED = 100_000
@@ -138,21 +139,17 @@ def _object(text: _Json, schema: type[_Request], place: str, most_objects: int) 
 
 def _value(text: msgspec.Raw, field: FieldInfo, place: str, most_objects: int) -> Any:
     kind = field.annotation
-    if get_origin(kind) is list and _is_schema(*get_args(kind)):
-        (schema,) = get_args(kind)
+    (schema,) = get_args(kind) if get_origin(kind) is list else (None,)
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
         texts = _texts(text, place, most_objects)
         return [_object(t, schema, f"{place}.{n}", most_objects) for n, t in enumerate(texts)]
-    if _is_schema(kind):
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
         return _object(text, kind, place, most_objects)
     json = bytes(text)
     if _mark(field, Numbers) and json.startswith(b"{"):
         return _object(json, PackedArray, place, most_objects)
     with _faults(place):
         return _parsed(json, field)
-
-
-def _is_schema(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _texts(text: msgspec.Raw, place: str, most: int) -> list[msgspec.Raw]:
@@ -177,6 +174,9 @@ def _parsed(text: bytes, field: FieldInfo) -> Any:
     limit = _mark(field, JsonBytes) or JsonBytes(_SCALAR_BYTES)
     if len(text) > limit.most:
         raise InvalidArrayError(f"{len(text):,} bytes of JSON, over {limit.most:,}")
+    if len(text) > _ESCAPED_BYTES and 8 * text.count(b"\\") > len(text):
+        # Some writers escape the plus or the slash of base64, nobody all of it.
+        raise InvalidArrayError("most of its characters are escaped")
     return msgspec.json.decode(text)
 
 

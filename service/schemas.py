@@ -159,10 +159,11 @@ class ServedModel(BaseModel):
 
 class Limits(BaseModel):
     """`descriptors_per_image`: locals of an image that count, the first ones; `longest_window`:
-    None where there is no limit."""
+    None where there is no limit; `max_rerank_bytes`: None of a service that does not tell it."""
 
     max_images_per_request: int
     max_payload_bytes: int
+    max_rerank_bytes: int | None = None
     max_shortlist: int
     descriptors_per_image: int
     min_descriptor_dim: int

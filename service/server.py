@@ -7,6 +7,7 @@ import resource
 import signal
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import FrameType
 
@@ -15,6 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.connections import BoundedConnection, Patience
+from service.cores import usable_cores
 from service.settings import Settings
 from service.state import ServiceState
 
@@ -82,6 +84,8 @@ class DrainingServer(uvicorn.Server):
         # uvicorn takes the signals over when it serves. Until then one must still take down
         # what has been started, the embedded store above all.
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        # asyncio itself would count the machine's cores.
+        loop.set_default_executor(ThreadPoolExecutor(usable_cores() + 4, "threads"))
         assert task is not None  # noqa: S101
         loop.add_signal_handler(signal.SIGTERM, task.cancel)
         async with self._app.router.lifespan_context(self._app):
