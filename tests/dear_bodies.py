@@ -70,6 +70,6 @@ def dear_registrations(size: int) -> dict[str, tuple[bytes, str]]:
             image_with(
                 '{"dtype":"float32","shape":[1,8],"data":"' + "\\u002B" * (size // 6) + '"}'
             ),
-            "images.0.descriptors",
+            "images.0.descriptors.data",
         ),
     }
