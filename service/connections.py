@@ -126,7 +126,7 @@ class BoundedConnection(HttpToolsProtocol):
             self._answer_timer = None
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(400, "invalid_request", msg, "malformed")
+        self._refuse(400, "malformed_request", msg, "malformed")
 
     def _refuse_head(self) -> None:
         message = f"over {MAX_HEAD_BYTES:,} bytes of address and headers, or over {MAX_HEADERS}"

@@ -42,8 +42,7 @@ class Guards:
         if scope["method"] in _HARMLESS or self._is_ours(headers):
             return None
         return ForbiddenError(
-            "a page of another site sent this; LOCORE_ALLOWED_ORIGINS can allow it",
-            code="foreign_origin",
+            "a page of another site sent this; LOCORE_ALLOWED_ORIGINS can allow it"
         )
 
     def _is_ours(self, headers: Headers) -> bool:

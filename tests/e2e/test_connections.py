@@ -77,7 +77,7 @@ def test_a_long_head_takes_neither_memory_nor_time(strict: RunningService, sent:
     [
         (b"GET /" + b"x" * 33_000 + b" HTTP/1.1\r\n\r\n", (431, "headers_too_large")),
         (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 129 + b"\r\n", (431, "headers_too_large")),
-        (b"nonsense\r\n\r\n", (400, "invalid_request")),
+        (b"nonsense\r\n\r\n", (400, "malformed_request")),
     ],
 )
 def test_what_is_refused_is_told_in_the_one_shape(

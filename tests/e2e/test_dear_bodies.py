@@ -14,34 +14,38 @@ import httpx
 import pytest
 
 from tests.dear_bodies import dear_registrations, honest_registration, image_with
-from tests.e2e.service import RunningService, code_of
+from tests.e2e.service import RunningService, code_of, running
 
 MIB = 1 << 20
-SILENCE = 1.0
-"""Seconds; 0.1 on a machine of its own, where the client does not share the cores."""
+SILENCE = 0.5
+"""Seconds; the loop itself is silent for less than 0.1, but here the client shares the cores."""
 
 
 @contextmanager
 def nobody_waits(service: RunningService) -> Iterator[None]:
-    """Asks all the while for an answer that takes no work."""
-    over, waits = threading.Event(), []
-
-    def ask() -> None:
-        with httpx.Client(base_url=service.url, timeout=60) as http:
-            while not over.is_set():
-                started = time.perf_counter()
-                assert http.get("/health/live").is_success
-                waits.append(time.perf_counter() - started)
-                time.sleep(0.005)
-
+    """Asks all the while for an answer that takes no work, and compares with how long that takes
+    before: the machine may be busy with other things."""
+    before, over = threading.Event(), threading.Event()
+    threading.Timer(0.5, before.set).start()
+    usual = _longest_wait(service.url, before)
     with ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(ask)
+        asking = pool.submit(_longest_wait, service.url, over)
         try:
             yield
         finally:
             over.set()
-            asking.result()
-    assert max(waits) < SILENCE, f"{max(waits):.2f} s without an answer"
+    longest = asking.result()
+    assert longest < SILENCE + 5 * usual, f"{longest:.2f} s without an answer"
+
+
+def _longest_wait(url: str, over: threading.Event) -> float:
+    longest = 0.0
+    with httpx.Client(base_url=url, timeout=60) as http:
+        while not over.wait(0.005):
+            started = time.perf_counter()
+            assert http.get("/health/live").is_success
+            longest = max(longest, time.perf_counter() - started)
+    return longest
 
 
 def memory(service: RunningService) -> int:
@@ -76,7 +80,7 @@ def test_large_dear_bodies_keep_nobody_waiting_and_take_little(service: RunningS
 
 
 def test_bodies_beyond_what_is_held_at_a_time_are_refused(checkpoint: Path, tmp_path: Path) -> None:
-    with running_small(checkpoint, tmp_path) as service:
+    with running(checkpoint, tmp_path, max_payload_bytes=MIB) as service:
         body = honest_registration(900_000)
         with ThreadPoolExecutor(12) as pool:
             done = list(pool.map(lambda _: post(service, "/gallery", body), range(24)))
@@ -84,14 +88,6 @@ def test_bodies_beyond_what_is_held_at_a_time_are_refused(checkpoint: Path, tmp_
         assert codes <= {200, 422, 429}
         refused = [response for response in done if response.status_code == 429]
         assert all(response.headers["Retry-After"] for response in refused)
-
-
-@contextmanager
-def running_small(checkpoint: Path, folder: Path) -> Iterator[RunningService]:
-    from tests.e2e.service import running
-
-    with running(checkpoint, folder, max_payload_bytes=MIB) as service:
-        yield service
 
 
 def test_a_rerank_has_a_limit_of_its_own(service: RunningService) -> None:

@@ -87,7 +87,7 @@ def test_a_page_of_another_site_may_not_write(service: RunningService) -> None:
         for method, path in (("POST", "/gallery"), ("DELETE", "/gallery/i1"), ("POST", "/rerank")):
             headers = {"Origin": origin}
             response = service.http.request(method, path, headers=headers)
-            assert code_of(response) == (403, "foreign_origin"), (origin, path)
+            assert code_of(response) == (403, "forbidden"), (origin, path)
     ours = {"Origin": service.url}
     assert service.http.post("/gallery", json=IMAGE, headers=ours).is_success
     # Behind a proxy that changes Host the browser itself tells whose page it is.
@@ -112,7 +112,7 @@ def test_an_allowed_origin_may(keyed: RunningService) -> None:
     )
     assert asked.status_code == 200
     other = keyed.http.post("/gallery", json=IMAGE, headers={"Origin": "https://x.example"})
-    assert code_of(other) == (403, "foreign_origin")
+    assert code_of(other) == (403, "forbidden")
 
 
 def test_the_key_for_reading_reranks_and_reads_and_no_more(
