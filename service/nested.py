@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import chain
 
 import msgspec
 import numpy as np
@@ -14,6 +15,9 @@ from service.sizes import MAX_DIM, MIN_DIM
 
 _PIECE = MAX_DIM * 64
 """Bytes that are parsed at once: a row at least, however it is spaced."""
+
+_PIECE_ROWS = 512
+"""Lists cost more than the numbers in them: the interpreter looks for rubbish among them."""
 
 _BETWEEN = re.compile(rb"[ \t\r\n]*,?[ \t\r\n]*")
 _VECTOR = msgspec.json.Decoder(list[float])
@@ -47,11 +51,16 @@ def matrix(text: bytes) -> NDArray[np.float32]:
         raise InvalidElementError("", "neither a list of rows nor a packed array")
     pieces: list[NDArray[np.float32]] = []
     start, count, last = 1, 0, len(text) - 1
+    # The first row alone tells whether the others are worth reading, and how many make a piece.
+    size = text.find(b"]", start, _PIECE) + 1 or _PIECE
     while (start := _after(text, start)) < last:
-        end = text.rfind(b"]", start, min(start + _PIECE, last)) + 1
+        end = text.rfind(b"]", start, min(start + size, last)) + 1
+        end = end or text.find(b"]", start, min(start + _PIECE, last)) + 1
         piece = _rows(text, start, end, count)
         if pieces and piece.shape[1] != pieces[0].shape[1]:
             raise InvalidArrayError("rows of different lengths")
+        if not pieces:
+            size = min(_PIECE, _PIECE_ROWS * size)
         pieces.append(piece)
         start, count = end, count + len(piece)
         if count > MAX_ROWS or not MIN_DIM <= piece.shape[1] <= MAX_DIM:
@@ -77,10 +86,15 @@ def _rows(text: bytes, start: int, end: int, before: int) -> NDArray[np.float32]
         raise InvalidElementError(joined_place(before + int(row or 0), rest), what) from None
     except msgspec.DecodeError:
         raise InvalidElementError(str(before), "from here on not all are rows") from None
-    try:
-        return as_float32(np.array(rows, np.float64))
-    except ValueError:
-        raise InvalidArrayError("rows of different lengths") from None
+    lengths = set(map(len, rows))
+    if len(lengths) > 1:
+        raise InvalidArrayError("rows of different lengths")
+    (length,) = lengths
+    # Of what is refused by its shape, no more than the shape takes.
+    rows = rows[: MAX_ROWS + 1 - before if MIN_DIM <= length <= MAX_DIM else 1]
+    # numpy looks at each row of a list for much longer than at its numbers.
+    numbers = np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * length)
+    return as_float32(numbers).reshape(len(rows), length)
 
 
 def _decoded(text: bytes, start: int, end: int) -> list[list[float]]:
