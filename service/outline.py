@@ -124,7 +124,12 @@ def _list_of(most_objects: int) -> type[msgspec.Struct]:
 
 def _object(text: _Json, schema: type[_Request], place: str, most_objects: int) -> _Request:
     with _faults(place):
-        outline = msgspec.json.decode(text, type=_outline(schema))
+        try:
+            outline = msgspec.json.decode(text, type=_outline(schema))
+        except msgspec.ValidationError:
+            # What is no JSON after the fault either is said to be none.
+            msgspec.json.decode(text, type=msgspec.Raw)
+            raise
     fields: dict[str, Any] = {}
     for name, field in schema.model_fields.items():
         value = getattr(outline, name)

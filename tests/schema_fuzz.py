@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
@@ -28,6 +30,7 @@ def fuzz(service: RunningService, examples: int) -> int:
     schema.config.update(base_url=service.url)
     sent = 0
     for result in schema.get_all_operations():
+        assert isinstance(result, Ok), result
         operation = result.ok()
         for mode in schemathesis.GenerationMode:
 
@@ -40,7 +43,7 @@ def fuzz(service: RunningService, examples: int) -> int:
                 suppress_health_check=list(HealthCheck),
             )
             @given(case=operation.as_strategy(generation_mode=mode))
-            def ask(case: schemathesis.Case) -> None:
+            def ask(case: schemathesis.Case[Any]) -> None:
                 nonlocal sent
                 case.call_and_validate(checks=CHECKS)
                 sent += 1

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,11 @@ MOST = 20
 @pytest.fixture(scope="module")
 def strict(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
     folder = tmp_path_factory.mktemp("connections")
-    settings = {"api_key": "secret", "max_connections": MOST, "keep_alive_seconds": 2}
+    settings: dict[str, Any] = {
+        "api_key": "secret",
+        "max_connections": MOST,
+        "keep_alive_seconds": 2,
+    }
     with running(checkpoint, folder, **settings) as started:
         yield started
 
@@ -94,13 +99,7 @@ def test_a_head_of_an_honest_size_is_read(strict: RunningService) -> None:
 def test_half_a_head_is_waited_for_ten_seconds(strict: RunningService) -> None:
     started = time.monotonic()
 
-    def trickle() -> Iterator[bytes]:
-        yield b"GET / HTTP/1.1\r\n"
-        for _ in range(7):
-            time.sleep(1)
-            yield b"a: b\r\n"
-
-    assert answer_to(strict, *[b"GET / HTTP/1.1\r\nx: "]) == (408, "request_timeout")
+    assert answer_to(strict, b"GET / HTTP/1.1\r\nx: ") == (408, "request_timeout")
     assert 9 < time.monotonic() - started < 20
 
 
@@ -127,8 +126,6 @@ def test_half_sent_heads_keep_nobody_out(strict: RunningService) -> None:
             with contextlib.suppress(OSError):
                 connection.sendall(b"GET / HTTP/1.1\r\nx: ")
         assert strict.http.get("/health/live").is_success
-        opened = len(list(Path(f"/proc/{strict.process.pid}/net/tcp").read_text().splitlines()))
-        assert opened
         descriptors = list(Path(f"/proc/{strict.process.pid}/fd").iterdir())
         assert len(descriptors) < MOST + 60
     assert strict.metric('locore_rejected_total{reason="connections"}') >= 3 * MOST - 5

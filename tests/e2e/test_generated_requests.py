@@ -8,5 +8,6 @@ from tests.schema_fuzz import fuzz
 
 
 def test_generated_requests_are_answered_as_the_document_says(service: RunningService) -> None:
+    before = len(service.log)
     assert fuzz(service, 12) > 100
-    assert '"level": "error"' not in service.log
+    assert '"level": "error"' not in service.log[before:]

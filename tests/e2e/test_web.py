@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -25,7 +26,7 @@ IMAGE = {"images": [{"id": "i1", "descriptors": [[1.0] * 8]}], "collection": "we
 
 @pytest.fixture(scope="module")
 def keyed(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
-    settings = {
+    settings: dict[str, Any] = {
         # As a secret made from a file has it.
         "api_key": "all\n",
         "read_key": "some",
@@ -127,10 +128,10 @@ def test_the_key_for_reading_reranks_and_reads_and_no_more(
         "gallery_ids": ["i1"],
     }
     assert http.post("/rerank", json=body, headers=READER).is_success
-    of_web = {"params": {"collection": "web"}}
-    assert http.get("/gallery/i1", headers=READER, **of_web).is_success
+    of_web = {"collection": "web"}
+    assert http.get("/gallery/i1", headers=READER, params=of_web).is_success
     assert code_of(http.post("/gallery", json=IMAGE, headers=READER)) == (403, "forbidden")
-    refused = http.delete("/gallery/i1", headers=READER, **of_web)
+    refused = http.delete("/gallery/i1", headers=READER, params=of_web)
     assert code_of(refused) == (403, "forbidden")
     assert code_of(http.get("/gallery")) == (401, "unauthorized")
     assert code_of(http.post("/gallery", json=IMAGE)) == (401, "unauthorized")
@@ -139,7 +140,7 @@ def test_the_key_for_reading_reranks_and_reads_and_no_more(
         with pytest.raises(ClientError) as error:
             client.delete("i1", collection="web")
         assert error.value.status == 403
-    assert http.delete("/gallery/i1", headers=WRITER, **of_web).status_code == 204
+    assert http.delete("/gallery/i1", headers=WRITER, params=of_web).status_code == 204
 
 
 def test_the_document_names_the_key_and_docs_ask_nobody_else(keyed: RunningService) -> None:

@@ -178,7 +178,9 @@ def test_a_byte_order_mark_is_no_fault() -> None:
     assert read(b'\xef\xbb\xbf{"images":[{"id":"a","descriptors":[[1,2]]}]}').images[0].id == "a"
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"{} x", b'{"images":[}', b'{"collection":"\xff"}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"{} x", b'{"images":[}', b'{"unknown":[}', b'{"collection":"\xff"}']
+)
 def test_what_is_no_json_is_said_to_be_none(body: bytes) -> None:
     with pytest.raises(InvalidJsonError):
         read(body)

@@ -42,7 +42,7 @@ def test_what_is_no_store_is_refused(url: str) -> None:
 
 @pytest.mark.parametrize("key", ["secret", "secret\n", " secret ", "secret\r\n"])
 def test_a_key_is_without_the_spaces_around_it(key: str) -> None:
-    found = Settings(api_key=key).api_key  # type: ignore[arg-type]
+    found = Settings(api_key=key).api_key
     assert found is not None
     assert found.get_secret_value() == "secret"
 
@@ -72,4 +72,4 @@ def test_a_prefix_that_no_proxy_has_is_refused(prefix: str) -> None:
 @pytest.mark.parametrize("origin", ["shop.example", "https://", "https://shop.example/page"])
 def test_what_is_no_origin_is_refused(origin: str) -> None:
     with pytest.raises(ValidationError, match="allowed_origins"):
-        Settings(allowed_origins=origin)  # type: ignore[arg-type]
+        Settings(allowed_origins=origin)
