@@ -23,7 +23,7 @@ from service.memory import memory_limit
 from service.metrics import MEMORY_LIMIT, MODEL_INFO, QUEUE_TOKENS_LIMIT, READY
 from service.middleware import install_middleware, quiet
 from service.openapi import openapi_document
-from service.routes import gallery, health, info, rerank
+from service.routes import docs, gallery, health, info, rerank
 from service.routes.page import install_page
 from service.settings import EMBEDDED, Settings
 from service.state import ServiceState
@@ -51,11 +51,14 @@ def create_app(settings: Settings, model: LoadedModel) -> FastAPI:
         summary="Image re-ranking",
         lifespan=lifespan,
         redirect_slashes=False,
+        root_path=settings.root_path,
+        docs_url=None,
+        redoc_url=None,
         telemetry=tracing.telemetry(quiet),
     )
-    install_middleware(app)
+    install_middleware(app, settings.allowed_origins)
     install_error_handlers(app)
-    for routes in (rerank, gallery, info, health):
+    for routes in (rerank, gallery, info, health, docs):
         app.include_router(routes.router)
     install_page(app, settings, model.config)
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
@@ -109,6 +112,7 @@ async def _start(
         store, cache_bytes=settings.cache_bytes, dtype=settings.store_dtype, metrics=metrics
     )
     state = ServiceState(settings, model, store, cached, worker, batcher, tracing.tracer)
+    stack.callback(state.intake.close)
     QUEUE_TOKENS_LIMIT.set(settings.max_queue_tokens)
     MEMORY_LIMIT.set(memory_limit())
     READY.set_function(lambda: float(state.refusal() is None))

@@ -10,6 +10,7 @@ import asyncio
 import re
 import time
 
+from starlette._utils import get_route_path
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,7 +18,7 @@ from service.errors import DeadlineExceededError, OverloadedError, error_respons
 from service.schemas import RerankRequest
 from service.state import ServiceState
 
-_LOOKED_AT = 1 << 20
+_LOOKED_AT = 1 << 18
 """Bytes of a body that is looked into; one of more is not refused here."""
 
 _BODY_SECONDS = 5.0
@@ -50,7 +51,7 @@ class Arrivals:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             arrival = scope.setdefault("state", {})["arrival"] = time.monotonic()
-            if scope["path"] == "/rerank" and scope["method"] == "POST":
+            if get_route_path(scope) == "/rerank" and scope["method"] == "POST":
                 service: ServiceState = scope["app"].state.service
                 batcher = service.batcher
                 if batcher.wait_seconds > _BUSY_SECONDS and service.refusal() is None:

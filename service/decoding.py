@@ -20,7 +20,7 @@ from model.descriptors import (
     normalised_rows,
 )
 from service.arrays import InvalidArrayError, unpack
-from service.errors import DescriptorDimMismatchError, TooLargeError, UnprocessableError
+from service.errors import DescriptorDimMismatchError, UnprocessableError
 from service.gallery.record import GalleryRecord, encode_metadata
 from service.schemas import (
     MAX_METADATA_BYTES,
@@ -43,15 +43,9 @@ class Decoded:
 
 
 def decode_registration(
-    request: RegisterRequest, config: ModelConfig, max_images: int
+    request: RegisterRequest, config: ModelConfig
 ) -> tuple[dict[str, GalleryRecord], int]:
     """(records by id, how many were truncated). Raises ApiError naming the image and field."""
-    if len(request.images) > max_images:
-        raise TooLargeError(
-            f"{len(request.images)} images, where {max_images} may come at once",
-            code="too_many_images",
-            max_images_per_request=max_images,
-        )
     records: dict[str, GalleryRecord] = {}
     truncated = 0
     for place, image in enumerate(request.images):

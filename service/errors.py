@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -19,6 +20,9 @@ from service.sizes import Misfit
 
 log = structlog.get_logger(__name__)
 
+_MOST_FAULTS = 20
+_MOST_LETTERS = 300
+
 
 class ApiError(Exception):
     """An answer other than 200. `details` goes to the client: no path, no trace."""
@@ -32,11 +36,13 @@ class ApiError(Exception):
         *,
         code: str | None = None,
         retry_after: int | None = None,
+        headers: Mapping[str, str] | None = None,
         **details: Any,
     ) -> None:
         super().__init__(message)
         self.code = code or self.code
         self.retry_after = retry_after
+        self.headers = headers or {}
         self.details = details
 
 
@@ -46,6 +52,10 @@ class InvalidJsonError(ApiError):
 
 class UnauthorizedError(ApiError):
     status, code = 401, "unauthorized"
+
+
+class ForbiddenError(ApiError):
+    status, code = 403, "forbidden"
 
 
 class NotFoundError(ApiError):
@@ -65,6 +75,10 @@ class GalleryIdsMissingError(ApiError):
 
 class TooLargeError(ApiError):
     status, code = 413, "payload_too_large"
+
+
+class MediaTypeError(ApiError):
+    status, code = 415, "unsupported_media_type"
 
 
 class UnprocessableError(ApiError):
@@ -112,30 +126,38 @@ class StoreFullError(ApiError):
     status, code = 507, "store_full"
 
 
-def invalid_body(error: ValidationError) -> ApiError:
-    """What pydantic found in a request body, as the contract words it."""
+def invalid_model(error: ValidationError, place: str = "") -> UnprocessableError:
+    """What pydantic refuses in the object at `place` of a request, as the contract words it."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    if found[0]["type"] == "json_invalid":
-        return InvalidJsonError(found[0]["msg"])
-    return _validation_error([(_field(e["loc"]), e["msg"]) for e in found])
+    outer = (place,) if place else ()
+    return invalid_fields([(_field((*outer, *e["loc"])), e["msg"]) for e in found[:_MOST_FAULTS]])
 
 
-def _validation_error(found: list[tuple[str, str]]) -> UnprocessableError:
-    field, message = found[0]
+def invalid_fields(found: list[tuple[str, str]]) -> UnprocessableError:
+    """(field, message) of each fault, the first one first."""
+    shown = [(shortened(field) or "body", shortened(message)) for field, message in found]
+    field, message = shown[0]
     return UnprocessableError(
         f"{field}: {message}",
         field=field,
-        errors=[{"field": field, "message": message} for field, message in found[:20]],
+        errors=[{"field": field, "message": message} for field, message in shown[:_MOST_FAULTS]],
     )
+
+
+def shortened(text: str) -> str:
+    """What a client sent is not sent back at length."""
+    return text if len(text) <= _MOST_LETTERS else text[:_MOST_LETTERS] + "…"
 
 
 def _field(location: tuple[int | str, ...]) -> str:
     # The tags of a union are pydantic's own and not part of what the client sent.
-    return ".".join(str(part) for part in location if part not in ("nested", "packed")) or "body"
+    return ".".join(str(part) for part in location if part not in ("nested", "packed", "array"))
 
 
 def error_response(error: ApiError) -> JSONResponse:
-    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    headers = dict(error.headers)
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     trace.get_current_span().set_attribute("locore.error.code", error.code)
@@ -156,13 +178,13 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def _invalid_parameters(_: Request, error: RequestValidationError) -> JSONResponse:
         found = [(_field(e["loc"][1:]), e["msg"]) for e in error.errors()]
-        return error_response(_validation_error(found))
+        return error_response(invalid_fields(found))
 
     @app.exception_handler(HTTPException)
     async def _http_error(request: Request, error: HTTPException) -> JSONResponse:
         known = {404: "not_found", 405: "method_not_allowed"}
         answer = ApiError(
-            f"{request.method} {request.url.path}: {error.detail}",
+            f"{request.method} {shortened(request.url.path)}: {error.detail}",
             code=known.get(error.status_code, "internal"),
         )
         answer.status = error.status_code

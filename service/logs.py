@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 import time
-from typing import Literal
+from typing import Literal, TextIO
 
 import structlog
 from asgi_correlation_id import correlation_id
 from opentelemetry import trace
-from structlog.types import EventDict, Processor
+from structlog.types import EventDict, ExcInfo, Processor
 
 _SELDOM_SECONDS = 60.0
+_SEVERAL_LINES = {"exception", "stack"}
 
 # Locals of a frame may hold the store's password and a caller's descriptors.
 _TRACEBACKS = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
@@ -29,13 +31,15 @@ def configure_logging(log_format: Literal["text", "json"]) -> None:
         structlog.stdlib.ExtraAdder(),
         _without_uvicorns_colours,
     ]
+    # JSON escapes what is no text by itself.
     ending: list[Processor] = (
         [structlog.processors.ExceptionRenderer(_TRACEBACKS), structlog.processors.JSONRenderer()]
         if log_format == "json"
         else [
+            _printable_fields,
             structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-            )
+                colors=sys.stderr.isatty(), exception_formatter=_printable_traceback
+            ),
         ]
     )
     structlog.configure(
@@ -98,6 +102,27 @@ def _request_id(_: object, __: str, event: EventDict) -> EventDict:
 def _trace_ids(_: object, __: str, event: EventDict) -> EventDict:
     event.update(current_ids())
     return event
+
+
+def _printable_fields(_: object, __: str, event: EventDict) -> EventDict:
+    """What a client sent may hold what moves a terminal's cursor, and more."""
+    for name, value in event.items():
+        if isinstance(value, str) and name not in _SEVERAL_LINES:
+            event[name] = printable(value.rstrip("\n"))
+    return event
+
+
+def printable(text: str) -> str:
+    """With escapes in place of what is not printed, line breaks too."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _printable_traceback(stream: TextIO, error: ExcInfo) -> None:
+    whole = io.StringIO()
+    structlog.dev.plain_traceback(whole, error)
+    stream.write("\n".join(printable(line.expandtabs()) for line in whole.getvalue().split("\n")))
 
 
 def _without_uvicorns_colours(_: object, __: str, event: EventDict) -> EventDict:

@@ -7,10 +7,24 @@ from prometheus_client import Counter, Gauge, Histogram
 ENDPOINTS = (
     *("rerank", "gallery", "gallery_image", "info", "health", "metrics", "docs", "page", "other"),
 )
-_STATUSES = (200, 204, 400, 401, 404, 405, 413, 422, 429, 499, 500, 503, 504, 507)
+_STATUSES = (
+    *(200, 204, 304, 400, 401, 403, 404, 405, 413, 415, 422),
+    *(429, 499, 500, 503, 504, 507),
+)
 STATUSES = tuple(str(status) for status in _STATUSES)
 STAGES = ("decode", "fetch", "queue", "inference", "total")
-REJECTIONS = ("queue_full", "too_late", "shutting_down", "not_ready", "unauthorized", "too_large")
+REJECTIONS = (
+    *(
+        "queue_full",
+        "too_late",
+        "shutting_down",
+        "not_ready",
+        "unauthorized",
+        "forbidden",
+        "too_large",
+    ),
+    *("bodies", "connections", "malformed", "slow"),
+)
 STORE_OPERATIONS = ("ping", "put", "fetch", "versions", "delete", "list")
 
 # A cached re-rank takes milliseconds, a sliding window over 1,600 images on a CPU many seconds.

@@ -11,9 +11,12 @@ import structlog
 from asgi_correlation_id import CorrelationIdMiddleware, correlation_id
 from fastapi import FastAPI
 from opentelemetry import trace
+from starlette._utils import get_route_path
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.arrival import Arrivals
+from service.guards import Guards
 from service.logs import current_ids
 from service.metrics import INFLIGHT, REQUEST_SECONDS, REQUESTS, STATUSES
 from service.schemas import REQUEST_ID_HEADER
@@ -48,13 +51,15 @@ class ObservedRequests:
             span.set_attribute("locore.request_id", correlation_id.get() or "")
         # For what is logged of the request outside its span: uvicorn's line of a defect.
         structlog.contextvars.bind_contextvars(**current_ids())
-        INFLIGHT.inc()
+        endpoint = endpoint_of(scope)
+        # A scrape is not load, and would always count itself.
+        inflight = int(endpoint != "metrics")
+        INFLIGHT.inc(inflight)
         try:
             await self.app(scope, receive, watch)
         finally:
-            INFLIGHT.dec()
+            INFLIGHT.dec(inflight)
             seconds = time.perf_counter() - started
-            endpoint = endpoint_of(scope["path"])
             REQUESTS.labels(endpoint, status if status in STATUSES else "500").inc()
             REQUEST_SECONDS.labels(endpoint).observe(seconds)
             # Of an overload the metrics tell: lines would cost more than the refusals do.
@@ -70,11 +75,12 @@ class ObservedRequests:
 
 def quiet(scope: MutableMapping[str, Any]) -> bool:
     """What asks all the time and tells nothing: not logged, not traced."""
-    return endpoint_of(scope["path"]) in _QUIET
+    return endpoint_of(scope) in _QUIET
 
 
-def endpoint_of(path: str) -> str:
-    """The `endpoint` label of a path, one of `service.metrics.ENDPOINTS`."""
+def endpoint_of(scope: MutableMapping[str, Any]) -> str:
+    """The `endpoint` label of a request's path, one of `service.metrics.ENDPOINTS`."""
+    path = get_route_path(scope)
     match path.strip("/").split("/")[0]:
         case "" | "page":
             return "page"
@@ -82,16 +88,25 @@ def endpoint_of(path: str) -> str:
             return "gallery" if path.rstrip("/") == "/gallery" else "gallery_image"
         case ("rerank" | "info" | "health" | "metrics") as endpoint:
             return endpoint
-        case "docs" | "redoc" | "openapi.json":
+        case "docs" | "openapi.json":
             return "docs"
         case _:
             return "other"
 
 
-def install_middleware(app: FastAPI) -> None:
+def install_middleware(app: FastAPI, allowed_origins: tuple[str, ...]) -> None:
+    """The last one that is added is outermost: the log lines of the others carry the id."""
     app.add_middleware(Arrivals)
+    app.add_middleware(Guards, allowed_origins=allowed_origins)
+    if allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=allowed_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", REQUEST_ID_HEADER],
+            expose_headers=["Retry-After", REQUEST_ID_HEADER],
+        )
     app.add_middleware(ObservedRequests)
-    # Added last, so outermost: the log lines of the other one carry the id.
     app.add_middleware(
         CorrelationIdMiddleware,
         header_name=REQUEST_ID_HEADER,

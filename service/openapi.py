@@ -15,7 +15,12 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
     validation error's default shape, which this service never answers with."""
     if app.openapi_schema is None:
         document = get_openapi(
-            title=app.title, version=app.version, summary=app.summary, routes=app.routes
+            title=app.title,
+            version=app.version,
+            summary=app.summary,
+            routes=app.routes,
+            # Where a proxy serves it, or where the document itself comes from.
+            servers=[{"url": app.root_path}] if app.root_path else None,
         )
         schemas = document["components"]["schemas"]
         for model in (RerankRequest, RegisterRequest):

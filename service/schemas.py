@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model.config import ExtractorId, RerankDefaults
 from model.windows import Direction
-from service.arrays import Matrix, Vector
+from service.arrays import MAX_ROWS, JsonBytes, Matrix, Vector
 
 MAX_SHORTLIST = 1600
 MAX_TIMEOUT_MS = 600_000
@@ -17,8 +17,9 @@ MAX_METADATA_BYTES = 4096
 
 ImageId = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9._:/@=+\-]+$")]
 Collection = ImageId
-Scales = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(fail_fast=True)]
-Mask = Annotated[list[Annotated[int, Field(ge=0, le=1)]], Field(fail_fast=True)]
+_ROW_NUMBERS = JsonBytes(MAX_ROWS * 32)
+Scales = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(fail_fast=True), _ROW_NUMBERS]
+Mask = Annotated[list[Annotated[int, Field(ge=0, le=1)]], Field(fail_fast=True), _ROW_NUMBERS]
 # Similarities: far above any, far below what float32 holds.
 Score = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 
@@ -33,7 +34,7 @@ class GalleryImage(_Request):
     scales: Scales | None = None
     mask: Mask | None = None
     global_: Vector | None = Field(None, alias="global")
-    metadata: dict[str, Any] | None = None
+    metadata: Annotated[dict[str, Any], JsonBytes(8 * MAX_METADATA_BYTES)] | None = None
 
 
 class RegisterRequest(_Request):
@@ -58,10 +59,12 @@ class Query(_Request):
 class RerankRequest(_Request):
     collection: Collection = "default"
     query: Query
-    gallery_ids: Annotated[list[ImageId], Field(fail_fast=True)] = Field(
-        min_length=1, max_length=MAX_SHORTLIST
+    gallery_ids: Annotated[list[ImageId], Field(fail_fast=True), JsonBytes(MAX_SHORTLIST * 512)] = (
+        Field(min_length=1, max_length=MAX_SHORTLIST)
     )
-    global_scores: Annotated[list[Score], Field(fail_fast=True)] | None = None
+    global_scores: (
+        Annotated[list[Score], Field(fail_fast=True), JsonBytes(MAX_SHORTLIST * 64)] | None
+    ) = None
     top_n: int | None = Field(None, ge=1)
     alpha: float | None = Field(None, ge=0, le=1)
     temperature: float | None = Field(None, gt=0, allow_inf_nan=False)
@@ -156,10 +159,11 @@ class ServedModel(BaseModel):
 
 class Limits(BaseModel):
     """`descriptors_per_image`: locals of an image that count, the first ones; `longest_window`:
-    None where there is no limit."""
+    None where there is no limit; `max_rerank_bytes`: None of a service that does not tell it."""
 
     max_images_per_request: int
     max_payload_bytes: int
+    max_rerank_bytes: int | None = None
     max_shortlist: int
     descriptors_per_image: int
     min_descriptor_dim: int

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import FrameType
 
 import structlog
 import uvicorn
 from fastapi import FastAPI
 
+from service.connections import BoundedConnection, Patience
+from service.cores import usable_cores
 from service.settings import Settings
 from service.state import ServiceState
 
 log = structlog.get_logger(__name__)
+
+_OTHER_DESCRIPTORS = 200
+"""Files, the store's connections, and what the model's libraries hold open."""
 
 
 class DrainingServer(uvicorn.Server):
@@ -24,12 +32,15 @@ class DrainingServer(uvicorn.Server):
     `drain_seconds` are over, or at a second signal."""
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
+        most = connections_limit(settings.max_connections)
         super().__init__(
             uvicorn.Config(
                 app,
                 host=settings.host,
                 port=settings.port,
                 log_config=None,
+                http=partial(BoundedConnection, most=most, patience=Patience()),  # type: ignore[arg-type]
+                timeout_keep_alive=settings.keep_alive_seconds,
                 access_log=False,
                 lifespan="off",
                 timeout_graceful_shutdown=5,
@@ -73,6 +84,8 @@ class DrainingServer(uvicorn.Server):
         # uvicorn takes the signals over when it serves. Until then one must still take down
         # what has been started, the embedded store above all.
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        # asyncio itself would count the machine's cores.
+        loop.set_default_executor(ThreadPoolExecutor(usable_cores() + 4, "threads"))
         assert task is not None  # noqa: S101
         loop.add_signal_handler(signal.SIGTERM, task.cancel)
         async with self._app.router.lifespan_context(self._app):
@@ -84,3 +97,18 @@ def listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises OSError: a port in use is known before anything is started."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=2048)
+
+
+def connections_limit(wanted: int) -> int:
+    """As many as there are descriptors for, of which other things need some: the limit of the
+    process is raised as far as it may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + _OTHER_DESCRIPTORS
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return wanted
+    most = max(1, soft - _OTHER_DESCRIPTORS)
+    log.warning("fewer_connections", most=most, why=f"the process may open {soft} files")
+    return most

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from model.config import DEFAULT_CHECKPOINT
@@ -46,8 +47,25 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9._~\-]+)*$",
+        description="Path under which a proxy serves this, such as /locore.",
+    )
     api_key: SecretStr | None = Field(
         None, description="Key that /gallery and /rerank then ask for."
+    )
+    read_key: SecretStr | None = Field(
+        None, description="A second key, which may re-rank and read but not register or delete."
+    )
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Origins of other sites whose pages may use this, with commas between them; "
+        "* allows all.",
+    )
+    max_connections: int = Field(1000, ge=1, description="Connections that are open at a time.")
+    keep_alive_seconds: int = Field(
+        75, ge=1, description="How long a connection may wait for its next request."
     )
     max_batch_tokens: int = Field(
         20_480, ge=1, description="Tokens of one forward pass, padding included."
@@ -56,6 +74,7 @@ class Settings(BaseSettings):
         1_000_000, ge=1, description="Admitted tokens above which requests are refused (429)."
     )
     max_payload_bytes: int = Field(32 << 20, ge=1, description="Largest request body.")
+    max_rerank_bytes: int = Field(8 << 20, ge=1, description="Largest body of a re-ranking.")
     max_images_per_request: int = Field(256, ge=1, description="Images of one registration.")
     cache_bytes: int = Field(
         256 << 20, ge=0, description="Memory for decoded gallery images; 0 turns the cache off."
@@ -89,6 +108,37 @@ class Settings(BaseSettings):
         if len({name for name, _, _ in pairs}) < len(pairs):
             raise ValueError("a collection has one metric")
         return {name: path for name, _, path in pairs}
+
+    @field_validator("api_key", "read_key")
+    @classmethod
+    def _is_a_key(cls, value: SecretStr | None) -> SecretStr | None:
+        """Without the newline that a secret made from a file ends in."""
+        if value is None:
+            return None
+        key = value.get_secret_value().strip()
+        if not re.fullmatch(r"[!-~]+", key):
+            # Not the value itself: messages are printed.
+            raise ValueError("a key is of ASCII letters, digits and signs, without spaces")
+        return SecretStr(key)
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _origins(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        origins = tuple(text.strip().lower() for text in value.split(",") if text.strip())
+        for origin in origins:
+            if not re.fullmatch(r"\*|https?://[^/\s]+", origin):
+                raise ValueError(f"{origin!r} is no origin such as https://shop.example")
+        return origins
+
+    @model_validator(mode="after")
+    def _keys_differ(self) -> Self:
+        if self.read_key is not None and self.api_key is None:
+            raise ValueError("read_key: asks for an api_key beside it")
+        if self.read_key is not None and self.read_key == self.api_key:
+            raise ValueError("read_key: is the same as api_key, which may do everything")
+        return self
 
     @field_validator("redis_url")
     @classmethod

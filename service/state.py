@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
 from opentelemetry.trace import Tracer
-from starlette.requests import ClientDisconnect
 
 from model.checkpoint import LoadedModel
 from service.batching.batcher import Batcher
 from service.batching.worker import Worker
-from service.errors import (
-    ClientDisconnectedError,
-    DeadlineExceededError,
-    TooLargeError,
-    UnauthorizedError,
-    UnavailableError,
-)
+from service.errors import UnavailableError
 from service.gallery.gallery import Gallery
 from service.gallery.store import GalleryStore
+from service.intake import Intake
 from service.metrics import REJECTED
 from service.settings import Settings
 
-_BODY_SECONDS = 60
+_BODIES_HELD = 4
+"""As many of the largest."""
 
 
 @dataclass(eq=False)
@@ -39,6 +32,10 @@ class ServiceState:
     batcher: Batcher
     tracer: Tracer
     draining: bool = False
+    intake: Intake = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.intake = Intake(_BODIES_HELD * self.settings.max_payload_bytes)
 
     def refusal(self) -> tuple[str, UnavailableError] | None:
         """Why no request is taken now, if so: a reason of `locore_rejected_total`, an error."""
@@ -59,18 +56,6 @@ async def service_state(request: Request) -> ServiceState:
 State = Annotated[ServiceState, Depends(service_state)]
 
 
-async def authorised(request: Request, state: State) -> None:
-    """Raises UnauthorizedError unless the request carries the key, where one is set."""
-    key = state.settings.api_key
-    if key is None:
-        return
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    same = secrets.compare_digest(given.strip().encode(), key.get_secret_value().encode())
-    if scheme.lower() != "bearer" or not same:
-        REJECTED.labels("unauthorized").inc()
-        raise UnauthorizedError("this service asks for `Authorization: Bearer KEY`")
-
-
 async def accepting(state: State) -> None:
     """Raises UnavailableError while the service drains or cannot score."""
     refusal = state.refusal()
@@ -79,30 +64,3 @@ async def accepting(state: State) -> None:
         REJECTED.labels(reason).inc()
         error.retry_after = 5
         raise error
-
-
-async def read_body(request: Request, state: State) -> bytes:
-    """The body, given up as soon as it is too large. Raises TooLargeError, and
-    DeadlineExceededError or ClientDisconnectedError where it does not come whole."""
-    limit = state.settings.max_payload_bytes
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        _too_large(limit)
-    chunks, size = [], 0
-    try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > limit:
-                    _too_large(limit)
-                chunks.append(chunk)
-    except TimeoutError:
-        raise DeadlineExceededError(f"the body took over {_BODY_SECONDS} seconds") from None
-    except ClientDisconnect:
-        raise ClientDisconnectedError("the client has gone") from None
-    return b"".join(chunks)
-
-
-def _too_large(limit: int) -> None:
-    REJECTED.labels("too_large").inc()
-    raise TooLargeError(f"the body is larger than {limit} bytes", max_payload_bytes=limit)

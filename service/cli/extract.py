@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -30,6 +29,7 @@ from model.extraction.registry import NAMES, load_extractor, registered
 from model.global_rows import GlobalRows, write_raw
 from service.cli.common import any_path, device_of, existing_folder, say, tracked
 from service.cli.image_list import check_continues, listed_boxes, listed_images
+from service.cores import usable_cores
 
 _BATCH = 8
 
@@ -68,7 +68,7 @@ def _scales(_: click.Context, __: click.Parameter, value: str | None) -> tuple[f
 @click.option(
     "--workers",
     type=click.IntRange(1),
-    default=os.cpu_count() or 1,
+    default=usable_cores(),
     show_default=True,
     help="Images at a time; with --batch, images read at a time.",
 )
@@ -219,7 +219,7 @@ def extract_to_file(
     output: Path,
     descriptors: int,
     *,
-    workers: int = os.cpu_count() or 1,
+    workers: int = usable_cores(),
     views: int = 0,
     batch: int = _BATCH,
     boxes: Mapping[str, Box] | None = None,

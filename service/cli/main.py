@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
+import torch
 
 from model.checkpoint import CheckpointError
 from model.descriptor_file import DescriptorFileError
@@ -26,6 +28,7 @@ from service.cli.rerank_batch import rerank_batch
 from service.cli.serve import openapi, serve
 from service.cli.train import train
 from service.client import ClientError
+from service.cores import usable_cores
 from service.errors import ApiError
 from service.gallery.embedded import EmbeddedStoreError
 from service.offline import OfflineError
@@ -59,6 +62,8 @@ def locore() -> None:
     With your own images: `locore extract PHOTOS -o photos.h5`, `locore load photos.h5`,
     `locore rerank QUERY.jpg --gallery photos.h5`.
     """
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(usable_cores())
 
 
 for command in (

@@ -62,6 +62,26 @@ class GalleryIdsMissingError(ClientError):
         return int(self.details.get("count", len(self.missing)))
 
 
+class ForbiddenError(ClientError):
+    """403: the key may read and re-rank only, or an `Origin` header names another site."""
+
+
+class MalformedRequestError(ClientError):
+    """400: what came was not HTTP, which this client does not send by itself."""
+
+
+class RequestTimeoutError(MalformedRequestError):
+    """408: the head of the request came too slowly."""
+
+
+class HeadersTooLargeError(MalformedRequestError):
+    """431: the client's headers are too many or too long."""
+
+
+class UnsupportedMediaTypeError(ClientError):
+    """415: the client's headers name another type or encoding than JSON or gzip."""
+
+
 class MethodNotAllowedError(ClientError):
     """405: not to be had through this client, unless its URL is not the service's root."""
 
@@ -137,10 +157,15 @@ class InvalidRequestError(ClientError):
 
 ERRORS: dict[str, type[ClientError]] = {
     "invalid_json": InvalidJsonError,
+    "malformed_request": MalformedRequestError,
     "unauthorized": UnauthorizedError,
+    "forbidden": ForbiddenError,
     "not_found": NotFoundError,
     "gallery_ids_missing": GalleryIdsMissingError,
     "method_not_allowed": MethodNotAllowedError,
+    "request_timeout": RequestTimeoutError,
+    "headers_too_large": HeadersTooLargeError,
+    "unsupported_media_type": UnsupportedMediaTypeError,
     "payload_too_large": PayloadTooLargeError,
     "too_many_images": TooManyImagesError,
     "validation_error": RequestValidationError,

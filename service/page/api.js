@@ -71,7 +71,7 @@ export async function showPicture(image, path) {
 
 /** @param {string} folder `gallery` or `queries` @param {string} id */
 export function pictureOf(folder, id) {
-  return `/page/sample/${folder}/${id.split("/").map(encodeURIComponent).join("/")}`;
+  return `page/sample/${folder}/${id.split("/").map(encodeURIComponent).join("/")}`;
 }
 
 /** @param {Response} response @param {any} error */

@@ -63,7 +63,7 @@ async function start() {
 
 async function load() {
   try {
-    about = await get("/page/about");
+    about = await get("page/about");
   } catch (error) {
     show(error);
     return;
@@ -96,7 +96,7 @@ function fromAddress() {
   take({
     name: nameOf(id),
     show: (image) => void showPicture(image, pictureOf("queries", id)),
-    describe: (signal) => get(`/page/sample/descriptors/${encodeURIComponent(id)}`, signal),
+    describe: (signal) => get(`page/sample/descriptors/${encodeURIComponent(id)}`, signal),
     relevant: new Set(known.relevant),
   }, id);
 }
@@ -116,7 +116,7 @@ function takeFile(file) {
         const mega = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MB`;
         throw new Problem("payload_too_large", "This image is too large", `${file.name} has ${mega(file.size)}; the service takes ${mega(most)}. Make it smaller and drop it again.`, false);
       }
-      return post("/page/extract", file, signal);
+      return post("page/extract", file, signal);
     },
     relevant: null,
   }, null);
@@ -149,8 +149,8 @@ async function run() {
   try {
     asked.described ??= await asked.describe(signal);
     const top = Number(byId("size").value);
-    const first = await post("/page/shortlist", { query: asked.described.query, top }, signal);
-    const ranked = await post("/rerank", {
+    const first = await post("page/shortlist", { query: asked.described.query, top }, signal);
+    const ranked = await post("rerank", {
       collection: first.collection,
       query: asked.described.query,
       gallery_ids: first.results.map(({ id }) => id),
@@ -200,7 +200,7 @@ async function open(result) {
   const asked = query;
   if (!asked) return;
   const { query: descriptors, keypoints } = asked.described;
-  const coming = post("/page/matches", { query: descriptors, keypoints, id: result.id });
+  const coming = post("page/matches", { query: descriptors, keypoints, id: result.id });
   try {
     await showMatches(
       result, asked.show, coming.then((found) => found.matches),

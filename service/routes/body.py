@@ -1,39 +1,41 @@
-"""Request bodies: read under a limit, parsed off the event loop, shown in the OpenAPI document."""
+"""Request bodies in the routes: how they are parsed, and how the OpenAPI document shows them."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from fastapi import Request
+from pydantic import BaseModel
 
-from service.errors import ApiError, invalid_body
-from service.schemas import ErrorResponse
+from service.outline import read_request
+from service.schemas import ErrorResponse, RegisterRequest
+from service.state import ServiceState
 
 _Request = TypeVar("_Request", bound=BaseModel)
 _Decoded = TypeVar("_Decoded")
 
 
 async def parse(
-    body: bytes, schema: type[_Request], decode: Callable[[_Request], _Decoded]
+    request: Request,
+    state: ServiceState,
+    schema: type[_Request],
+    decode: Callable[[_Request], _Decoded],
+    around: Callable[[bytes], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> tuple[_Request, _Decoded]:
-    """Validate a JSON body and decode its arrays, in a thread: both can take many milliseconds.
+    """Read, validate and decode a JSON body. Only a registration may be as large as any body.
+    `around`: entered with the body as it came, left once it is decoded.
 
-    Raises InvalidJsonError, UnprocessableError and what `decode` raises.
-    """
-
-    def work() -> tuple[_Request, _Decoded] | ApiError:
-        try:
-            request = schema.model_validate_json(body)
-        except ValidationError as error:
-            return invalid_body(error)
-        return request, decode(request)
-
-    found = await asyncio.to_thread(work)
-    if isinstance(found, ApiError):
-        raise found
-    return found
+    Raises ApiError: see `service.intake` and `service.outline`."""
+    settings = state.settings
+    most_images = settings.max_images_per_request
+    limit = settings.max_payload_bytes
+    if schema is not RegisterRequest:
+        limit = min(limit, settings.max_rerank_bytes)
+    return await state.intake.json(
+        request, limit, lambda body: read_request(body, schema, decode, most_images), around
+    )
 
 
 def documented_body(schema: type[BaseModel]) -> dict[str, Any]:

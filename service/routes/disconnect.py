@@ -20,6 +20,8 @@ async def unless_disconnected(request: Request, work: Coroutine[Any, Any, _Answe
     """
     working = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(request))
+    # What ends in an error after the client has gone has nobody to hear of it, and is no defect.
+    working.add_done_callback(_heard)
     try:
         await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
         if working.done():
@@ -35,3 +37,8 @@ async def unless_disconnected(request: Request, work: Coroutine[Any, Any, _Answe
 async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def _heard(task: asyncio.Future[Any]) -> None:
+    if not task.cancelled():
+        task.exception()

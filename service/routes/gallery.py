@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 from opentelemetry import trace
 
+from service.access import reader, writer
 from service.arrays import pack
 from service.decoding import decode_registration
 from service.errors import NotFoundError, UnprocessableError
@@ -22,10 +23,10 @@ from service.schemas import (
     StoredArrays,
     StoredImage,
 )
-from service.state import State, accepting, authorised, read_body
+from service.state import State, accepting
 from service.tracing import stage_span
 
-router = APIRouter(prefix="/gallery", tags=["gallery"], dependencies=[Depends(authorised)])
+router = APIRouter(prefix="/gallery", tags=["gallery"], dependencies=[Depends(reader)])
 
 InCollection = Annotated[Collection, Query()]
 
@@ -33,17 +34,15 @@ InCollection = Annotated[Collection, Query()]
 @router.post(
     "",
     response_model=RegisterResponse,
-    dependencies=[Depends(accepting)],
+    dependencies=[Depends(writer), Depends(accepting)],
     openapi_extra=documented_body(RegisterRequest),
-    responses=documented_errors(400, 401, 413, 422, 500, 503, 507),
+    responses=documented_errors(400, 401, 403, 413, 415, 422, 429, 500, 503, 507),
 )
 async def register(request: Request, state: State) -> RegisterResponse:
     """Register images, all or none; an id that is there already is replaced."""
-    config, most = state.model.config, state.settings.max_images_per_request
     with stage_span(state.tracer, "decode"):
-        body = await read_body(request, state)
         asked, (records, truncated) = await parse(
-            body, RegisterRequest, lambda r: decode_registration(r, config, most)
+            request, state, RegisterRequest, lambda r: decode_registration(r, state.model.config)
         )
     trace.get_current_span().set_attribute("locore.images", len(records))
     with stage_span(state.tracer, "store"):
@@ -106,7 +105,10 @@ async def get_image(
 
 
 @router.delete(
-    "/{image_id:path}", status_code=204, responses=documented_errors(401, 404, 422, 500, 503)
+    "/{image_id:path}",
+    status_code=204,
+    dependencies=[Depends(writer)],
+    responses=documented_errors(401, 403, 404, 422, 500, 503),
 )
 async def delete_image(
     image_id: ImageId, state: State, collection: InCollection = "default"

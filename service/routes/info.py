@@ -35,6 +35,7 @@ def describe(model: LoadedModel, settings: Settings) -> Info:
         limits=Limits(
             max_images_per_request=settings.max_images_per_request,
             max_payload_bytes=settings.max_payload_bytes,
+            max_rerank_bytes=min(settings.max_rerank_bytes, settings.max_payload_bytes),
             max_shortlist=MAX_SHORTLIST,
             descriptors_per_image=config.descriptors_per_image,
             min_descriptor_dim=MIN_DIM,

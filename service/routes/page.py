@@ -22,6 +22,7 @@ from starlette.staticfiles import StaticFiles
 from model.config import ModelConfig
 from model.descriptor_file import DescriptorFileError
 from model.descriptors import ImageDescriptors
+from service.access import reader
 from service.arrays import InvalidArrayError, Matrix, pack, unpack
 from service.client import packed_image
 from service.decoding import decode_image
@@ -32,7 +33,7 @@ from service.sample_search import PlacedImage, Sample, load_sample, mutual_match
 from service.schemas import MAX_SHORTLIST, ImageId, Query
 from service.settings import Settings
 from service.sizes import misfit
-from service.state import State, accepting, authorised, read_body
+from service.state import State, accepting
 from service.uploads import FORMATS, Uploads
 
 log = structlog.get_logger(__name__)
@@ -49,7 +50,7 @@ _HEADERS = {
 }
 
 router = APIRouter(include_in_schema=False)
-guarded = APIRouter(prefix="/page", include_in_schema=False, dependencies=[Depends(authorised)])
+guarded = APIRouter(prefix="/page", include_in_schema=False, dependencies=[Depends(reader)])
 
 
 class ShortlistRequest(BaseModel):
@@ -131,7 +132,7 @@ async def front() -> FileResponse:
 
 @router.get("/page/static/{name}")
 async def static_file(name: str, request: Request) -> Response:
-    return await _file(STATIC, name, request)
+    return await static_response(STATIC, name, request)
 
 
 @guarded.get("/about")
@@ -156,14 +157,14 @@ async def about(parts: Parts, state: State) -> dict[str, Any]:
 async def gallery_picture(image_id: str, parts: Parts, request: Request) -> Response:
     if image_id not in (await parts.sample()).gallery:
         raise NotFoundError("no such picture")
-    return await _file(parts.folders.gallery, image_id, request)
+    return await static_response(parts.folders.gallery, image_id, request)
 
 
 @guarded.get("/sample/queries/{image_id:path}")
 async def query_picture(image_id: str, parts: Parts, request: Request) -> Response:
     if image_id not in (await parts.sample()).queries:
         raise NotFoundError("no such picture")
-    return await _file(parts.folders.queries, image_id, request)
+    return await static_response(parts.folders.queries, image_id, request)
 
 
 @guarded.get("/sample/descriptors/{image_id:path}")
@@ -178,9 +179,9 @@ async def query_descriptors(image_id: str, parts: Parts) -> dict[str, Any]:
 @guarded.post("/extract", dependencies=[Depends(accepting)])
 async def extract(request: Request, state: State, parts: Parts) -> dict[str, Any]:
     """Descriptors and keypoints of the image that is the body."""
-    body = await read_body(request, state)
-    started = time.perf_counter()
-    done = await parts.uploads.extract(body)
+    async with state.intake.body(request, state.settings.max_payload_bytes) as body:
+        started = time.perf_counter()
+        done = await parts.uploads.extract(body)
     width, height = done.size
     placed = PlacedImage(done.features.for_reranking(), done.features.keypoints)
     return _described(placed) | {"width": width, "height": height, "ms": _ms_since(started)}
@@ -190,8 +191,9 @@ async def extract(request: Request, state: State, parts: Parts) -> dict[str, Any
 async def shortlist(request: Request, state: State, parts: Parts) -> dict[str, Any]:
     """The first stage: the sample's images nearest to the query by their globals."""
     sample, config = await parts.sample(), parts.config
-    body = await read_body(request, state)
-    asked, query = await parse(body, ShortlistRequest, lambda r: _query(r.query, config, sample))
+    asked, query = await parse(
+        request, state, ShortlistRequest, lambda r: _query(r.query, config, sample)
+    )
     if query.global_ is None:
         message = "query.global: the first stage needs one"
         raise UnprocessableError(message, field="query.global")
@@ -209,8 +211,9 @@ async def shortlist(request: Request, state: State, parts: Parts) -> dict[str, A
 async def matches(request: Request, state: State, parts: Parts) -> dict[str, Any]:
     """Which local descriptors of the query and of a gallery image are each other's nearest."""
     sample, config = await parts.sample(), parts.config
-    body = await read_body(request, state)
-    asked, query = await parse(body, MatchesRequest, lambda r: _with_keypoints(r, config, sample))
+    asked, query = await parse(
+        request, state, MatchesRequest, lambda r: _with_keypoints(r, config, sample)
+    )
     gallery = sample.gallery.get(asked.id)
     if gallery is None:
         raise NotFoundError(f"no image {asked.id!r} in the sample gallery", id=asked.id)
@@ -256,7 +259,7 @@ def _point(image: PlacedImage, row: int) -> list[float]:
     return [round(float(value), 4) for value in image.keypoints[row]]
 
 
-async def _file(folder: Path, name: str, request: Request) -> Response:
+async def static_response(folder: Path, name: str, request: Request) -> Response:
     """A file below `folder`, never one outside it; 304 where the browser has it."""
     files = StaticFiles(directory=folder, check_dir=False)
     response = await files.get_response(name, request.scope)

@@ -15,6 +15,7 @@ from opentelemetry import trace
 
 from model.config import ModelConfig
 from model.descriptors import DescriptorSizes, first_stage_scores
+from service.access import reader
 from service.arrival import arrival_of, deadline_of
 from service.batching.job import Job
 from service.decoding import Decoded, decode_query
@@ -37,7 +38,7 @@ from service.schemas import (
     Usage,
 )
 from service.sizes import joined, misfit
-from service.state import ServiceState, State, accepting, authorised, read_body
+from service.state import ServiceState, State, accepting
 from service.tracing import stage_span
 
 router = APIRouter(tags=["re-rank"])
@@ -46,17 +47,21 @@ router = APIRouter(tags=["re-rank"])
 @router.post(
     "/rerank",
     response_model=RerankResponse,
-    dependencies=[Depends(authorised), Depends(accepting)],
+    dependencies=[Depends(reader), Depends(accepting)],
     openapi_extra=documented_body(RerankRequest),
-    responses=documented_errors(400, 401, 404, 413, 422, 429, 500, 503, 504),
+    responses=documented_errors(400, 401, 403, 404, 413, 415, 422, 429, 500, 503, 504),
 )
 async def rerank(request: Request, state: State) -> RerankResponse:
     """A better order of a shortlist, by the query's local descriptors."""
     arrival = arrival_of(request)
     with stage_span(state.tracer, "decode"):
-        body = await read_body(request, state)
-        with state.batcher.expect(deadline_of(body, arrival)):
-            asked, query = await parse(body, RerankRequest, lambda r: _query(r, state))
+        asked, query = await parse(
+            request,
+            state,
+            RerankRequest,
+            lambda r: _query(r, state),
+            lambda body: state.batcher.expect(deadline_of(body, arrival)),
+        )
     decoded = time.monotonic()
     try:
         async with asyncio.timeout(arrival + asked.timeout_ms / 1000 - decoded):

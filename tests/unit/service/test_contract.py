@@ -118,7 +118,7 @@ def test_the_settings_page_has_every_setting() -> None:
     assert set(rows) == {name.upper() for name in Settings.model_fields}
     for name, field in Settings.model_fields.items():
         if isinstance(field.default, str | int):
-            assert rows[name.upper()].strip("`") == str(field.default)
+            assert rows[name.upper()].strip("`") == (str(field.default) or "none")
 
 
 def test_the_pages_numbers_are_those_of_the_code() -> None:

@@ -38,3 +38,38 @@ def test_stores(url: str) -> None:
 def test_what_is_no_store_is_refused(url: str) -> None:
     with pytest.raises(ValidationError, match="redis_url"):
         Settings(redis_url=url)
+
+
+@pytest.mark.parametrize("key", ["secret", "secret\n", " secret ", "secret\r\n"])
+def test_a_key_is_without_the_spaces_around_it(key: str) -> None:
+    found = Settings(api_key=key).api_key
+    assert found is not None
+    assert found.get_secret_value() == "secret"
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"api_key": "two words"},
+        {"api_key": "schlüssel"},
+        {"api_key": " \n"},
+        {"read_key": "alone"},
+        {"api_key": "same", "read_key": "same\n"},
+    ],
+)
+def test_keys_that_let_nobody_in_or_everybody_are_refused(keys: dict[str, str]) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        Settings(**keys)  # type: ignore[arg-type]
+    assert not any(repr(text) in repr(refusal.value.errors()[0]["msg"]) for text in keys.values())
+
+
+@pytest.mark.parametrize("prefix", ["locore", "/locore/", "/a b", "/a\n", "//"])
+def test_a_prefix_that_no_proxy_has_is_refused(prefix: str) -> None:
+    with pytest.raises(ValidationError, match="root_path"):
+        Settings(root_path=prefix)
+
+
+@pytest.mark.parametrize("origin", ["shop.example", "https://", "https://shop.example/page"])
+def test_what_is_no_origin_is_refused(origin: str) -> None:
+    with pytest.raises(ValidationError, match="allowed_origins"):
+        Settings(allowed_origins=origin)
