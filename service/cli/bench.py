@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -14,7 +15,7 @@ from rich.table import Table
 from model.checkpoint import load_checkpoint
 from model.config import DEFAULT_CHECKPOINT
 from model.descriptors import DescriptorSizes, ImageDescriptors
-from model.reranker import random_window, score_windows
+from model.evaluation.speed import WARM, batch_speeds, profiled, speeds
 from service.cli.bench_store import bench_store
 from service.cli.common import (
     any_path,
@@ -33,7 +34,6 @@ from service.schemas import MAX_TIMEOUT_MS
 _BATCHES = (1, 2, 4, 8)
 _BODIES = 32
 """Queries that requests share, of each length of list."""
-_WARM = 2
 
 
 @click.group()
@@ -48,33 +48,55 @@ bench.add_command(bench_store)
 @click.option("--checkpoint", type=any_path, default=DEFAULT_CHECKPOINT)
 @click.option("--images", type=click.IntRange(1), default=100, show_default=True)
 @click.option("--repeats", type=click.IntRange(1), default=10, show_default=True)
+@click.option(
+    "--published", is_flag=True, help="LOCORE's Longformer at its published size too: seconds."
+)
+@click.option("--profile", is_flag=True, help="Where the time of a pass goes, by operation.")
 @device_option
-def bench_model(checkpoint: Path, images: int, repeats: int, device: str) -> None:
-    """Seconds of a forward pass, by windows in the batch; batch sizes take turns."""
+def bench_model(
+    checkpoint: Path, images: int, repeats: int, published: bool, profile: bool, device: str
+) -> None:
+    """Milliseconds of a list beside other re-rankers, and of a window by how many share a pass;
+    all take turns in one run."""
     model = load_checkpoint(checkpoint, device_of(device))
-    window = random_window(model.config, images)
-    spent: dict[int, list[float]] = {size: [] for size in _BATCHES}
-    for _ in tracked(range(repeats + _WARM), "Measuring", repeats + _WARM):
-        for size in _BATCHES:
-            started = time.perf_counter()
-            score_windows(model.reranker, [window] * size, model.device)
-            spent[size].append(time.perf_counter() - started)
-    table = Table(
-        caption=f"{model.config.name}, {images} images a window, {model.device}, scan by "
-        f"{model.kernel}; median of {repeats}",
-        caption_justify="left",
-    )
-    for title in ("windows a batch", "ms a batch", "ms a window", "windows a second, to 1"):
+    said = f"{images} images, {model.device}, scan by {model.kernel}; median of {repeats}, in turns"
+
+    def progress(rounds: Iterable[int]) -> Iterable[int]:
+        return tracked(rounds, "Measuring", repeats + WARM)
+
+    try:
+        lists = speeds(model, images, repeats, published=published, progress=progress)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    own = lists[model.config.name].median
+    table = Table(caption=f"one list of {said}; times of ours", caption_justify="left")
+    table.add_column("re-ranker")
+    for title in ("weights", "ms a list", "quarters", "times ours"):
         table.add_column(title, justify="right")
-    medians = {size: float(np.median(times[_WARM:])) for size, times in spent.items()}
-    for size, seconds in medians.items():
+    for name, speed in lists.items():
+        low, high = np.percentile(speed.seconds, [25, 75])
         table.add_row(
-            str(size),
-            f"{1000 * seconds:.1f}",
-            f"{1000 * seconds / size:.1f}",
-            f"{medians[1] * size / seconds:.2f}",
+            name,
+            f"{speed.weights:,}" if speed.weights else "",
+            f"{1000 * speed.median:.1f}",
+            f"{1000 * low:.1f} to {1000 * high:.1f}",
+            f"{speed.median / own:.2f}",
         )
     console.print(table)
+    batches = batch_speeds(model, images, _BATCHES, repeats, progress)
+    table = Table(caption=f"{model.config.name}, {said}", caption_justify="left")
+    for title in ("windows a pass", "ms a pass", "ms a window", "windows a second, to 1"):
+        table.add_column(title, justify="right")
+    for size, speed in batches.items():
+        table.add_row(
+            str(size),
+            f"{1000 * speed.median:.1f}",
+            f"{1000 * speed.median / size:.1f}",
+            f"{batches[1].median * size / speed.median:.2f}",
+        )
+    console.print(table)
+    if profile:
+        console.print(profiled(model, images, repeats), soft_wrap=True)
 
 
 @bench.command("service")
