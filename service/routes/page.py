@@ -22,6 +22,7 @@ from starlette.staticfiles import StaticFiles
 from model.config import ModelConfig
 from model.descriptor_file import DescriptorFileError
 from model.descriptors import ImageDescriptors
+from model.extraction.pixels import FORMATS
 from service.arrays import InvalidArrayError, Matrix, pack, unpack
 from service.client import packed_image
 from service.decoding import decode_image
@@ -33,7 +34,7 @@ from service.schemas import MAX_SHORTLIST, ImageId, Query
 from service.settings import Settings
 from service.sizes import misfit
 from service.state import State, accepting, authorised, read_body
-from service.uploads import FORMATS, Uploads
+from service.uploads import Uploads
 
 log = structlog.get_logger(__name__)
 
