@@ -28,12 +28,12 @@ install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[extract,extractors,compare,first-stage,tracing,recipes,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[extract,extractors,compare,first-stage,tracing,recipes,heif,dev]'
 	touch $@
 
 lock:  ## Write the versions of a fresh environment to constraints.txt
 	rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable '.[extract,extractors,compare,first-stage,tracing,recipes,dev]'
+	$(BIN)/pip install --quiet --editable '.[extract,extractors,compare,first-stage,tracing,recipes,heif,dev]'
 	$(BIN)/pip freeze --exclude-editable | sed 's/^\(torch==[0-9.]*\)+.*/\1/' > constraints.txt
 	touch $(INSTALLED)
 

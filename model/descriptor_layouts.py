@@ -19,7 +19,7 @@ _Floats = NDArray[np.float32]
 
 
 class Layout(Protocol):
-    """`shape`: images, rows of an image, numbers of a descriptor; `leading`: columns of metadata."""
+    """`shape`: images, rows of an image, numbers of a descriptor; `leading`: its metadata."""
 
     @property
     def shape(self) -> tuple[int, int, int]: ...

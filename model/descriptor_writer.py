@@ -1,5 +1,4 @@
-"""Writes descriptor files, image by image, so that nothing written is lost: not by a kill, and not by
-a full disk."""
+"""Writes descriptor files, image by image, so that a kill or a full disk loses nothing written."""
 
 from __future__ import annotations
 

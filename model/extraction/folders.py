@@ -11,17 +11,24 @@ from pathlib import Path
 from model.extraction.pixels import HEIF, is_picture
 from model.image_ids import MAX_ID, image_id
 
-_HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
-SUFFIXES = frozenset(
-    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".avif", ".jp2", ".j2k", ".j2c", ".jpc", ".jpx", ".jpf"]
-) | (_HEIF_SUFFIXES if HEIF else frozenset())
-_UNREAD_SUFFIXES = (
-    frozenset(
-        [".psd", ".psb", ".xcf", ".kra", ".ai", ".eps", ".svg", ".svgz", ".ico", ".icns", ".cur", ".pcx", ".tga", ".dds", ".exr", ".hdr", ".jxl", ".jxr", ".wdp", ".avifs", ".qoi", ".pbm", ".pgm", ".ppm", ".pnm", ".pfm", ".pam", ".fits", ".dcm", ".wmf", ".emf", ".djvu", ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".srf", ".orf", ".raf", ".rw2", ".rwl", ".pef", ".srw", ".x3f", ".erf", ".mrw", ".3fr", ".fff", ".iiq", ".mef", ".mos", ".dcr", ".kdc", ".gpr", ".raw"]
-    )
-    | _HEIF_SUFFIXES
-) - SUFFIXES
+
+def _suffixes(words: str) -> frozenset[str]:
+    return frozenset(f".{word}" for word in words.split())
+
+
+_HEIF_SUFFIXES = _suffixes("heic heif hif")
+_COMMON_SUFFIXES = _suffixes(
+    "jpg jpeg jpe jfif png apng webp bmp dib tif tiff gif avif jp2 j2k j2c jpc jpx jpf"
+)
+_OTHER_SUFFIXES = _suffixes("""
+    psd psb xcf kra ai eps svg svgz ico icns cur pcx tga dds exr hdr jxl jxr wdp avifs qoi
+    pbm pgm ppm pnm pfm pam fits dcm wmf emf djvu
+    dng cr2 cr3 crw nef nrw arw sr2 srf orf raf rw2 rwl pef srw x3f erf mrw 3fr fff iiq mef mos dcr
+    kdc gpr raw
+""")
 """Pictures too. Some are TIFF files whose first picture is a thumbnail."""
+SUFFIXES = _COMMON_SUFFIXES | (_HEIF_SUFFIXES if HEIF else frozenset())
+_UNREAD_SUFFIXES = (_OTHER_SUFFIXES | _HEIF_SUFFIXES) - SUFFIXES
 _RESOURCE_FORK = "._"
 """How macOS begins the name of what it keeps beside a file."""
 
