@@ -49,7 +49,7 @@ def read_labels(path: Path) -> LabelledImages:
     or tabs; a path is an image's as it is on disk, or its id. Raises FormatError."""
     path = path / "labels.csv" if path.is_dir() else path
     try:
-        with text_of(path, newline="") as file:
+        with text_of(path, newline="", what="a readable CSV file") as file:
             # Pipes have no beginning to go back to.
             table = io.StringIO(file.read(), newline="")
             header = table.readline()

@@ -23,9 +23,9 @@ _MARKS = (
 
 
 @contextmanager
-def text_of(path: Path, newline: str | None = None) -> Iterator[TextIO]:
-    """The open file; `newline` as of `open`. Raises FormatError, also for what is read in other
-    encodings: to guess one would make other names of the names in it."""
+def text_of(path: Path, newline: str | None = None, what: str = "a text file") -> Iterator[TextIO]:
+    """The open file; `newline` as of `open`; `what` it should be. Raises FormatError, also for
+    other encodings: to guess one would make other names of the names in it."""
     # Opened once: a pipe cannot be opened again.
     with opening(path), path.open("rb") as file:
         start = file.peek(4)
@@ -34,7 +34,7 @@ def text_of(path: Path, newline: str | None = None) -> Iterator[TextIO]:
             yield io.TextIOWrapper(file, encoding, newline=newline)
         except UnicodeError:
             raise FormatError(
-                f"{path}: not a text file in UTF-8, or in UTF-16 with a byte order mark"
+                f"{path}: not {what}, it is neither UTF-8 nor UTF-16 with a byte order mark"
             ) from None
 
 
