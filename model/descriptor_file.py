@@ -122,7 +122,7 @@ class DescriptorReader(Closing):
                 )
             padding, scales = leading[:, MASK] != 0, np.clip(leading[:, SCALE], 0, 255)
         else:
-            padding, scales = ~rows.any(axis=1), np.zeros(len(rows))
+            padding, scales = ~rows.any(axis=1), np.zeros(len(rows), np.float32)
         if padding.all():
             raise NoDescriptorError(f"{what} has no valid descriptor")
         # Padding behind the last valid row says nothing; between valid ones it keeps its place.

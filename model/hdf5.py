@@ -112,7 +112,7 @@ def read_ids(dataset: h5py.Dataset) -> list[str]:
     if dataset.shape[0] > bytes_of(dataset):
         raise DescriptorFileError(f"{path}: claims {dataset.shape[0]} ids, more than it has bytes")
     if h5py.check_string_dtype(dataset.dtype) is not None:
-        ids = [_printable(name) for name in dataset.asstr(errors="surrogateescape")[:]]
+        ids = [_printable(name) for name in dataset.asstr("utf-8", "surrogateescape")[:]]
     elif dataset.dtype.kind in "iu":
         ids = [str(number) for number in dataset[:]]
     else:

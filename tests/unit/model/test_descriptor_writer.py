@@ -40,7 +40,7 @@ def append_until_full(path: Path, limit: int) -> str:
     return said
 
 
-@pytest.mark.parametrize("limit", [150_000, 200_123, 300_000])
+@pytest.mark.parametrize("limit", [130_000, 160_123])
 def test_a_full_disk_loses_nothing_that_was_written(tmp_path: Path, limit: int) -> None:
     path = tmp_path / "x.h5"
     assert append_until_full(path, limit) == f"{path}: File too large"

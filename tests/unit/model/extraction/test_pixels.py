@@ -44,6 +44,14 @@ def grey(values: NDArray[np.generic], form: str = "PNG", **options: object) -> b
     return stored(Image.fromarray(values), form, **options)
 
 
+def white_is_zero() -> bytes:
+    """The tag's entry says so, and the values are turned round."""
+    data = grey(65_535 - GREY.astype(np.uint16) * 257, "TIFF")
+    entry = b"\x06\x01\x03\x00\x01\x00\x00\x00"
+    assert data.count(entry + b"\x01") == 1
+    return data.replace(entry + b"\x01", entry + b"\x00")
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -51,18 +59,12 @@ def grey(values: NDArray[np.generic], form: str = "PNG", **options: object) -> b
         grey(GREY.astype(np.uint16) * 257, "TIFF"),
         grey(GREY.astype(np.uint16) * 257, "JPEG2000"),
         grey(GREY.astype(np.float32) / 255, "TIFF"),
-        grey(((GREY.max() - GREY.astype(np.uint16)) * 257), "TIFF", tiffinfo={262: 0}),
+        white_is_zero(),
     ],
     ids=["png", "tiff", "jp2", "floats", "white is zero"],
 )
 def test_grey_of_more_bits_is_the_grey_of_8(data: bytes) -> None:
-    expected = GREY.astype(int)
-    found = shown(data)
-    assert (found == found[..., :1]).all()
-    if b"\x06\x01" not in data[:400] or "TIFF" not in repr(data[:4]):
-        difference = found[..., 0] - expected
-        assert np.ptp(difference) <= 1
-        assert np.ptp(found) > 200
+    assert abs(shown(data) - GREY[..., None]).max() <= 1
 
 
 @pytest.mark.parametrize("white", [255, 1023, 4095])
@@ -103,12 +105,9 @@ def logo(colour: int, place: int, mode: str) -> Image.Image:
     return image.convert(mode)
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
+@pytest.mark.parametrize(("mode", "form"), [("RGBA", "PNG"), ("LA", "PNG"), ("RGBA", "WEBP")])
 @pytest.mark.parametrize("colour", [0, 90, 255])
-def test_shapes_on_transparent_ground_are_seen(mode: str, colour: int) -> None:
-    form = "TIFF" if mode == "PA" else "PNG"
-    if mode == "PA":
-        mode, form = "RGBA", "WEBP"
+def test_shapes_on_transparent_ground_are_seen(mode: str, form: str, colour: int) -> None:
     first, second = (
         shown(stored(logo(colour, place, mode), form, lossless=True)) for place in (3, 20)
     )
@@ -129,8 +128,8 @@ def with_exif(form: str, exif: bytes) -> bytes:
     return stored(Image.fromarray(GREY).convert("RGB"), form, exif=exif)
 
 
-@given(st.binary(max_size=60), st.sampled_from(["JPEG", "PNG", "WEBP", "AVIF"]))
-@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=60), st.sampled_from(["JPEG", "PNG", "WEBP"]))
+@settings(max_examples=30, deadline=None)
 def test_exif_of_any_bytes_is_no_fault_of_the_pixels(tail: bytes, form: str) -> None:
     assert shown(with_exif(form, b"Exif\x00\x00" + tail)).size == GREY.size * 3
     assert shown(with_exif(form, b"Exif\x00\x00II*\x00\x08\x00\x00\x00" + tail)).size
@@ -143,7 +142,7 @@ def test_a_comment_called_exif_is_no_fault_of_the_pixels() -> None:
 
 
 @given(st.binary(min_size=1, max_size=40))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_a_damaged_list_of_further_pictures_is_no_fault_of_the_first(tail: bytes) -> None:
     data = stored(Image.fromarray(GREY), "JPEG")
     block = b"MPF\x00II*\x00\x08\x00\x00\x00" + tail
