@@ -141,16 +141,17 @@ def _factor(size: tuple[int, int]) -> int:
 
 
 def _told_to_shrink(image: Image.Image, factor: int) -> int:
-    """Tells the decoder to shrink by at most `factor`, where it can; bytes that it then takes."""
+    """Tells the decoder to shrink by `factor` or the next power of two, where it can; bytes that it
+    then takes."""
     pixels = image.width * image.height
+    levels = (factor - 1).bit_length()
     if isinstance(image, JpegImagePlugin.JpegImageFile):
-        image.draft(None, (max(image.width // factor, 1), max(image.height // factor, 1)))
+        image.draft(None, (max(image.width >> levels, 1), max(image.height >> levels, 1)))
         # The coefficients of the whole picture are kept where it comes in several scans.
         across = max(h for _, h, _, _ in image.layer) * max(v for _, _, v, _ in image.layer)
         samples = sum(h * v for _, h, v, _ in image.layer) / across
         return int(_COEFFICIENT * samples * pixels) + 4 * image.width * image.height
     if image.format == "JPEG2000":
-        levels = factor.bit_length() - 1
         # The plugin's own attribute, in the place of a method of Image.
         image.reduce = levels  # type: ignore[method-assign, assignment]
         return _JPEG2000_BYTES * (pixels >> 2 * levels)

@@ -102,7 +102,7 @@ def test_a_table_is_whole_in_every_encoding(
     at = ("--url", service.url, "--collection", f"table-{encoding}")
     done_here(capsys, "load", gallery, *at)
     write_descriptors(tmp_path / "query.h5", ["b-query"])
-    command = [LOCORE, "rerank", tmp_path / "query.h5", "--gallery", gallery, *at]
+    command = [LOCORE, "rerank", f"{tmp_path}/query.h5", "--gallery", str(gallery), *at]
     environment = os.environ | {"PYTHONIOENCODING": encoding, "COLUMNS": "60"}
     done = subprocess.run(command, capture_output=True, env=environment, timeout=110)
     assert (done.returncode, done.stderr) == (0, b"")
