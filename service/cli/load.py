@@ -155,14 +155,19 @@ def load_images(
 
 
 def _takes(reader: DescriptorReader, place: int) -> bool:
-    """Whether the service takes the image's id."""
+    why = _refusal(reader.ids[place])
+    if why is not None:
+        say(f"left out: {reader.path}: {why}")
+    return why is None
+
+
+def _refusal(image_id: str) -> str | None:
+    """Why the service does not take an id; None where it does."""
     try:
-        _IMAGE_ID.validate_python(reader.ids[place])
+        _IMAGE_ID.validate_python(image_id)
     except ValidationError as error:
-        (first, *_) = error.errors()
-        say(f"left out: {reader.path}: id {reader.ids[place]!r}: {first['msg']}")
-        return False
-    return True
+        return f"id {image_id!r}: {error.errors()[0]['msg']}"
+    return None
 
 
 def _described(
@@ -181,6 +186,10 @@ def _check_before(reader: DescriptorReader, collection: str) -> None:
         TypeAdapter(Collection).validate_python(collection)
     except ValidationError as error:
         raise click.UsageError(f"--collection: {error.errors()[0]['msg']}") from None
+    refusals = map(_refusal, reader.ids)
+    first = next(refusals, None)
+    if first is not None and all(refusals):
+        raise DescriptorFileError(f"{reader.path}: {first}")
     beyond = beyond_limits(reader.sizes)
     if beyond is not None:
         part, why = beyond
