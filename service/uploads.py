@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import io
-import struct
 from dataclasses import dataclass
 from functools import cached_property
 
-from PIL import Image, ImageOps
-
 from model.config import ExtractorId
 from model.extraction.extractor import ExtractedImage, Extractor, ExtractorError, NoDescriptorsError
+from model.extraction.pixels import FORMATS, Pixels, PixelsError, TooManyPixelsError, read_pixels
 from model.extraction.registry import load_extractor
 from service.errors import NotFoundError, OverloadedError, TooLargeError, UnprocessableError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-MAX_PIXELS = 80_000_000
-"""A small file can unpack to gigabytes; few cameras make more than this."""
 _MAX_WAITING = 8
 
 
@@ -77,30 +72,21 @@ class Uploads:
             raise NotFoundError(
                 f"this service cannot extract images: {extractor}", code="extractor_not_installed"
             )
-        image = read_upload(data)
+        pixels = read_upload(data)
         try:
-            return Upload(extractor.extract(image, self._count), image.size)
+            return Upload(extractor.extract(pixels.image, self._count), pixels.size)
         except NoDescriptorsError as error:
             raise UnprocessableError(f"image: {error}", code="not_an_image") from None
 
 
-def read_upload(data: bytes) -> Image.Image:
-    """RGB, upright by its EXIF orientation. Raises UnprocessableError and TooLargeError."""
+def read_upload(data: bytes) -> Pixels:
+    """Raises UnprocessableError for what is no image, TooLargeError for one of too many
+    pixels."""
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise TooLargeError(
-                    f"the image has {width} x {height} pixels, over {MAX_PIXELS:,} in all",
-                    max_pixels=MAX_PIXELS,
-                )
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except Image.DecompressionBombError:
-        raise TooLargeError(
-            f"the image has over {MAX_PIXELS:,} pixels", max_pixels=MAX_PIXELS
-        ) from None
-    # Pillow's readers of damaged files raise all of these.
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error):
+        return read_pixels(io.BytesIO(data))
+    except TooManyPixelsError as error:
+        raise TooLargeError(f"the image has {error}", max_pixels=error.max_pixels) from None
+    except PixelsError:
         raise UnprocessableError(
             f"not an image that can be read; {', '.join(FORMATS)} can", code="not_an_image"
         ) from None

@@ -102,9 +102,9 @@ def profiled(model: LoadedModel, images: int, rounds: int, rows: int = 25) -> st
     with profile(activities=kinds) as profiler:
         for _ in range(rounds):
             score_windows(model.reranker, [window], model.device)
-    return profiler.key_averages().table(
-        sort_by=f"self_{model.device.type}_time_total", row_limit=rows
-    )
+    key = f"self_{model.device.type}_time_total"
+    table: str = profiler.key_averages().table(sort_by=key, row_limit=rows)
+    return table
 
 
 def _contenders(model: LoadedModel, window: Window, published: bool) -> dict[str, ListReranker]:

@@ -2,68 +2,33 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from model.extraction.extractor import ExtractedImage, Extractor
+from model.extraction.extractor import ExtractedImage, Extractor, NoDescriptorsError
+from model.extraction.folders import UnreadableImageError, find_images
+from model.extraction.pixels import PixelsError, read_pixels
+from model.image_ids import image_id
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+__all__ = ["UnreadableImageError", "extract_images", "find_images", "image_id", "read_image"]
 
 
-class UnreadableImageError(ValueError):
-    """A file that is no image, or a damaged one; the message names it."""
-
-
-def read_image(path: Path) -> Image.Image:
-    """RGB, turned upright by its EXIF orientation. Raises UnreadableImageError."""
+def read_image(path: Path, *, whole: bool = False) -> Image.Image:
+    """RGB, upright, as a viewer shows it; `whole`: never shrunk. Raises UnreadableImageError."""
+    # Whoever opens a pipe waits for someone to write into it.
+    if path.exists() and not path.is_file():
+        raise UnreadableImageError(f"{path}: no plain file")
     try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+        return read_pixels(path, whole=whole).image
     except FileNotFoundError:
         raise UnreadableImageError(f"{path}: no such file") from None
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError) as error:
+    except PixelsError as error:
         raise UnreadableImageError(f"{path}: not a readable image ({error})") from None
-
-
-def image_id(path: Path) -> str:
-    """The path as an id that the service takes: other characters as `=` and their bytes in hex."""
-    return re.sub(
-        r"[^A-Za-z0-9._:/@=+-]",
-        lambda found: "".join(f"={byte:02X}" for byte in found[0].encode()),
-        path.as_posix(),
-    )
-
-
-def find_images(paths: Iterable[Path], relative_to: Path | None = None) -> dict[str, Path]:
-    """Ids and files: a file is known by its name, one in a folder by its path below that folder;
-    with `relative_to` all of them by their path below that one.
-
-    Raises UnreadableImageError where a path does not exist, is not below `relative_to`, or two
-    files have one id.
-    """
-    found: dict[str, Path] = {}
-    for path in paths:
-        if path.is_dir():
-            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
-            base = relative_to or path
-        elif path.is_file():
-            files, base = [path], relative_to or path.parent
-        else:
-            raise UnreadableImageError(f"{path}: no such file or folder")
-        for file in files:
-            if not file.is_relative_to(base):
-                raise UnreadableImageError(f"{file}: not below {base}")
-            name = image_id(file.relative_to(base))
-            if name in found:
-                raise UnreadableImageError(f"two images would have the id {name!r}")
-            found[name] = file
-    return found
 
 
 def extract_images(
@@ -78,11 +43,15 @@ def extract_images(
     One image is too small a task for several threads, so each worker takes an image for itself.
     """
 
-    def extract(open_image: Callable[[], Image.Image]) -> ExtractedImage | UnreadableImageError:
+    def extract(
+        name: str, open_image: Callable[[], Image.Image]
+    ) -> ExtractedImage | UnreadableImageError:
         try:
             return extractor.extract(open_image(), count)
         except UnreadableImageError as error:
             return error
+        except NoDescriptorsError as error:
+            return UnreadableImageError(f"{name}: {error}")
 
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // workers))
@@ -90,7 +59,7 @@ def extract_images(
         with ThreadPoolExecutor(workers) as pool:
             waiting: deque[tuple[str, Future[ExtractedImage | UnreadableImageError]]] = deque()
             for name, open_image in images.items():
-                waiting.append((name, pool.submit(extract, open_image)))
+                waiting.append((name, pool.submit(extract, name, open_image)))
                 if len(waiting) >= 4 * workers:
                     first, future = waiting.popleft()
                     yield first, future.result()

@@ -45,7 +45,7 @@ class Pretrained:
 def read_json(path: Path) -> dict[str, Any]:
     """The object of a JSON file. Raises ExtractorError."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise ExtractorError(f"{path.parent}: has no {path.name}") from None
     except (OSError, ValueError) as error:

@@ -9,10 +9,21 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+_AT_ONCE = 1 << 20
+"""Pixels that are summed at a time."""
+
 
 def resized(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
     """(h, w, channels) to (height, width, channels)."""
-    rows = _resized_first(pixels, height)
+    # Some columns at a time: sums of a whole picture would take eight times its memory.
+    at_once = max(_AT_ONCE // len(pixels), 1)
+    rows = np.concatenate(
+        [
+            _resized_first(pixels[:, left : left + at_once], height)
+            for left in range(0, pixels.shape[1], at_once)
+        ],
+        axis=1,
+    )
     columns = _resized_first(rows.swapaxes(0, 1), width).swapaxes(0, 1)
     # Half a grey level up, not to the even one, as OpenCV rounds.
     return np.asarray(np.clip(np.floor(columns + 0.5), 0, 255), dtype=np.uint8)

@@ -7,15 +7,14 @@ Every line of a file has the same fields: `path`, `path,label`, `path,width,heig
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.formats.errors import FormatError, opening
+from model.formats.errors import FormatError
+from model.formats.text import lines_of, text_of
 
 _LABELLED = (2, 4)
 """Numbers of fields of which the second is the label."""
@@ -38,21 +37,21 @@ def read_image_list(path: Path) -> ImageList:
     names: list[str] = []
     numbers: list[list[int]] = []
     fields = 0
-    with _as_format_error(path), path.open(encoding="utf-8") as file:
-        for at, line in enumerate(file.read().rstrip().splitlines(), start=1):
-            parts = line.strip().split(",")
-            fields = fields or len(parts)
-            if len(parts) != fields:
-                raise FormatError(
-                    f"{path}: line {at} has {len(parts)} fields, the first line {fields}"
-                )
-            if not parts[0] or fields > max(_SIZED):
-                raise FormatError(f"{path}: line {at} is not `path` or `path,label,width,height`")
-            try:
-                numbers.append([int(part) for part in parts[1:]])
-            except ValueError:
-                raise FormatError(f"{path}: line {at}: label or size is no number") from None
-            names.append(parts[0])
+    lines = lines_of(path)
+    while lines and not lines[-1].strip():
+        lines.pop()
+    for at, line in enumerate(lines, start=1):
+        parts = line.strip().split(",")
+        fields = fields or len(parts)
+        if len(parts) != fields:
+            raise FormatError(f"{path}: line {at} has {len(parts)} fields, the first line {fields}")
+        if not parts[0] or fields > max(_SIZED):
+            raise FormatError(f"{path}: line {at} is not `path` or `path,label,width,height`")
+        try:
+            numbers.append([int(part) for part in parts[1:]])
+        except ValueError:
+            raise FormatError(f"{path}: line {at}: label or size is no number") from None
+        names.append(parts[0])
     if not names:
         raise FormatError(f"{path}: names no image")
     try:
@@ -68,14 +67,5 @@ def read_image_list(path: Path) -> ImageList:
 
 def count_images(path: Path) -> int:
     """Lines of a list up to its last name, without keeping them. Raises FormatError."""
-    with _as_format_error(path), path.open("rb") as file:
+    with text_of(path) as file:
         return max((at for at, line in enumerate(file, start=1) if line.strip()), default=0)
-
-
-@contextmanager
-def _as_format_error(path: Path) -> Iterator[None]:
-    try:
-        with opening(path):
-            yield
-    except UnicodeDecodeError:
-        raise FormatError(f"{path}: not a text file") from None

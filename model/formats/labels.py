@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.formats.errors import FormatError
+from model.formats.text import text_of
+from model.image_ids import image_id, portable
 
 _EVERY_THIRD = 3
 _MOST_DIGITS = 18
@@ -42,24 +45,28 @@ class LabelledImages:
 def read_labels(path: Path) -> LabelledImages:
     """Of a CSV file, or of the `labels.csv` of a folder: columns `path`, `label` (or `class_id`)
     and perhaps `role` (`query` or `gallery`; or `source_split`, of which `test` are queries).
-    Without roles every third image of a label is a query. Raises FormatError."""
+    Without roles every third image of a label is a query. Columns are parted by commas, semicolons
+    or tabs; a path is an image's as it is on disk, or its id. Raises FormatError."""
     path = path / "labels.csv" if path.is_dir() else path
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
+        with text_of(path, newline="", what="a readable CSV file") as file:
+            # Pipes have no beginning to go back to.
+            table = io.StringIO(file.read(), newline="")
+            header = table.readline()
+            table.seek(0)
+            reader = csv.DictReader(table, delimiter=max(",;\t", key=header.count))
             columns = reader.fieldnames or ()
             label = next((name for name in _LABELS if name in columns), None)
             role = next((name for name in ("role", "source_split") if name in columns), None)
             if _PATH not in columns or label is None:
                 raise FormatError(f"{path}: needs columns path and label, has {', '.join(columns)}")
             rows = list(reader)
-        ids, labels = [row[_PATH] for row in rows], [row[label] for row in rows]
+        ids = [image_id(portable(row[_PATH])) if row[_PATH] else "" for row in rows]
+        labels = [row[label] for row in rows]
         roles = None if role is None else [_ROLES[row[role]] for row in rows]
-    except FileNotFoundError:
-        raise FormatError(f"{path}: no such file") from None
     except KeyError as error:
         raise FormatError(f"{path}: role {error} is neither query nor gallery") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
         raise FormatError(f"{path}: not a readable CSV file ({error})") from None
     if not rows:
         raise FormatError(f"{path}: names no image")

@@ -16,7 +16,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model.config import reason
-from model.formats.errors import FormatError, opening
+from model.formats.errors import FormatError
+from model.formats.text import text_of
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def parse_shortlist(line: str | bytes, most: int) -> Shortlist:
 
 def read_shortlists(path: Path, most: int, first: int = 0) -> Iterator[Shortlist]:
     """From list `first` on; empty lines do not count. Raises FormatError naming the line."""
-    with opening(path), path.open("rb") as file:
+    with text_of(path) as file:
         place = 0
         for number, line in enumerate(file, start=1):
             if not line.strip():
@@ -72,5 +73,5 @@ def read_shortlists(path: Path, most: int, first: int = 0) -> Iterator[Shortlist
 
 def count_shortlists(path: Path) -> int:
     """How many lists a file has. Raises FormatError."""
-    with opening(path), path.open("rb") as file:
+    with text_of(path) as file:
         return sum(1 for line in file if line.strip())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,8 +29,28 @@ from model.descriptors import ImageDescriptors
 _Item = TypeVar("_Item")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-console = Console()
+_UNCUT = 10_000
+"""Columns; a file or a pipe does not end where a terminal does."""
+
+console = Console(width=None if sys.stdout and sys.stdout.isatty() else _UNCUT)
 errors = Console(stderr=True)
+
+
+def write_any_text() -> None:
+    """What the encoding of standard output or error does not have is written as `\\x…` there."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def drop_unwritten() -> None:
+    """What standard output does not take is not tried again at the exit, which would end in a
+    traceback."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
 
 existing_folder = click.Path(exists=True, file_okay=False, path_type=Path)
 any_path = click.Path(path_type=Path)

@@ -10,7 +10,7 @@ import click
 import numpy as np
 from PIL import Image
 
-from model.descriptor_file import DescriptorWriter
+from model.descriptor_writer import DescriptorWriter, Source, source_of
 from model.extraction.batches import extract_in_batches
 from model.extraction.extractor import (
     BatchExtractor,
@@ -147,18 +147,28 @@ def extract(
     """Make descriptors of IMAGES, files or folders, and write them to an HDF5 file.
 
     An image in a folder gets its path below that folder as id, a single file its name. A file
-    that exists is continued: what it has is not made again. Images that cannot be read are
-    named and left out; with --list they keep their row, as padding with a global of zeros.
+    that exists is continued: what it has is not made again, unless the picture has changed since.
+    Linked folders are followed. Images that cannot be read are named and left out; with --list they
+    keep their row, as padding with a global of zeros.
     """
     _check_sources(bool(images), list_path, crop, views, fit_whitening)
     _check_extractor(name, batch, crop, fit_whitening)
     if global_file is not None and (global_file.is_dir() or not global_file.parent.is_dir()):
         raise click.UsageError(f"--global-file: {global_file} is no file that can be written")
+    left_out = 0
+
+    def leave_out(why: str) -> None:
+        nonlocal left_out
+        left_out += 1
+        say(f"left out: {why}")
+
     if list_path is not None:
         found = listed_images(list_path, relative_to)
         check_continues(output, list(found), list_path)
     else:
-        found = find_images(images, relative_to)
+        found = find_images(images, relative_to, leave_out)
+    if not found:
+        raise UnreadableImageError(f"no image that can be read in {', '.join(map(str, images))}")
     if fit_whitening:
         _fit(found, output)
         return
@@ -175,12 +185,13 @@ def extract(
         keep_unreadable=list_path is not None,
     )
     kept = ", their rows are padding" if skipped and list_path is not None else ""
-    click.echo(f"{written} images written to {output}, {skipped} could not be read{kept}", err=True)
+    unread = skipped + left_out
+    click.echo(f"{written} images written to {output}, {unread} could not be read{kept}", err=True)
     if global_file is not None:
         with GlobalRows(output) as rows:
             write_raw(rows, global_file)
-    # The last rows of a list that is continued may well be unreadable ones.
-    if skipped and not written and (list_path is None or skipped == len(found)):
+    # What a file has already counts: the last images of one that is continued may be unreadable.
+    if skipped == len(found) * max(views, 1):
         raise UnreadableImageError(f"none of the {skipped} images could be read")
 
 
@@ -225,9 +236,11 @@ def extract_to_file(
     boxes: Mapping[str, Box] | None = None,
     keep_unreadable: bool = False,
 ) -> tuple[int, int]:
-    """(images written, images that could not be read). Those that `output` has stay as they are.
-    `boxes` are for an extractor that takes batches."""
-    found = _openers(images, views)
+    """(images written, images that could not be read). Those that `output` has stay as they are,
+    but for pictures that have changed since, which are described anew in their place. `boxes` are
+    for an extractor that takes batches."""
+    openers = _openers(images, views, whole=bool(boxes))
+    sources = _sources(images, views)
     written = skipped = 0
     with DescriptorWriter(
         output,
@@ -237,19 +250,25 @@ def extract_to_file(
         descriptor_dim=extractor.descriptor_dim,
         global_dim=extractor.global_dim,
     ) as writer:
-        left = {name: opener for name, opener in found.items() if name not in writer.ids}
+        left = {
+            name: opener for name, opener in openers.items() if not writer.has(name, sources[name])
+        }
+        changed = left.keys() & writer.ids
+        if changed:
+            say(f"{len(changed)} images have changed since {output} was written: described anew")
         if isinstance(extractor, BatchExtractor):
             results = extract_in_batches(extractor, left, descriptors, workers, batch, boxes)
         else:
             results = extract_images(extractor, left, descriptors, workers)
         for image_id, result in tracked(results, "Extracting", len(left)):
             if isinstance(result, UnreadableImageError):
-                say(f"{'a row of padding' if keep_unreadable else 'left out'}: {result}")
+                former = ", what was written of it before stays" if image_id in changed else ""
+                say(f"{'a row of padding' if keep_unreadable else f'left out{former}'}: {result}")
                 skipped += 1
                 if keep_unreadable:
-                    writer.append(image_id, _nothing(extractor))
+                    writer.append(image_id, _nothing(extractor), sources[image_id])
             else:
-                writer.append(image_id, result)
+                writer.append(image_id, result, sources[image_id])
                 written += 1
     return written, skipped
 
@@ -265,9 +284,12 @@ def _nothing(extractor: Extractor) -> ExtractedImage:
     )
 
 
-def _openers(images: dict[str, Path], views: int) -> dict[str, Callable[[], Image.Image]]:
+def _openers(
+    images: dict[str, Path], views: int, *, whole: bool
+) -> dict[str, Callable[[], Image.Image]]:
+    """`whole`: boxes count in the pixels of the file."""
     if not views:
-        return {name: partial(read_image, path) for name, path in images.items()}
+        return {name: partial(read_image, path, whole=whole) for name, path in images.items()}
     from model.training.views import numbered_view
 
     return {
@@ -275,6 +297,14 @@ def _openers(images: dict[str, Path], views: int) -> dict[str, Callable[[], Imag
         for name, path in images.items()
         for view in range(views)
     }
+
+
+def _sources(images: dict[str, Path], views: int) -> dict[str, Source]:
+    """Before any is read: what changes while it is read counts as changed the next time."""
+    each = {name: source_of(path) for name, path in images.items()}
+    if not views:
+        return each
+    return {f"{name}@{view}": each[name] for name in images for view in range(views)}
 
 
 def _fit(found: dict[str, Path], output: Path) -> None:

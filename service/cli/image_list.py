@@ -11,22 +11,28 @@ import click
 
 from model.descriptor_file import DescriptorReader
 from model.extraction.extractor import Box
-from model.extraction.images import image_id
 from model.formats.ground_truth import read_ground_truth
 from model.formats.image_lists import read_image_list
+from model.image_ids import MAX_ID, image_id, portable
 
 
 def listed_images(path: Path, folder: Path | None) -> dict[str, Path]:
     """Ids and files in the list's order, its paths below `folder`, or below the current one.
 
     Raises FormatError, and click.UsageError where an image is listed twice (two rows cannot have
-    one id) or none of the files is there.
+    one id), an id would be too long or none of the files is there.
     """
-    names = read_image_list(path).names
-    found = {image_id(Path(name)): (folder or Path()) / name for name in names}
+    names = [portable(name) for name in read_image_list(path).names]
+    found = {image_id(name): (folder or Path()) / name for name in names}
     if len(found) < len(names):
-        (twice, _), *_ = Counter(image_id(Path(name)) for name in names).most_common(1)
+        (twice, _), *_ = Counter(map(image_id, names)).most_common(1)
         raise click.UsageError(f"{path}: {twice} is listed twice")
+    longest = max(found, key=len)
+    if len(longest) > MAX_ID:
+        raise click.UsageError(
+            f"{path}: the id of {found[longest]} would have {len(longest)} characters, over "
+            f"{MAX_ID}"
+        )
     if not any(file.is_file() for file in found.values()):
         raise click.UsageError(
             f"{path}: none of its images is below {folder or Path()}; --relative-to names their "

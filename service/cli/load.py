@@ -31,6 +31,7 @@ BATCH = 128
 """Images of one registration: a few MiB."""
 
 _PAGE = 10_000
+_IMAGE_ID: TypeAdapter[str] = TypeAdapter(ImageId)
 _Item = TypeVar("_Item")
 
 
@@ -61,7 +62,8 @@ def load(
     """Register the images of FILE.h5, through a service or straight in Redis.
 
     Images that are there already are passed over, so a load that broke off is taken up where it
-    was by the same command. An image without a valid descriptor is named and left out.
+    was by the same command. An image without a valid descriptor, or with an id that the service
+    does not take, is named and left out.
     """
     reader = DescriptorReader(file, descriptor_dim)
     _check_before(reader, collection)
@@ -75,6 +77,8 @@ def load(
                 count, there = load_images(reader, target, replace=replace)
             finally:
                 target.close()
+    if not count and not there:
+        raise DescriptorFileError(f"{file}: none of its {len(reader)} images could be loaded")
     click.echo(f"{count} images loaded, {there} were there already", err=True)
 
 
@@ -136,7 +140,9 @@ def load_images(
         there.update(ids)
         if cursor is None:
             break
-    left = [place for place, image_id in enumerate(reader.ids) if image_id not in there]
+    left = [place for place in range(len(reader)) if reader.ids[place] not in there]
+    already = len(reader) - len(left)
+    left = [place for place in left if _takes(reader, place)]
     registered = 0
     with progress_bar("Loading", len(left)) as advance:
         for places in _batches(left):
@@ -145,7 +151,23 @@ def load_images(
                 target.register(images)
             registered += len(images)
             advance(len(places))
-    return registered, len(reader) - len(left)
+    return registered, already
+
+
+def _takes(reader: DescriptorReader, place: int) -> bool:
+    why = _refusal(reader.ids[place])
+    if why is not None:
+        say(f"left out: {reader.path}: {why}")
+    return why is None
+
+
+def _refusal(image_id: str) -> str | None:
+    """Why the service does not take an id; None where it does."""
+    try:
+        _IMAGE_ID.validate_python(image_id)
+    except ValidationError as error:
+        return f"id {image_id!r}: {error.errors()[0]['msg']}"
+    return None
 
 
 def _described(
@@ -164,11 +186,10 @@ def _check_before(reader: DescriptorReader, collection: str) -> None:
         TypeAdapter(Collection).validate_python(collection)
     except ValidationError as error:
         raise click.UsageError(f"--collection: {error.errors()[0]['msg']}") from None
-    try:
-        TypeAdapter(list[ImageId]).validate_python(reader.ids)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise DescriptorFileError(f"{reader.path}: id {first['input']!r}: {first['msg']}") from None
+    refusals = map(_refusal, reader.ids)
+    first = next(refusals, None)
+    if first is not None and all(refusals):
+        raise DescriptorFileError(f"{reader.path}: {first}")
     beyond = beyond_limits(reader.sizes)
     if beyond is not None:
         part, why = beyond

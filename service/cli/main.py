@@ -17,6 +17,7 @@ from model.metric import MetricError
 from model.training.trainer import TrainingStateError
 from service import __version__
 from service.cli.bench import bench
+from service.cli.common import drop_unwritten, write_any_text
 from service.cli.convert import convert
 from service.cli.evaluate import evaluate
 from service.cli.extract import extract
@@ -85,8 +86,10 @@ for command in (
 
 def run() -> None:
     """The console script."""
+    write_any_text()
     try:
         code = locore.main(prog_name="locore", standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Exit as error:
         code = error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
@@ -103,5 +106,6 @@ def run() -> None:
 
 
 def _fail(message: str) -> None:
+    drop_unwritten()
     print("locore: " + " ".join(message.split()), file=sys.stderr)
     sys.exit(2)

@@ -17,6 +17,7 @@ from model.descriptors import ImageDescriptors, stacked_globals
 from model.evaluation.retrieval import first_stage_order
 from model.extraction.images import read_image
 from model.extraction.registry import load_extractor
+from model.formats.text import lines_of
 from model.metric import Metric, load_metric
 from model.windows import DIRECTIONS
 from service.cli.common import (
@@ -98,7 +99,7 @@ def rerank(
     with Client(url, api_key) as client:
         answer = client.rerank(image, shortlist, collection, top_n=show, **given)
     if as_json:
-        console.print_json(json.dumps(answer.model_dump()))
+        console.print_json(json.dumps(answer.model_dump()), ensure_ascii=True)
     else:
         console.print(_table(answer), highlight=False)
 
@@ -139,10 +140,7 @@ def _query(
 
 
 def _read_ids(path: Path) -> list[str]:
-    try:
-        return [line.strip() for line in path.read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise click.UsageError(f"{path}: cannot be read ({error})") from None
+    return [line.strip() for line in lines_of(path) if line.strip()]
 
 
 def _table(answer: RerankResponse) -> Table:
@@ -154,10 +152,14 @@ def _table(answer: RerankResponse) -> Table:
     )
     for title in ("rank", "was", "", "score"):
         table.add_column(title, justify="right")
-    table.add_column("id")
+    # Cut, an id could not be used further.
+    table.add_column("id", overflow="fold")
+    up, down = ("^", "v") if console.options.ascii_only else ("▲", "▼")
     for rank, result in enumerate(answer.results, start=1):
         rise = result.index + 1 - rank
-        moved = "" if not rise else f"[green]▲{rise}[/]" if rise > 0 else f"[red]▼{-rise}[/]"
+        moved = (
+            "" if not rise else f"[green]{up}{rise}[/]" if rise > 0 else f"[red]{down}{-rise}[/]"
+        )
         score = f"{result.relevance_score:.4f}"
         table.add_row(str(rank), str(result.index + 1), moved, score, result.id)
     return table

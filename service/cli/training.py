@@ -26,7 +26,7 @@ from model.training.domains import (
 from model.training.lists import ListOptions, ListSource
 from model.training.selection import select
 from model.training.trainer import R, Trainer
-from service.cli.common import progress_bar, read_images, tracked
+from service.cli.common import progress_bar, read_images, say, tracked
 from service.cli.extract import extract_to_file
 
 _TOP = 100
@@ -44,7 +44,7 @@ def images_data(images: Path, folder: Path, resume: bool) -> TrainingData:
     """Of a folder of images without labels, of which views are extracted into `folder`. Raises
     click.UsageError where they are too few."""
     file = folder / "views.h5"
-    files = find_images((images,))
+    files = find_images((images,), report=lambda why: say(f"left out: {why}"))
     if not resume:
         file.unlink(missing_ok=True)
     extract_to_file(load_extractor(_EXTRACTOR), files, file, DESCRIPTORS, views=_VIEWS_OF_AN_IMAGE)

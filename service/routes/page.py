@@ -22,6 +22,7 @@ from starlette.staticfiles import StaticFiles
 from model.config import ModelConfig
 from model.descriptor_file import DescriptorFileError
 from model.descriptors import ImageDescriptors
+from model.extraction.pixels import FORMATS
 from service.access import reader
 from service.arrays import InvalidArrayError, Matrix, pack, unpack
 from service.client import packed_image
@@ -34,7 +35,7 @@ from service.schemas import MAX_SHORTLIST, ImageId, Query
 from service.settings import Settings
 from service.sizes import misfit
 from service.state import State, accepting
-from service.uploads import FORMATS, Uploads
+from service.uploads import Uploads
 
 log = structlog.get_logger(__name__)
 

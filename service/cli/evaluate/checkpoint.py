@@ -94,7 +94,7 @@ def _seconds(
 
 def figures_table(rows: Sequence[Row], caption: str) -> Table:
     table = Table(caption=caption, caption_justify="left")
-    table.add_column("method")
+    table.add_column("method", overflow="fold")
     for title in ("R@1", "mAP@R", "alpha", "T", "s per 100 images"):
         table.add_column(title, justify="right")
     for row in rows:

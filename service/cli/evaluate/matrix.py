@@ -153,7 +153,7 @@ def _judged(cell: Cell, model: LoadedModel) -> Figures:
 def _cell_table(figures: Sequence[Figures], names: Sequence[str]) -> Table:
     table = Table(caption="R@1 / mAP@R in percent", caption_justify="left")
     for title in ("domain", "descriptors"):
-        table.add_column(title)
+        table.add_column(title, overflow="fold")
     for name in names:
         table.add_column(name, justify="right")
     by_cell: dict[tuple[str, str], dict[str, str]] = {}
@@ -172,7 +172,7 @@ def _summary_table(figures: Sequence[Figures], names: Sequence[str]) -> Table:
         "the best is that of first stage, Chamfer and k-reciprocal in each cell",
         caption_justify="left",
     )
-    table.add_column("re-ranker")
+    table.add_column("re-ranker", overflow="fold")
     for title in (
         "cells",
         "mean",

@@ -1,0 +1,97 @@
+"""Folders as they are: links, loops, pipes, names of other systems, files of all kinds."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from pydantic import TypeAdapter, ValidationError
+
+from model.extraction.folders import find_images
+from model.image_ids import MAX_ID, image_id
+from service.schemas import ImageId
+
+
+def picture(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (4, 4)).save(path, "PNG")
+    return path
+
+
+def ids_and_left_out(folder: Path) -> tuple[list[str], list[str]]:
+    left_out: list[str] = []
+    return list(find_images([folder], report=left_out.append)), left_out
+
+
+def test_linked_folders_are_followed_and_loops_cut(tmp_path: Path) -> None:
+    picture(tmp_path / "elsewhere/a.png")
+    album = tmp_path / "album"
+    picture(album / "own/b.png")
+    (album / "linked").symlink_to(tmp_path / "elsewhere")
+    (album / "own/loop").symlink_to(album)
+    (album / "again").symlink_to(album / "own")
+    (tmp_path / "elsewhere/back").symlink_to(album)
+    found, left_out = ids_and_left_out(album)
+    assert found == ["linked/a.png", "own/b.png"]
+    assert sorted(line.split(": ")[0] for line in left_out) == sorted(
+        str(album / name) for name in ("own/loop", "again", "linked/back")
+    )
+    assert all("the same folder as" in line for line in left_out)
+
+
+def test_pictures_of_all_names_are_read_or_named(tmp_path: Path) -> None:
+    read = ["a.jfif", "b.AVIF", "c.jp2", "d.heic", "download", "photo.png_large"]
+    for name in read:
+        picture(tmp_path / name)
+    for name in ("raw.NEF", "layers.psd"):
+        picture(tmp_path / name)
+    (tmp_path / "labels.csv").write_text("path,label\n")
+    (tmp_path / "._a.jfif").write_bytes(b"\x00\x05\x16\x07")
+    found, left_out = ids_and_left_out(tmp_path)
+    assert found == read
+    assert sorted(left_out) == [
+        f"{tmp_path}/layers.psd: .psd is not read",
+        f"{tmp_path}/raw.NEF: .nef is not read",
+    ]
+
+
+def test_what_is_no_file_is_never_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "folder.jpg").mkdir()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "s.jpg"))
+        found, left_out = ids_and_left_out(tmp_path)
+    assert found == []
+    assert sorted(left_out) == [
+        f"{tmp_path}/gone.jpg: No such file or directory",
+        f"{tmp_path}/pipe.jpg: no plain file",
+        f"{tmp_path}/s.jpg: no plain file",
+    ]
+
+
+def test_a_name_too_long_for_an_id_is_left_out_alone(tmp_path: Path) -> None:
+    picture(tmp_path / ("商品图" * 10 + ".png"))
+    picture(tmp_path / "a.png")
+    found, left_out = ids_and_left_out(tmp_path)
+    assert found == ["a.png"]
+    (line,) = left_out
+    assert line.endswith("its id would have 274 characters, over 256")
+
+
+def test_names_that_are_no_utf_8_have_ids_that_the_service_takes(tmp_path: Path) -> None:
+    picture(tmp_path / os.fsdecode(b"caf\xe9.png"))
+    found, _ = ids_and_left_out(tmp_path)
+    assert found == ["caf=E9.png"]
+    assert image_id(Path(found[0])) == found[0]
+
+
+def test_the_longest_id_is_the_services() -> None:
+    taken = TypeAdapter(ImageId)
+    assert taken.validate_python("x" * MAX_ID)
+    with pytest.raises(ValidationError):
+        taken.validate_python("x" * (MAX_ID + 1))
