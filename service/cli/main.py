@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import click
+from redis.exceptions import RedisError
 
 from model.checkpoint import CheckpointError
 from model.descriptor_file import DescriptorFileError
@@ -26,8 +27,9 @@ from service.cli.rerank_batch import rerank_batch
 from service.cli.serve import openapi, serve
 from service.cli.train import train
 from service.client import ClientError
-from service.errors import ApiError
+from service.errors import ApiError, StoreUnavailableError
 from service.gallery.embedded import EmbeddedStoreError
+from service.gallery.store import reason
 from service.offline import OfflineError
 from service.tracing import TracingError
 
@@ -43,6 +45,7 @@ EXPECTED = (
     NoDescriptorsError,
     OSError,
     OfflineError,
+    RedisError,
     TracingError,
     TrainingStateError,
     UnreadableImageError,
@@ -89,6 +92,9 @@ def run() -> None:
         sys.exit(2)
     except click.ClickException as error:
         _fail(error.format_message())
+    except StoreUnavailableError as error:
+        # Clients of the service are not told more; whose store it is, is.
+        _fail(f"{error}: {reason(error.__cause__)}" if error.__cause__ else str(error))
     except EXPECTED as error:
         _fail(str(error))
     except (click.Abort, KeyboardInterrupt):

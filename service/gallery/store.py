@@ -50,8 +50,19 @@ _PAUSES = (0.1, 0.2)
 """Seconds before work is tried again: long enough for a connection that broke, short of what a
 request can wait for."""
 
-_REFUSALS = re.compile(r"(^|caused error: )\W*(MISCONF|NOREPLICAS)\b")
-"""Answers of a store that is there and cannot do its work, as redis-py words them."""
+_DEFECTS = re.compile(
+    r"WRONGTYPE|(ERR |^)user_script:\d+:|compiling script|wrong number of arguments|syntax error"
+)
+"""Answers that say that what we asked is wrong. All others are refusals: the store cannot do it, or
+not for us (NOPERM, BUSY, MISCONF, a command that a hosted Redis switches off)."""
+
+_NO_REPLICAS = "NOREPLICAS"
+"""Refuses writes alone, for a while: what is there can be read, so the store is well."""
+
+_ANY = "any"
+"""What fails where the store does not answer; whatever succeeds next says that it is back."""
+
+DEFAULT_CONNECTIONS = 100
 
 _Answer = TypeVar("_Answer")
 
@@ -74,20 +85,36 @@ class Page:
     sizes: DescriptorSizes | None
 
 
+@dataclass(frozen=True)
+class Fetched:
+    """`records`: as asked for, None where there is none; `expiring`: images of the collection,
+    perhaps these, go by themselves at some time."""
+
+    records: list[bytes | None]
+    expiring: bool
+
+
 class GalleryStore:
-    """The durable gallery. Every method raises StoreUnavailableError where the store is away.
+    """The durable gallery. Every method raises StoreUnavailableError where the store is away or
+    refuses, whose cause says why; none says it of a store that has too few `connections` for all
+    who ask at once: they wait for one.
 
     This one is for a single Redis, or for the one that is primary now (`sentinels` say which).
     With `log_changes` the log says when the store goes away, and why, and when it is back.
     """
 
     def __init__(
-        self, client: redis.Redis | RedisCluster, sentinels: Sentinel | None = None
+        self,
+        client: redis.Redis | RedisCluster,
+        sentinels: Sentinel | None = None,
+        connections: int = DEFAULT_CONNECTIONS,
     ) -> None:
         self._client = client
         self._sentinels = sentinels
+        # An operation takes at most one connection to each node.
+        self._connections = asyncio.Semaphore(connections)
         self.log_changes = False
-        self._away = False
+        self._failing: set[str] = set()
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -95,8 +122,17 @@ class GalleryStore:
             await self._sentinels.aclose()
 
     async def ping(self) -> None:
+        """Whether the store does all that we ask of it, by commands that change nothing."""
         async with self._timed("ping"):
-            await self._steadily(self._client.ping)
+            await self._answers([("PING",)])
+            await self._try_commands()
+
+    async def _try_commands(self) -> None:
+        try:
+            await self._answers([commands.trial()])
+        except exceptions.ResponseError as error:
+            if _NO_REPLICAS not in str(error):
+                raise
 
     async def memory_bytes(self) -> int:
         """What the store takes now, buffers of clients included; replicas are not counted."""
@@ -121,13 +157,15 @@ class GalleryStore:
             command = commands.put(collection, records, sizes, ttl_seconds)
             return len(records) - await self._checked(command, collection, sizes)
 
-    async def fetch(self, collection: str, ids: Sequence[str]) -> list[bytes | None]:
-        """The records of `ids`, None where there is none."""
+    async def fetch(self, collection: str, ids: Sequence[str]) -> Fetched:
         async with self._timed("fetch"):
-            found = await self._answers(
-                [("MGET", *(image_key(collection, i) for i in chunk)) for chunk in _chunks(ids)]
+            *found, expiring = await self._answers(
+                [
+                    *(("MGET", *(image_key(collection, i) for i in c)) for c in _chunks(ids)),
+                    commands.count_expiring(collection),
+                ]
             )
-            return [record for answer in found for record in answer]
+            return Fetched([record for answer in found for record in answer], expiring > 0)
 
     async def versions(self, collection: str, ids: Sequence[str]) -> list[bytes]:
         """The records' headers, empty where there is no record."""
@@ -242,28 +280,39 @@ class GalleryStore:
 
     @asynccontextmanager
     async def _timed(self, operation: str) -> AsyncIterator[None]:
-        """Times an operation, and turns what redis-py raises into the contract's errors."""
-        try:
-            async with asyncio.timeout(LONGEST_SECONDS):
-                with STORE_SECONDS.labels(operation).time():
-                    yield
-        except AWAY as error:
-            STORE_UP.set(0)
-            self._is_away(True, why=str(error))
-            raise StoreUnavailableError("the gallery store does not answer") from error
-        except exceptions.RedisError as error:
-            if isinstance(error, exceptions.OutOfMemoryError):
+        """Waits for a connection, times an operation, and turns what redis-py raises into the
+        contract's errors."""
+        async with self._connections:
+            try:
+                async with asyncio.timeout(LONGEST_SECONDS):
+                    with STORE_SECONDS.labels(operation).time():
+                        yield
+            except exceptions.OutOfMemoryError as error:
                 raise StoreFullError("the gallery store has no memory left") from error
-            if _REFUSALS.search(str(error)):
-                raise StoreUnavailableError("the gallery store refuses commands") from error
-            raise
-        STORE_UP.set(1)
-        self._is_away(False)
+            except (*AWAY, exceptions.RedisError) as error:
+                if _DEFECTS.search(str(error)):
+                    raise
+                answered = isinstance(error, exceptions.ResponseError)
+                if _NO_REPLICAS not in str(error):
+                    failed = operation if answered else _ANY
+                    self._note(self._failing | {failed}, why=reason(error))
+                does = "refuses commands" if answered else "does not answer"
+                raise StoreUnavailableError(f"the gallery store {does}") from error
+        # What refuses one kind of command may do others.
+        self._note(set() if operation == "ping" else self._failing - {_ANY, operation})
 
-    def _is_away(self, away: bool, **why: str) -> None:
-        if self.log_changes and away != self._away:
-            log.warning("store_away" if away else "store_back", **why)
-        self._away = away
+    def _note(self, failing: set[str], **why: str) -> None:
+        """The store is up unless something fails: an operation, or _ANY."""
+        STORE_UP.set(not failing)
+        if self.log_changes and bool(failing) != bool(self._failing):
+            log.warning("store_away" if failing else "store_back", **why)
+        self._failing = failing
+
+
+def reason(error: BaseException) -> str:
+    """What the store said, without the command that redis-py puts before it."""
+    _, of_pipeline, said = str(error).rpartition("of pipeline caused error: ")
+    return (said.strip("(,)'\"") if of_pipeline else said) or type(error).__name__
 
 
 def _chunks(items: Sequence[str]) -> Iterable[Sequence[str]]:
