@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import ssl
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from functools import cached_property
+from typing import Any, Generic, TypedDict, TypeVar
 
 import httpx
 
@@ -21,6 +23,7 @@ from service.client.errors import (
     UnreachableError,
 )
 from service.client.patience import Deadline, Policy, policy, retry_after
+from service.client.proxies import proxy_for
 from service.schemas import REQUEST_ID_HEADER, ErrorResponse
 
 _Result = TypeVar("_Result")
@@ -50,7 +53,7 @@ class Exchange(Generic[_Result]):
         self._request_id = how.get("request_id") or uuid.uuid4().hex
         with self.faults():
             self.headers = httpx.Headers({REQUEST_ID_HEADER: self._request_id})
-            self.headers.update(how.get("headers") or {})
+            self.headers.update(sendable(how.get("headers") or {}))
         self._request_id = self.headers[REQUEST_ID_HEADER]
         if call.body is not None:
             self.headers["Content-Type"] = "application/json"
@@ -121,6 +124,24 @@ def shown(url: str) -> str:
     return re.sub(r"//[^/]*@", "//", url, count=1)
 
 
+def sendable(headers: Mapping[str, str]) -> dict[str, str]:
+    """`headers` without white space at the ends of values. Raises ValueError for what cannot be
+    sent; it may be a secret, and is not repeated."""
+    stripped = {name: value.strip() for name, value in headers.items()}
+    for name, value in stripped.items():
+        if not all(" " <= character <= "~" or character == "\t" for character in value):
+            raise ValueError(f"the header {name} has a line break or a letter beyond ASCII")
+    return stripped
+
+
+class Way(TypedDict):
+    """Arguments of httpx's clients."""
+
+    proxy: str | None
+    trust_env: bool
+    verify: ssl.SSLContext
+
+
 @dataclass(frozen=True)
 class Setup:
     """What a client is made with: the arguments of `Client`."""
@@ -135,16 +156,31 @@ class Setup:
     def limits(self) -> tuple[int, int]:
         return self.max_images_per_request, self.max_payload_bytes
 
+    @cached_property
+    def way(self) -> Way:
+        # What httpx would take from the environment beside proxies are certificates.
+        return Way(proxy=self._proxy, trust_env=False, verify=httpx.create_ssl_context())
+
+    @cached_property
+    def _proxy(self) -> str | None:
+        return proxy_for(self.url)
+
+    @property
+    def _shown(self) -> str:
+        proxy = f" through the proxy {shown(self._proxy)}" if self._proxy else ""
+        return shown(self.url) + proxy
+
     def headers(self, api_key: str | None, given: Mapping[str, str] | None) -> dict[str, str]:
-        key = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
-        return {**(given or {}), **key}
+        key = {} if api_key is None else {"Authorization": f"Bearer {api_key.strip()}"}
+        return sendable({**(given or {}), **key})
 
     def exchange(self, call: Call[_Result], how: HowToCall) -> Exchange[_Result]:
-        return Exchange(call, shown(self.url), self.timeout, self.retries, how)
+        return Exchange(call, self._shown, self.timeout, self.retries, how)
 
     @contextmanager
     def checking_url(self) -> Iterator[None]:
+        """What is wrong with the URL, a header or the proxy, as InvalidRequestError."""
         try:
             yield
-        except (httpx.InvalidURL, ValueError) as error:
+        except (httpx.InvalidURL, ValueError, ImportError, OSError) as error:
             raise InvalidRequestError("invalid_request", f"{shown(self.url)}: {error}") from None
