@@ -51,7 +51,9 @@ def test_it_keeps_a_gallery_as_a_single_node_does(tmp_path: Path) -> None:
             record("2"),
         ]
         assert (await store.fetch("y", ["0001"])).records == [None]
-        assert (await store.fetch("x", list(many))).records == list((many | {"0001": record("new")}).values())
+        assert (await store.fetch("x", list(many))).records == list(
+            (many | {"0001": record("new")}).values()
+        )
         assert await store.versions("x", ["y", "none"]) == [record("y")[:HEADER_BYTES], b""]
         page = await store.page("x", 2, "0998")
         assert (page.count, page.ids, page.next_cursor) == (1001, ["0999", "y"], None)
@@ -108,7 +110,9 @@ def test_where_the_lists_cannot_be_changed_the_records_go_back(tmp_path: Path) -
         with pytest.raises(StoreUnavailableError) as caught:
             await store.put("x", {i: record("new") for i in ("stay", "go", "new")}, SIZES, None)
         assert "zadd" in str(caught.value.__cause__)
-        assert (await store.fetch("x", ["stay", "go", "new"])).records == [record("old")] * 2 + [None]
+        assert (await store.fetch("x", ["stay", "go", "new"])).records == [record("old")] * 2 + [
+            None
+        ]
         assert (await raw.ttl("locore:image:x|stay")) == -1
         assert 590 < await raw.ttl("locore:image:x|go") <= 600
         assert (await store.page("x", 9, None)).ids == ["go", "stay"]

@@ -162,7 +162,9 @@ def test_of_two_first_registrations_at_once_one_wins_and_is_whole(on: On) -> Non
             sizes, winner = (LARGE, second) if refused[0] else (SMALL, first)
             assert await rig.sizes() == sizes
             assert await rig.ids() == sorted(winner)
-            assert (await one.fetch("x", [*ids, "more"])).records == [winner.get(i) for i in [*ids, "more"]]
+            assert (await one.fetch("x", [*ids, "more"])).records == [
+                winner.get(i) for i in [*ids, "more"]
+            ]
             await rig.raw.flushall()
 
     on(work)
