@@ -164,9 +164,7 @@ class Crasher:
                     self._compare(image_id, version, self._ledger.since(image_id, moment))
                     self.report.counts["images read"] += 1
 
-    def _read(
-        self, http: httpx.Client, ids: list[str], timeout_ms: int
-    ) -> dict[str, int | None]:
+    def _read(self, http: httpx.Client, ids: list[str], timeout_ms: int) -> dict[str, int | None]:
         """Their versions, from the cache where it has them; nothing where no answer comes."""
         options = {"on_missing": "skip", "return_metadata": True, "timeout_ms": timeout_ms}
         body = rerank_body(QUERY, ids, "default") | options

@@ -26,6 +26,8 @@ from service.cli.common import (
     tracked,
 )
 from service.client import Client, ClientError, image_from_arrays, rerank_body
+from service.client.exchange import sendable
+from service.client.proxies import way_to
 
 _BATCHES = (1, 2, 4, 8)
 _WARM = 2
@@ -127,7 +129,9 @@ async def _load(
     latencies: list[float] = []
     refused = 0
 
-    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=600) as http:
+    async with httpx.AsyncClient(
+        base_url=url, headers=sendable(headers), timeout=600, **way_to(url)
+    ) as http:
 
         async def one(body: dict[str, object]) -> None:
             nonlocal refused

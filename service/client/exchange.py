@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import ssl
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Generic, TypedDict, TypeVar
+from typing import Any, Generic, TypeVar
 
 import httpx
 
@@ -23,7 +22,7 @@ from service.client.errors import (
     UnreachableError,
 )
 from service.client.patience import Deadline, Policy, policy, retry_after
-from service.client.proxies import proxy_for
+from service.client.proxies import Way, way_to
 from service.schemas import REQUEST_ID_HEADER, ErrorResponse
 
 _Result = TypeVar("_Result")
@@ -134,14 +133,6 @@ def sendable(headers: Mapping[str, str]) -> dict[str, str]:
     return stripped
 
 
-class Way(TypedDict):
-    """Arguments of httpx's clients."""
-
-    proxy: str | None
-    trust_env: bool
-    verify: ssl.SSLContext
-
-
 @dataclass(frozen=True)
 class Setup:
     """What a client is made with: the arguments of `Client`."""
@@ -158,17 +149,12 @@ class Setup:
 
     @cached_property
     def way(self) -> Way:
-        # What httpx would take from the environment beside proxies are certificates.
-        return Way(proxy=self._proxy, trust_env=False, verify=httpx.create_ssl_context())
-
-    @cached_property
-    def _proxy(self) -> str | None:
-        return proxy_for(self.url)
+        return way_to(self.url)
 
     @property
     def _shown(self) -> str:
-        proxy = f" through the proxy {shown(self._proxy)}" if self._proxy else ""
-        return shown(self.url) + proxy
+        proxy = self.way["proxy"]
+        return shown(self.url) + (f" through the proxy {shown(proxy)}" if proxy else "")
 
     def headers(self, api_key: str | None, given: Mapping[str, str] | None) -> dict[str, str]:
         key = {} if api_key is None else {"Authorization": f"Bearer {api_key.strip()}"}

@@ -7,12 +7,30 @@ in NO_PROXY, and fails at what it cannot parse there, though it be about another
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from collections.abc import Iterable
 from importlib.util import find_spec
+from typing import TypedDict
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+import httpx
+
 _SCHEMES = ("http", "https", "socks5", "socks5h")
+
+
+class Way(TypedDict):
+    """Arguments of httpx's clients."""
+
+    proxy: str | None
+    trust_env: bool
+    verify: ssl.SSLContext
+
+
+def way_to(url: str) -> Way:
+    """Raises as `proxy_for`, and OSError for certificates that are not there."""
+    # What httpx would take from the environment beside proxies are certificates.
+    return Way(proxy=proxy_for(url), trust_env=False, verify=httpx.create_ssl_context())
 
 
 def proxy_for(url: str) -> str | None:

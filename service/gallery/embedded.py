@@ -199,11 +199,11 @@ class EmbeddedValkey:
         where the system does not tell, it is taken for ours."""
         if not Path("/proc/self/fd").exists():
             return True
-        path = str(self._dir / "store.lock")
-        return any(os.readlink(link) == path for link in Path(f"/proc/{pid}/fd").iterdir())
+        lock = self._dir / "store.lock"
+        return any(link.readlink() == lock for link in Path(f"/proc/{pid}/fd").iterdir())
 
     async def _supervise(self) -> None:
-        """Starts the server again when it has died, or lost its socket: nobody new would find it."""
+        """Starts the server again when it has died, or lost its socket: nobody would find it."""
         while True:
             assert self._process is not None
             with contextlib.suppress(TimeoutError):

@@ -40,7 +40,9 @@ def test_what_is_no_store_is_refused(url: str) -> None:
         Settings(redis_url=url)
 
 
-@pytest.mark.parametrize("address", ["tcp://10.0.0.7:80", "udp://10.0.0.7:53", "tcp://[fd00::7]:80"])
+@pytest.mark.parametrize(
+    "address", ["tcp://10.0.0.7:80", "udp://10.0.0.7:53", "tcp://[fd00::7]:80"]
+)
 def test_what_the_platform_sets_of_a_service_of_our_name_is_no_setting(
     monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import redis.asyncio as redis
-from redis.exceptions import RedisError
 
 from service.errors import StoreFullError, StoreUnavailableError
 from service.gallery.connect import connect_store

@@ -46,6 +46,17 @@ def is_there(pid: int) -> bool:
         return False
 
 
+def socket_of(url: str) -> Path:
+    return Path(url.removeprefix("unix://"))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while True:
+        if condition():
+            return
+        await asyncio.sleep(0.02)
+
+
 async def left_behind(folder: Path) -> tuple[str, int]:
     """The URL and the process of a store with an image, whose service was killed."""
     service = await asyncio.create_subprocess_exec(
@@ -85,7 +96,7 @@ def test_what_a_killed_service_left_is_ended_first(tmp_path: Path, name: str, lo
     async def run() -> None:
         url, pid = await left_behind(folder)
         if lost:
-            Path(url.removeprefix("unix://")).unlink()
+            socket_of(url).unlink()
         valkey = EmbeddedValkey(folder)
         await valkey.start()
         assert not is_there(pid)
@@ -99,10 +110,9 @@ def test_what_a_killed_service_left_is_ended_first(tmp_path: Path, name: str, lo
 
 def test_a_process_that_has_the_number_of_a_dead_store_is_left_alone(tmp_path: Path) -> None:
     async def run() -> None:
-        url, pid = await left_behind(tmp_path)
+        _, pid = await left_behind(tmp_path)
         os.kill(pid, signal.SIGKILL)
-        while is_there(pid):
-            await asyncio.sleep(0.01)
+        await until(lambda: not is_there(pid))
         other = await asyncio.create_subprocess_exec("sleep", "60")
         (tmp_path / "valkey" / "valkey.pid").write_text(f"{other.pid}\n")
         valkey = EmbeddedValkey(tmp_path)
@@ -121,9 +131,9 @@ def test_a_store_whose_socket_was_removed_is_found_again(tmp_path: Path) -> None
         store = connect_store(valkey.url)
         await store.put("x", {"a": b"a record"}, SIZES, None)
         await store.close()
-        Path(valkey.url.removeprefix("unix://")).unlink()
-        while not Path(valkey.url.removeprefix("unix://")).exists():
-            await asyncio.sleep(0.05)
+        socket = socket_of(valkey.url)
+        socket.unlink()
+        await until(socket.exists)
         store = connect_store(valkey.url)
         assert (await store.fetch("x", ["a"])).records == [b"a record"]
         await store.close()
@@ -137,7 +147,7 @@ def test_a_socket_in_the_shared_folder_is_in_a_directory_of_our_own(tmp_path: Pa
     places = []
 
     async def work(valkey: EmbeddedValkey) -> None:
-        socket = Path(valkey.url.removeprefix("unix://"))
+        socket = socket_of(valkey.url)
         assert tmp_path not in socket.parents
         assert stat.S_IMODE(socket.parent.stat().st_mode) == 0o700
         places.append(socket.parent)
@@ -158,19 +168,17 @@ def test_a_directory_that_somebody_else_made_meanwhile_is_not_used(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
     async def work(valkey: EmbeddedValkey) -> None:
-        (short,) = tmp_path.glob("locore-*")
+        short = socket_of(valkey.url).parent
         pid = await process_id(valkey.url)
         theirs = tmp_path / "theirs"
         theirs.mkdir()
         (short / "valkey.sock").unlink()
         short.rmdir()
         short.symlink_to(theirs)
-        while is_there(pid):
-            await asyncio.sleep(0.05)
+        await until(lambda: not is_there(pid))
         await asyncio.sleep(1)
         assert list(theirs.iterdir()) == []
         short.unlink()
-        while not short.is_dir():
-            await asyncio.sleep(0.05)
+        await until(short.is_dir)
 
     with_store(tmp_path / LONG, work)

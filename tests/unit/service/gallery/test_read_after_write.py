@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,7 +42,9 @@ class HeldFetches:
         return fetched
 
     async def until_held(self, count: int = 1) -> None:
-        while len(self._held) < count:
+        while True:
+            if len(self._held) >= count:
+                return
             await asyncio.sleep(0.001)
 
     def release(self, place: int = 0) -> None:
@@ -177,6 +178,7 @@ EVENTS = st.lists(
         st.sampled_from([("a",), ("b",), IDS]),
         st.integers(0, 3),
     ),
+    min_size=8,
     max_size=25,
 )
 
@@ -189,7 +191,8 @@ def test_reads_follow_what_was_acknowledged(
     """However loads, writes and deletions of two images interleave."""
 
     async def work(r: Rig) -> None:
-        expected: dict[str, int] = {}
+        await r.write(1000, *IDS)
+        expected = dict.fromkeys(IDS, 1000)
         loads: list[asyncio.Task[dict[str, int]]] = []
         held = 0
         for number, (event, ids, place) in enumerate(events):
