@@ -27,7 +27,7 @@ from service.cli.common import (
 )
 from service.client import Client, ClientError, image_from_arrays, rerank_body
 from service.client.exchange import sendable
-from service.client.proxies import way_to
+from service.proxies import way_to
 
 _BATCHES = (1, 2, 4, 8)
 _WARM = 2

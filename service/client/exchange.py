@@ -22,7 +22,7 @@ from service.client.errors import (
     UnreachableError,
 )
 from service.client.patience import Deadline, Policy, policy, retry_after
-from service.client.proxies import Way, way_to
+from service.proxies import Way, way_to
 from service.schemas import REQUEST_ID_HEADER, ErrorResponse
 
 _Result = TypeVar("_Result")

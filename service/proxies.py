@@ -1,4 +1,4 @@
-"""Which proxy a service is reached through: what the environment says, read as curl reads it.
+"""Which proxy a server is reached through: what the environment says, read as curl reads it.
 
 httpx reads it too, but sends what is for this machine to the proxy, knows no networks (10.0.0.0/8)
 in NO_PROXY, and fails at what it cannot parse there, though it be about another host.
