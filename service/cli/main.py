@@ -28,8 +28,8 @@ from service.cli.serve import openapi, serve
 from service.cli.train import train
 from service.client import ClientError
 from service.errors import ApiError, StoreUnavailableError
+from service.gallery.condition import reason
 from service.gallery.embedded import EmbeddedStoreError
-from service.gallery.store import reason
 from service.offline import OfflineError
 from service.tracing import TracingError
 

@@ -22,8 +22,9 @@ from redis.asyncio.cluster import RedisCluster
 from model.descriptors import DescriptorSizes
 from service.gallery import commands
 from service.gallery.commands import Command, collection_keys, image_key
+from service.gallery.condition import AWAY, FAILURES
 from service.gallery.record import HEADER_BYTES
-from service.gallery.store import AWAY, DEFAULT_CONNECTIONS, LONGEST_SECONDS, Fetched, GalleryStore
+from service.gallery.store import DEFAULT_CONNECTIONS, LONGEST_SECONDS, Fetched, GalleryStore
 from service.gallery.urls import Node
 
 log = structlog.get_logger(__name__)
@@ -124,7 +125,7 @@ class ClusterStore(GalleryStore):
                 unlisting = commands.unlist(collection, new)
                 *_, claim_key = collection_keys(collection)
                 await self._answers([unlisting, ("DEL", claim_key)])
-        except (*AWAY, exceptions.RedisError) as error:
+        except FAILURES as error:
             log.error("registration_not_undone", collection=collection, why=str(error))
 
     async def _by_node(self, asked: Sequence[Command]) -> list[Any]:

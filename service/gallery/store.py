@@ -3,44 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import redis.asyncio as redis
-import structlog
 from redis import exceptions
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.sentinel import Sentinel
 
 from model.descriptors import DescriptorSizes
-from service.errors import StoreFullError, StoreUnavailableError
 from service.gallery import commands
 from service.gallery.commands import Command, collection_keys, image_key
+from service.gallery.condition import AWAY, FAILURES, NO_REPLICAS, StoreCondition
 from service.gallery.record import HEADER_BYTES, header_sizes
-from service.metrics import STORE_SECONDS, STORE_UP
+from service.metrics import STORE_SECONDS
 from service.sizes import joined
-
-log = structlog.get_logger(__name__)
 
 CHUNK = 200
 """Keys of one command: a long one would hold up every other client of the store."""
-
-AWAY = (
-    # The Sentinels that know of no primary are a ConnectionError too.
-    exceptions.ConnectionError,
-    exceptions.TimeoutError,
-    exceptions.ReadOnlyError,
-    OSError,
-    # Of a cluster: slots without a node, an unknown one, or one that moves away as we ask.
-    exceptions.RedisClusterException,
-    exceptions.ClusterError,
-    exceptions.AskError,
-    exceptions.TryAgainError,
-)
-"""What redis-py raises where a store is away, or changes its primary."""
 
 LONGEST_SECONDS = 20.0
 """Of one operation: a cluster that is all silent is asked for its slots by one request after the
@@ -49,18 +31,6 @@ other, each waiting for those before it."""
 _PAUSES = (0.1, 0.2)
 """Seconds before work is tried again: long enough for a connection that broke, short of what a
 request can wait for."""
-
-_DEFECTS = re.compile(
-    r"WRONGTYPE|(ERR |^)user_script:\d+:|compiling script|wrong number of arguments|syntax error"
-)
-"""Answers that say that what we asked is wrong. All others are refusals: the store cannot do it, or
-not for us (NOPERM, BUSY, MISCONF, a command that a hosted Redis switches off)."""
-
-_NO_REPLICAS = "NOREPLICAS"
-"""Refuses writes alone, for a while: what is there can be read, so the store is well."""
-
-_ANY = "any"
-"""What fails where the store does not answer; whatever succeeds next says that it is back."""
 
 DEFAULT_CONNECTIONS = 100
 
@@ -100,7 +70,6 @@ class GalleryStore:
     who ask at once: they wait for one.
 
     This one is for a single Redis, or for the one that is primary now (`sentinels` say which).
-    With `log_changes` the log says when the store goes away, and why, and when it is back.
     """
 
     def __init__(
@@ -113,8 +82,7 @@ class GalleryStore:
         self._sentinels = sentinels
         # An operation takes at most one connection to each node.
         self._connections = asyncio.Semaphore(connections)
-        self.log_changes = False
-        self._failing: set[str] = set()
+        self.condition = StoreCondition()
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -131,7 +99,7 @@ class GalleryStore:
         try:
             await self._answers([commands.trial()])
         except exceptions.ResponseError as error:
-            if _NO_REPLICAS not in str(error):
+            if NO_REPLICAS not in str(error):
                 raise
 
     async def memory_bytes(self) -> int:
@@ -287,32 +255,12 @@ class GalleryStore:
                 async with asyncio.timeout(LONGEST_SECONDS):
                     with STORE_SECONDS.labels(operation).time():
                         yield
-            except exceptions.OutOfMemoryError as error:
-                raise StoreFullError("the gallery store has no memory left") from error
-            except (*AWAY, exceptions.RedisError) as error:
-                if _DEFECTS.search(str(error)):
+            except FAILURES as error:
+                failure = self.condition.failure(operation, error)
+                if failure is None:
                     raise
-                answered = isinstance(error, exceptions.ResponseError)
-                if _NO_REPLICAS not in str(error):
-                    failed = operation if answered else _ANY
-                    self._note(self._failing | {failed}, why=reason(error))
-                does = "refuses commands" if answered else "does not answer"
-                raise StoreUnavailableError(f"the gallery store {does}") from error
-        # What refuses one kind of command may do others.
-        self._note(set() if operation == "ping" else self._failing - {_ANY, operation})
-
-    def _note(self, failing: set[str], **why: str) -> None:
-        """The store is up unless something fails: an operation, or _ANY."""
-        STORE_UP.set(not failing)
-        if self.log_changes and bool(failing) != bool(self._failing):
-            log.warning("store_away" if failing else "store_back", **why)
-        self._failing = failing
-
-
-def reason(error: BaseException) -> str:
-    """What the store said, without the command that redis-py puts before it."""
-    _, of_pipeline, said = str(error).rpartition("of pipeline caused error: ")
-    return (said.strip("(,)'\"") if of_pipeline else said) or type(error).__name__
+                raise failure from error
+        self.condition.success(operation)
 
 
 def _chunks(items: Sequence[str]) -> Iterable[Sequence[str]]:
