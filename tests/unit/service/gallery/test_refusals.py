@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -57,7 +57,7 @@ def with_store(url: str, work: Callable[[GalleryStore], Coroutine[Any, Any, None
 
 async def refused(store: GalleryStore, *operations: str) -> str:
     """The reason for the last one."""
-    attempts = {
+    attempts: dict[str, Callable[[], Awaitable[object]]] = {
         "ping": store.ping,
         "put": lambda: store.put("x", {"a": b"a record"}, SIZES, None),
         "fetch": lambda: store.fetch("x", ["a"]),
@@ -221,7 +221,7 @@ def test_who_waits_for_a_connection_can_be_cut_off(port: int, raw: redis.Redis) 
 
     async def work(store: GalleryStore) -> None:
         await store.ping()
-        raw.execute_command("CLIENT", "PAUSE", 1000)
+        raw.client_pause(1000)
         first = asyncio.create_task(store.fetch("x", ["a"]))
         await asyncio.sleep(0.05)
         with pytest.raises(TimeoutError):
