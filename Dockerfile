@@ -73,8 +73,9 @@ USER 10001:10001
 WORKDIR /data
 VOLUME /data
 EXPOSE 8000
-# http.client and not urllib: a proxy set in the environment is not for this.
+# http.client and not urllib: a proxy set in the environment is not for this. `localhost` has both
+# addresses, and LOCORE_PORT may be a link to another container.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['LOCORE_PORT']), timeout=4); c.request('GET', '/health/ready'); sys.exit(c.getresponse().status != 200)"]
+    CMD ["python", "-c", "import http.client, os, sys; p = os.environ.get('LOCORE_PORT', ''); c = http.client.HTTPConnection('localhost', int(p) if p.isdecimal() else 8000, timeout=4); c.request('GET', '/health/ready'); sys.exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["locore"]
 CMD ["serve"]

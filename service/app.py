@@ -82,7 +82,7 @@ async def _start(
         await valkey.start()
         url = valkey.url
     store = connect_store(url)
-    store.log_changes = True
+    store.condition.log_changes = True
     stack.push_async_callback(store.close)
     worker = Worker(model)
     stack.callback(worker.close)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import resource
 import signal
 import socket
@@ -88,15 +89,39 @@ class DrainingServer(uvicorn.Server):
         loop.set_default_executor(ThreadPoolExecutor(usable_cores() + 4, "threads"))
         assert task is not None  # noqa: S101
         loop.add_signal_handler(signal.SIGTERM, task.cancel)
+        # A terminal that is closed says so by SIGHUP, which uvicorn does not take over; `nohup`
+        # has it ignored.
+        hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+        if hangs_up:
+            loop.add_signal_handler(signal.SIGHUP, task.cancel)
         async with self._app.router.lifespan_context(self._app):
             loop.remove_signal_handler(signal.SIGTERM)
+            if hangs_up:
+                loop.add_signal_handler(signal.SIGHUP, self.handle_exit, signal.SIGHUP, None)
             await self.serve(sockets=[listening])
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises OSError: a port in use is known before anything is started."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=2048)
+    """A listening socket; `::` takes IPv4 too, where the system has both. Raises OSError: a port in
+    use is known before anything is started."""
+    try:
+        families = {info[0] for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+    except UnicodeError as error:
+        raise OSError(0, f"no host name: {error}") from None
+    family = socket.AF_INET if socket.AF_INET in families else socket.AF_INET6
+    both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+    return socket.create_server((host, port), family=family, backlog=2048, dualstack_ipv6=both)
+
+
+def own_url(listening: socket.socket) -> str:
+    """Where this process reaches what it listens on: any address means the loopback one."""
+    host, port = listening.getsockname()[:2]
+    if ipaddress.ip_address(host.partition("%")[0]).is_unspecified:
+        only_ipv6 = listening.family == socket.AF_INET6 and listening.getsockopt(
+            socket.IPPROTO_IPV6, socket.IPV6_V6ONLY
+        )
+        host = "::1" if only_ipv6 else "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def connections_limit(wanted: int) -> int:

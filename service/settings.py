@@ -7,19 +7,42 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from model.config import DEFAULT_CHECKPOINT
 from service.gallery.urls import parse_store_url
 
 EMBEDDED = "embedded"
 
+_LINK = re.compile(r"(tcp|udp|sctp)://.+:\d+")
+
+
+class _Environment(EnvSettingsSource):
+    """But for what is not meant for us: of a Service or a linked container that is called `locore`
+    Kubernetes and Docker set LOCORE_PORT=tcp://ADDRESS:PORT."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        value, key, is_complex = super().get_field_value(field, field_name)
+        if isinstance(value, str) and _LINK.fullmatch(value):
+            value = None
+        return value, key, is_complex
+
 
 class Settings(BaseSettings):
     """Field descriptions are the help texts of the flags."""
 
     model_config = SettingsConfigDict(
-        env_prefix="LOCORE_", env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix="LOCORE_",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,  # it may be a key or a password
     )
 
     redis_url: str = Field(
@@ -91,6 +114,16 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(
         30, ge=0, description="How long requests may still run after SIGTERM."
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *_: Any,
+        **__: Any,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, _Environment(settings_cls)
 
     @field_validator("metrics", mode="before")
     @classmethod

@@ -23,6 +23,7 @@ from opentelemetry.trace import INVALID_SPAN, NoOpTracer, Span, Status, StatusCo
 
 from service import __version__
 from service.errors import ApiError
+from service.proxies import proxy_for
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -105,13 +106,16 @@ def _otlp() -> tuple[TracerProvider, OTLPSpanExporter]:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import OTELResourceDetector, Resource
         from opentelemetry.sdk.trace import TracerProvider
+        from requests import Session
     except ImportError as error:
         raise TracingError(
             f"--tracing / LOCORE_TRACING: {error.name} is not installed; "
             "pip install 'locore[tracing]'"
         ) from None
     _check_environment()
-    exporter = OTLPSpanExporter()
+    session = Session()
+    session.trust_env = _is_behind_a_proxy()
+    exporter = OTLPSpanExporter(session=session)
     ours = {"service.name": "locore", "service.version": __version__}
     resource = Resource.create(ours | dict(OTELResourceDetector().detect().attributes))
     try:
@@ -134,6 +138,16 @@ def _check_environment() -> None:
             if not _is_http(endpoint):
                 raise TracingError(f"{name}: not an http:// or https:// address")
             break
+
+
+def _is_behind_a_proxy() -> bool:
+    """Whether the environment's proxies are for the collector: for one on this machine none is."""
+    names = (f"OTEL_EXPORTER_OTLP{kind}_ENDPOINT" for kind in ("_TRACES", ""))
+    endpoint = next(filter(None, map(os.environ.get, names)), "http://localhost:4318")
+    try:
+        return proxy_for(endpoint) is not None
+    except ValueError as error:
+        raise TracingError(f"OTEL_…: {error}") from None
 
 
 def _is_http(address: str) -> bool:

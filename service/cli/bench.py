@@ -29,6 +29,8 @@ from service.cli.common import (
 from service.cli.open_loop import OpenLoop, open_loop
 from service.client import Client, ClientError, image_from_arrays, rerank_body
 from service.client.bodies import to_json
+from service.client.exchange import sendable
+from service.proxies import way_to
 from service.schemas import MAX_TIMEOUT_MS
 
 _BATCHES = (1, 2, 4, 8)
@@ -215,7 +217,9 @@ async def _load(
     refused = 0
     sent = {"Content-Type": "application/json", **headers}
 
-    async with httpx.AsyncClient(base_url=url, headers=sent, timeout=600) as http:
+    async with httpx.AsyncClient(
+        base_url=url, headers=sendable(sent), timeout=600, **way_to(url)
+    ) as http:
 
         async def one(body: bytes) -> None:
             nonlocal refused

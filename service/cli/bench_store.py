@@ -129,7 +129,7 @@ async def _measured(store: GalleryStore, image: ImageDescriptors, plan: Plan) ->
             plan.concurrency, [store.fetch(collection, wanted) for wanted in shortlists]
         )
         fetching = time.perf_counter() - started
-        records = await store.fetch(collection, shortlists[0])
+        records = (await store.fetch(collection, shortlists[0])).records
         started = time.perf_counter()
         for image_id, record in zip(shortlists[0], records, strict=True):
             unpack_record(collection, image_id, record or b"")

@@ -7,6 +7,7 @@ import sys
 
 import click
 import torch
+from redis.exceptions import RedisError
 
 from model.checkpoint import CheckpointError
 from model.descriptor_file import DescriptorFileError
@@ -30,7 +31,8 @@ from service.cli.serve import openapi, serve
 from service.cli.train import train
 from service.client import ClientError
 from service.cores import usable_cores
-from service.errors import ApiError
+from service.errors import ApiError, StoreUnavailableError
+from service.gallery.condition import reason
 from service.gallery.embedded import EmbeddedStoreError
 from service.offline import OfflineError
 from service.tracing import TracingError
@@ -47,6 +49,7 @@ EXPECTED = (
     NoDescriptorsError,
     OSError,
     OfflineError,
+    RedisError,
     TracingError,
     TrainingStateError,
     UnreadableImageError,
@@ -97,6 +100,9 @@ def run() -> None:
         sys.exit(2)
     except click.ClickException as error:
         _fail(error.format_message())
+    except StoreUnavailableError as error:
+        # Clients of the service are not told more; whose store it is, is.
+        _fail(f"{error}: {reason(error.__cause__)}" if error.__cause__ else str(error))
     except EXPECTED as error:
         _fail(str(error))
     except (click.Abort, KeyboardInterrupt):

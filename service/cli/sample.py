@@ -64,17 +64,13 @@ def make_sample(root: Path, config: ModelConfig) -> SampleFolders:
 
 
 def offer_sample(
-    folders: SampleFolders, settings: Settings, port: int, server: DrainingServer
+    folders: SampleFolders, settings: Settings, url: str, server: DrainingServer
 ) -> None:
     """Runs beside the server: once it is up, registers the sample, and prints what to try."""
     while not server.started:
         if server.should_exit:
             return
         time.sleep(0.05)
-    everywhere = settings.host in ("0.0.0.0", "::")  # noqa: S104
-    host = "127.0.0.1" if everywhere else settings.host
-    host = f"[{host}]" if ":" in host else host
-    url = f"http://{host}:{port}"
     key = settings.api_key.get_secret_value() if settings.api_key else None
     try:
         with Client(url, key) as client, DescriptorReader(folders.gallery_file) as gallery:
@@ -83,7 +79,8 @@ def offer_sample(
     except ClientError as error:
         say(f"The sample gallery could not be registered: {error}")
         return
-    header = "" if key is None else f"-H {shlex.quote(f'Authorization: Bearer {key}')} "
+    # Not the key itself: what is printed here may be kept as a log.
+    header = "" if key is None else '-H "Authorization: Bearer $LOCORE_API_KEY" '
     console.print(
         f"\nThe sample gallery is registered: {count} images ({registered} new), "
         f"collection `{COLLECTION}`. Paste this in another terminal:\n\n"

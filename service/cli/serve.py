@@ -16,7 +16,7 @@ from model.checkpoint import load_checkpoint
 from service.app import create_app
 from service.cli.common import device_of
 from service.logs import configure_logging
-from service.server import DrainingServer, listen
+from service.server import DrainingServer, listen, own_url
 from service.settings import Settings
 
 _Command = Callable[..., None]
@@ -77,8 +77,7 @@ def serve(sample: bool, **flags: str | tuple[str, ...] | None) -> None:
         from service.cli.sample import make_sample, offer_sample
 
         folders = make_sample(settings.data_dir / "sample", model.config)
-        port = listening.getsockname()[1]
-        arguments = (folders, settings, port, server)
+        arguments = (folders, settings, own_url(listening), server)
         threading.Thread(target=offer_sample, args=arguments, daemon=True).start()
     server.run_to_end(listening)
 
@@ -86,7 +85,7 @@ def serve(sample: bool, **flags: str | tuple[str, ...] | None) -> None:
 @click.command(hidden=True)
 def openapi() -> None:
     """Print the OpenAPI document (`make openapi`)."""
-    settings = Settings()
+    settings = read_settings({})
     app = create_app(settings, load_checkpoint(settings.checkpoint, torch.device("cpu")))
     click.echo(json.dumps(app.openapi(), indent=2))
 
@@ -97,7 +96,6 @@ def read_settings(flags: dict[str, Any]) -> Settings:
         return Settings(**flags)
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0])
-        raise click.UsageError(
-            f"{_flag_name(name)} / LOCORE_{name.upper()}: {first['msg']}"
-        ) from None
+        name = str(first["loc"][0]) if first["loc"] else ""
+        where = f"{_flag_name(name)} / LOCORE_{name.upper()}: " if name else ""
+        raise click.UsageError(where + first["msg"]) from None

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import httpx
@@ -21,6 +22,7 @@ from service.client.errors import (
     UnreachableError,
 )
 from service.client.patience import Deadline, Policy, policy, retry_after
+from service.proxies import Way, way_to
 from service.schemas import REQUEST_ID_HEADER, ErrorResponse
 
 _Result = TypeVar("_Result")
@@ -50,7 +52,7 @@ class Exchange(Generic[_Result]):
         self._request_id = how.get("request_id") or uuid.uuid4().hex
         with self.faults():
             self.headers = httpx.Headers({REQUEST_ID_HEADER: self._request_id})
-            self.headers.update(how.get("headers") or {})
+            self.headers.update(sendable(how.get("headers") or {}))
         self._request_id = self.headers[REQUEST_ID_HEADER]
         if call.body is not None:
             self.headers["Content-Type"] = "application/json"
@@ -121,6 +123,16 @@ def shown(url: str) -> str:
     return re.sub(r"//[^/]*@", "//", url, count=1)
 
 
+def sendable(headers: Mapping[str, str]) -> dict[str, str]:
+    """`headers` without white space at the ends of values. Raises ValueError for what cannot be
+    sent; it may be a secret, and is not repeated."""
+    stripped = {name: value.strip() for name, value in headers.items()}
+    for name, value in stripped.items():
+        if not all(" " <= character <= "~" or character == "\t" for character in value):
+            raise ValueError(f"the header {name} has a line break or a letter beyond ASCII")
+    return stripped
+
+
 @dataclass(frozen=True)
 class Setup:
     """What a client is made with: the arguments of `Client`."""
@@ -135,16 +147,26 @@ class Setup:
     def limits(self) -> tuple[int, int]:
         return self.max_images_per_request, self.max_payload_bytes
 
+    @cached_property
+    def way(self) -> Way:
+        return way_to(self.url)
+
+    @property
+    def _shown(self) -> str:
+        proxy = self.way["proxy"]
+        return shown(self.url) + (f" through the proxy {shown(proxy)}" if proxy else "")
+
     def headers(self, api_key: str | None, given: Mapping[str, str] | None) -> dict[str, str]:
-        key = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
-        return {**(given or {}), **key}
+        key = {} if api_key is None else {"Authorization": f"Bearer {api_key.strip()}"}
+        return sendable({**(given or {}), **key})
 
     def exchange(self, call: Call[_Result], how: HowToCall) -> Exchange[_Result]:
-        return Exchange(call, shown(self.url), self.timeout, self.retries, how)
+        return Exchange(call, self._shown, self.timeout, self.retries, how)
 
     @contextmanager
     def checking_url(self) -> Iterator[None]:
+        """What is wrong with the URL, a header or the proxy, as InvalidRequestError."""
         try:
             yield
-        except (httpx.InvalidURL, ValueError) as error:
+        except (httpx.InvalidURL, ValueError, ImportError, OSError) as error:
             raise InvalidRequestError("invalid_request", f"{shown(self.url)}: {error}") from None

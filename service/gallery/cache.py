@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from service.gallery.record import GalleryRecord
+
+Key = tuple[str, str]
+"""Collection and id."""
 
 ENTRY_OVERHEAD = 512
 """Bytes that an entry takes beside its record, about."""
@@ -15,12 +20,13 @@ ENTRY_OVERHEAD = 512
 class CachedRecord:
     """`version` is the record's header as the store had it when it was last seen, at `seen`;
     `size`: bytes of the stored record, of which the decoded arrays are views, and of what was made
-    of them."""
+    of them; `expires`: it may go by itself at any time."""
 
     record: GalleryRecord
     version: bytes
     size: int
     seen: float
+    expires: bool = False
 
     @property
     def cost(self) -> int:
@@ -28,21 +34,33 @@ class CachedRecord:
 
 
 class RecordCache:
-    """At most `capacity` bytes. Keys are (collection, id)."""
+    """At most `capacity` bytes."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._entries: OrderedDict[tuple[str, str], CachedRecord] = OrderedDict()
+        self._entries: OrderedDict[Key, CachedRecord] = OrderedDict()
+        self._loads: list[set[Key]] = []
         self.bytes = 0
 
-    def get(self, key: tuple[str, str]) -> CachedRecord | None:
+    @contextmanager
+    def loading(self, keys: Iterable[Key]) -> Iterator[set[Key]]:
+        """Those of `keys` that are not discarded meanwhile. What is being loaded of the others may
+        be older than what they were discarded for: it must not be put here."""
+        valid = set(keys)
+        self._loads.append(valid)
+        try:
+            yield valid
+        finally:
+            self._loads = [load for load in self._loads if load is not valid]
+
+    def get(self, key: Key) -> CachedRecord | None:
         entry = self._entries.get(key)
         if entry is not None:
             self._entries.move_to_end(key)
         return entry
 
-    def put(self, key: tuple[str, str], entry: CachedRecord) -> None:
-        self.discard(key)
+    def put(self, key: Key, entry: CachedRecord) -> None:
+        self._drop(key)
         if entry.cost > self._capacity:
             return
         self._entries[key] = entry
@@ -51,7 +69,13 @@ class RecordCache:
             _, oldest = self._entries.popitem(last=False)
             self.bytes -= oldest.cost
 
-    def discard(self, key: tuple[str, str]) -> None:
+    def discard(self, key: Key) -> None:
+        """Forget what is here, and what is on its way here."""
+        for load in self._loads:
+            load.discard(key)
+        self._drop(key)
+
+    def _drop(self, key: Key) -> None:
         entry = self._entries.pop(key, None)
         if entry is not None:
             self.bytes -= entry.cost

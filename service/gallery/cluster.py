@@ -22,8 +22,9 @@ from redis.asyncio.cluster import RedisCluster
 from model.descriptors import DescriptorSizes
 from service.gallery import commands
 from service.gallery.commands import Command, collection_keys, image_key
+from service.gallery.condition import AWAY, FAILURES
 from service.gallery.record import HEADER_BYTES
-from service.gallery.store import AWAY, LONGEST_SECONDS, GalleryStore
+from service.gallery.store import DEFAULT_CONNECTIONS, LONGEST_SECONDS, Fetched, GalleryStore
 from service.gallery.urls import Node
 
 log = structlog.get_logger(__name__)
@@ -35,8 +36,13 @@ _Before = dict[str, tuple[bytes, int]]
 class ClusterStore(GalleryStore):
     """`startup`: the nodes that the URL names, asked again where no other is left that we know."""
 
-    def __init__(self, cluster: RedisCluster, startup: Sequence[Node]) -> None:
-        super().__init__(cluster)
+    def __init__(
+        self,
+        cluster: RedisCluster,
+        startup: Sequence[Node],
+        connections: int = DEFAULT_CONNECTIONS,
+    ) -> None:
+        super().__init__(cluster, connections=connections)
         self._cluster = cluster
         self._startup = list(startup)
 
@@ -53,6 +59,7 @@ class ClusterStore(GalleryStore):
 
         async with self._timed("ping"):
             await self._steadily(ask)
+            await self._try_commands()
 
     async def put(
         self,
@@ -78,9 +85,15 @@ class ClusterStore(GalleryStore):
                 raise
         return len(before)
 
-    async def fetch(self, collection: str, ids: Sequence[str]) -> list[bytes | None]:
+    async def fetch(self, collection: str, ids: Sequence[str]) -> Fetched:
         async with self._timed("fetch"):
-            return await self._answers([("GET", image_key(collection, i)) for i in ids])
+            *records, expiring = await self._answers(
+                [
+                    *(("GET", image_key(collection, i)) for i in ids),
+                    commands.count_expiring(collection),
+                ]
+            )
+            return Fetched(records, expiring > 0)
 
     async def delete(self, collection: str, image_id: str) -> bool:
         async with self._timed("delete"):
@@ -112,7 +125,7 @@ class ClusterStore(GalleryStore):
                 unlisting = commands.unlist(collection, new)
                 *_, claim_key = collection_keys(collection)
                 await self._answers([unlisting, ("DEL", claim_key)])
-        except (*AWAY, exceptions.RedisError) as error:
+        except FAILURES as error:
             log.error("registration_not_undone", collection=collection, why=str(error))
 
     async def _by_node(self, asked: Sequence[Command]) -> list[Any]:

@@ -5,7 +5,7 @@ all scores are 0, lists the ids in order; `locore:expiry:{COLLECTION}` has those
 time; `locore:sizes:{COLLECTION}` has the lengths of locals and of globals, `128 512`, 0 for globals
 that have not come yet. The sizes hold while an image that has not expired is listed: those of an
 emptied collection count no more, whoever emptied it. `locore:claim:{COLLECTION}` is the cluster's
-own (cluster.py), of the same form.
+own (cluster.py), of the same form. `locore:trial` never holds anything.
 
 In a cluster the records of a collection so lie in all slots, and the rest in one: neither a
 collection nor an id may have braces or a bar in its name.
@@ -23,9 +23,16 @@ EXPIRED_AT_ONCE = 1000
 _CLAIM_SECONDS = 30
 """Longer than any operation of the store."""
 
-# By the store's own clock: those of replicas differ.
-_EXPIRE = f"""
-local now = redis.call('TIME')[1]
+# By the store's own clock: those of replicas differ. To the microsecond: an id is on the list of
+# those that expire for as long as its record is there.
+_NOW = """
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+"""
+
+_EXPIRE = (
+    _NOW
+    + f"""
 local gone = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, {EXPIRED_AT_ONCE})
 if #gone > 0 then
     redis.call('ZREM', KEYS[1], unpack(gone))
@@ -36,6 +43,7 @@ if #gone > 0 then
 end
 return #gone
 """
+)
 
 _UNLIST = """
 for _, id in ipairs(ARGV) do
@@ -51,7 +59,9 @@ _DELETE = _UNLIST + "return redis.call('DEL', KEYS[5])"
 
 # ARGV: the lengths of locals and of globals. Returns the collection's sizes where they differ, and
 # nothing where its images are from before there were sizes.
-_CHECK = """
+_CHECK = (
+    _NOW
+    + """
 local global = ARGV[2]
 local function fits(known)
     local its_local, its_global = string.match(known, '(%d+) (%d+)')
@@ -60,7 +70,6 @@ local function fits(known)
     end
     return its_local == ARGV[1] and (its_global == '0' or its_global == global)
 end
-local now = redis.call('TIME')[1]
 local fixed
 if redis.call('ZCARD', KEYS[1]) > redis.call('ZCOUNT', KEYS[2], '-inf', now) then
     fixed = redis.call('GET', KEYS[3])
@@ -72,6 +81,7 @@ if redis.call('ZCARD', KEYS[1]) > redis.call('ZCOUNT', KEYS[2], '-inf', now) the
     end
 end
 """
+)
 
 # ARGV further: seconds to live or nothing, the number of ids, the ids, and their records where
 # KEYS has the images too. Returns how many were not listed before. Only the first write of a script
@@ -148,9 +158,20 @@ def collection_keys(collection: str) -> tuple[str, str, str, str]:
     return ids, expiry, sizes, claim
 
 
+def trial() -> Command:
+    """Runs a script that writes to a key of ours, and changes nothing."""
+    return _script("return redis.call('DEL', KEYS[1])", ["locore:trial"])
+
+
 def expire(collection: str) -> Command:
     """Take ids of expired images off the lists, at most EXPIRED_AT_ONCE; answers how many."""
     return _script(_EXPIRE, collection_keys(collection))
+
+
+def count_expiring(collection: str) -> Command:
+    """How many images of a collection go by themselves at some time."""
+    _, expiry, _, _ = collection_keys(collection)
+    return ("ZCARD", expiry)
 
 
 def put(

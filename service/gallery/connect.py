@@ -11,7 +11,7 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
 from service.gallery.cluster import ClusterStore
-from service.gallery.store import GalleryStore
+from service.gallery.store import DEFAULT_CONNECTIONS, GalleryStore
 from service.gallery.urls import ClusterUrl, SentinelUrl, SingleUrl, parse_store_url
 
 # The store tries again itself.
@@ -20,6 +20,7 @@ _LIMITS: dict[str, Any] = {
     "socket_timeout": 5.0,
     "socket_connect_timeout": 2.0,
     "health_check_interval": 15,
+    "max_connections": DEFAULT_CONNECTIONS,
     "retry": _ONCE,
 }
 # A request waits while the Sentinels are asked, one after another.
@@ -34,19 +35,22 @@ def connect_store(url: str) -> GalleryStore:
     """Raises ValueError for a URL that cannot be one."""
     match parse_store_url(url):
         case SingleUrl():
-            return GalleryStore(redis.Redis.from_url(url, **_LIMITS))
+            client = redis.Redis.from_url(url, **_LIMITS)
+            return GalleryStore(client, connections=client.connection_pool.max_connections)
         case SentinelUrl(nodes, service, options, sentinel_options):
             sentinels = Sentinel(  # type: ignore[no-untyped-call]
                 nodes,
                 sentinel_kwargs=_SENTINEL_LIMITS | sentinel_options,
             )
-            primary = sentinels.master_for(service, **_LIMITS | options)
-            return GalleryStore(primary, sentinels)
+            options = _LIMITS | options
+            primary = sentinels.master_for(service, **options)
+            return GalleryStore(primary, sentinels, options["max_connections"])
         case ClusterUrl(nodes, options):
+            options = _LIMITS | options
             cluster: RedisCluster = RedisCluster(
                 startup_nodes=[ClusterNode(host, port) for host, port in nodes],
-                **_LIMITS | options,
+                **options,
                 # Nor must it close the connections of other requests to read the slots anew.
                 reinitialize_steps=0,
             )
-            return ClusterStore(cluster, nodes)
+            return ClusterStore(cluster, nodes, options["max_connections"])

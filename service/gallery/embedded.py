@@ -7,6 +7,8 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import shutil
+import signal
 import tempfile
 import time
 from enum import Enum
@@ -24,6 +26,7 @@ log = structlog.get_logger(__name__)
 
 _START_SECONDS = 30.0
 _LONGEST_SOCKET_PATH = 100  # the kernel's own limit is 107 bytes
+_LOOK_SECONDS = 1.0
 
 
 class _Answer(Enum):
@@ -42,35 +45,38 @@ class EmbeddedValkey:
     Every write is in the append-only file before it is answered, so that no kill, of the service
     or of the store, loses a registered image. The package's own `ValkeyServer` is not used: it
     shares our process group, so that Ctrl-C would stop the store before the service has drained.
+
+    Two locks keep the directory: `lock` is the service's, `store.lock` that of the Valkey as well,
+    which inherits it. Who has the first and not the second was left a Valkey by a service that was
+    killed; its number is in `valkey.pid`, whatever became of its socket.
     """
 
     def __init__(self, data_dir: Path) -> None:
         self._dir = data_dir.resolve() / "valkey"
+        self._pid_file = self._dir / "valkey.pid"
         self._socket = self._dir / "valkey.sock"
-        if len(os.fsencode(self._socket)) > _LONGEST_SOCKET_PATH:
-            name = hashlib.sha256(os.fsencode(self._dir)).hexdigest()[:16]
-            self._socket = Path(tempfile.gettempdir()) / f"locore-{os.getuid()}-{name}.sock"
-        self._lock: IO[str] | None = None
+        self._short: Path | None = None
+        self._locks: list[IO[str]] = []
         self._process: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str:
+        """Of a store that has been started."""
         return f"unix://{self._socket}"
 
     async def start(self) -> None:
         """Raises EmbeddedStoreError where the directory is in use or the server does not start."""
         try:
             self._dir.mkdir(parents=True, exist_ok=True)
-            self._lock = (self._dir / "lock").open("w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise EmbeddedStoreError(
-                f"{self._dir} is in use by another service; give each its own data directory"
-            ) from None
+            if not self._lock("lock"):
+                raise EmbeddedStoreError(
+                    f"{self._dir} is in use by another service; give each its own data directory"
+                )
+            await self._stop_orphan()
+            self._choose_socket()
         except OSError as error:
             raise EmbeddedStoreError(f"{self._dir}: {error.strerror}") from None
-        await self._stop_orphan()
         await self._launch()
         self._supervisor = asyncio.create_task(self._supervise())
 
@@ -79,14 +85,50 @@ class EmbeddedValkey:
             self._supervisor.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._supervisor
+        await self._end()
+        if self._short is not None:
+            shutil.rmtree(self._short, ignore_errors=True)
+        for lock in self._locks:
+            lock.close()
+
+    def _lock(self, name: str) -> bool:
+        """False where another process has it. Raises OSError."""
+        file = (self._dir / name).open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return False
+        self._locks.append(file)
+        return True
+
+    def _choose_socket(self) -> None:
+        """In the data directory; where its path is too long for a socket, in a directory of our
+        own whose name nobody knows before. Raises OSError."""
+        if len(os.fsencode(self._socket)) <= _LONGEST_SOCKET_PATH:
+            return
+        name = hashlib.sha256(os.fsencode(self._dir)).hexdigest()[:16]
+        for left in Path(tempfile.gettempdir()).glob(f"locore-{name}-*"):
+            if left.lstat().st_uid == os.getuid():
+                shutil.rmtree(left, ignore_errors=True)
+        self._short = Path(tempfile.mkdtemp(prefix=f"locore-{name}-"))
+        self._socket = self._short / "valkey.sock"
+
+    async def _end(self) -> None:
         if self._process is not None and self._process.returncode is None:
             self._process.terminate()
             await self._process.wait()
-        if self._lock is not None:
-            self._lock.close()
 
     async def _launch(self) -> None:
+        if self._short is not None:
+            # Whoever tidies up the shared folder may have removed it; the name is known by now.
+            self._short.mkdir(mode=0o700, exist_ok=True)
+            if self._short.is_symlink() or self._short.stat().st_uid != os.getuid():
+                raise EmbeddedStoreError(f"{self._short} belongs to somebody else")
+        # What it says is of the Valkey that has the lock, or of nobody.
+        self._pid_file.unlink(missing_ok=True)
         options = {
+            "pidfile": str(self._pid_file),
             "port": "0",
             "unixsocket": str(self._socket),
             "unixsocketperm": "700",
@@ -106,6 +148,7 @@ class EmbeddedValkey:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                pass_fds=[lock.fileno() for lock in self._locks[1:]],
             )
         # A large gallery takes its time to be read back: while it loads, it is waited for.
         silent_since = time.monotonic()
@@ -138,25 +181,40 @@ class EmbeddedValkey:
 
     async def _stop_orphan(self) -> None:
         """A service that was killed left its Valkey behind: end it, and wait until it has."""
-        client = self._client()
-        try:
-            with contextlib.suppress(RedisError, OSError):
-                await client.shutdown()
-        finally:
-            await client.aclose()
-        silent_until = time.monotonic() + _START_SECONDS
-        while await self._answer() is not _Answer.NONE:
-            if time.monotonic() > silent_until:
+        until = time.monotonic() + _START_SECONDS
+        told = None
+        while not self._lock("store.lock"):
+            if time.monotonic() > until:
                 raise EmbeddedStoreError(f"the store that {self._dir} was left with does not end")
+            with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
+                pid = int(self._pid_file.read_text())
+                if pid != told and self._has_lock(pid):
+                    os.kill(pid, signal.SIGTERM)
+                told = pid
             await asyncio.sleep(0.02)
         self._socket.unlink(missing_ok=True)
 
+    def _has_lock(self, pid: int) -> bool:
+        """Whether it is our Valkey and not what got its number since, perhaps in this container;
+        where the system does not tell, it is taken for ours."""
+        if not Path("/proc/self/fd").exists():
+            return True
+        lock = self._dir / "store.lock"
+        return any(link.readlink() == lock for link in Path(f"/proc/{pid}/fd").iterdir())
+
     async def _supervise(self) -> None:
+        """Starts the server again when it has died, or lost its socket: nobody would find it."""
         while True:
             assert self._process is not None
-            code = await self._process.wait()
-            log.error("embedded_store_died", exit_code=code)
-            await asyncio.sleep(0.5)
+            with contextlib.suppress(TimeoutError):
+                code = await asyncio.wait_for(self._process.wait(), _LOOK_SECONDS)
+                log.error("embedded_store_died", exit_code=code)
+                await asyncio.sleep(0.5)
+            if self._process.returncode is None:
+                if self._socket.exists():
+                    continue
+                log.error("embedded_store_lost_its_socket")
+                await self._end()
             try:
                 await self._launch()
             except (EmbeddedStoreError, OSError) as error:

@@ -25,7 +25,9 @@ from service.sizes import joined, misfit
 
 CACHE_TRUST_SECONDS = 1.0
 """For this long a cached image is used unasked. After that the store is asked for its version, so
-that no request sees an image that was replaced or deleted longer ago than this."""
+that no request sees an image that another service replaced or deleted longer ago than this. What
+this service wrote is seen at once; so is that an image has expired, as the store is always asked
+where images of the collection expire."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Gallery:
 
     async def get(self, collection: str, image_id: str) -> GalleryRecord | None:
         """One image as the store has it now, in no metric."""
-        (data,) = await self._store.fetch(collection, [image_id])
+        (data,) = (await self._store.fetch(collection, [image_id])).records
         return None if data is None else unpack_record(collection, image_id, data)
 
     async def fetch(self, collection: str, ids: Sequence[str]) -> dict[str, GalleryRecord]:
@@ -107,7 +109,7 @@ class Gallery:
             entry = self._cache.get((collection, image_id))
             if entry is None:
                 wanted.append(image_id)
-            elif now - entry.seen < CACHE_TRUST_SECONDS:
+            elif now - entry.seen < CACHE_TRUST_SECONDS and not entry.expires:
                 found[image_id] = entry.record
             else:
                 doubtful[image_id] = entry
@@ -128,21 +130,26 @@ class Gallery:
         return found
 
     async def _load(self, collection: str, ids: list[str], now: float) -> dict[str, GalleryRecord]:
-        answers = await self._store.fetch(collection, ids)
-        stored = {i: data for i, data in zip(ids, answers, strict=True) if data is not None}
+        # What is registered or deleted from here on is not known to what is loaded here.
+        with self._cache.loading((collection, image_id) for image_id in ids) as valid:
+            fetched = await self._store.fetch(collection, ids)
+            pairs = zip(ids, fetched.records, strict=True)
+            stored = {i: data for i, data in pairs if data is not None}
 
-        def decoded() -> dict[str, GalleryRecord]:
-            records = {i: unpack_record(collection, i, data) for i, data in stored.items()}
-            return {i: self._in_metric(collection, i, record) for i, record in records.items()}
+            def decoded() -> dict[str, GalleryRecord]:
+                records = {i: unpack_record(collection, i, data) for i, data in stored.items()}
+                return {i: self._in_metric(collection, i, record) for i, record in records.items()}
 
-        records = await asyncio.to_thread(decoded)
+            records = await asyncio.to_thread(decoded)
         metric = self.metrics.get(collection)
         made = 0 if metric is None else metric.matrix[0].nbytes
         for image_id, record in records.items():
             data = stored[image_id]
             # `now` was read before the store was asked: the trust never runs longer than stated.
-            entry = CachedRecord(record, data[:HEADER_BYTES], len(data) + made, now)
-            self._cache.put((collection, image_id), entry)
+            version, size = data[:HEADER_BYTES], len(data) + made
+            entry = CachedRecord(record, version, size, now, fetched.expiring)
+            if (collection, image_id) in valid:
+                self._cache.put((collection, image_id), entry)
         return records
 
     def _in_metric(self, collection: str, image_id: str, record: GalleryRecord) -> GalleryRecord:

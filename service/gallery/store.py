@@ -3,44 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import redis.asyncio as redis
-import structlog
 from redis import exceptions
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.sentinel import Sentinel
 
 from model.descriptors import DescriptorSizes
-from service.errors import StoreFullError, StoreUnavailableError
 from service.gallery import commands
 from service.gallery.commands import Command, collection_keys, image_key
+from service.gallery.condition import AWAY, FAILURES, NO_REPLICAS, StoreCondition
 from service.gallery.record import HEADER_BYTES, header_sizes
-from service.metrics import STORE_SECONDS, STORE_UP
+from service.metrics import STORE_SECONDS
 from service.sizes import joined
-
-log = structlog.get_logger(__name__)
 
 CHUNK = 200
 """Keys of one command: a long one would hold up every other client of the store."""
-
-AWAY = (
-    # The Sentinels that know of no primary are a ConnectionError too.
-    exceptions.ConnectionError,
-    exceptions.TimeoutError,
-    exceptions.ReadOnlyError,
-    OSError,
-    # Of a cluster: slots without a node, an unknown one, or one that moves away as we ask.
-    exceptions.RedisClusterException,
-    exceptions.ClusterError,
-    exceptions.AskError,
-    exceptions.TryAgainError,
-)
-"""What redis-py raises where a store is away, or changes its primary."""
 
 LONGEST_SECONDS = 20.0
 """Of one operation: a cluster that is all silent is asked for its slots by one request after the
@@ -50,8 +32,7 @@ _PAUSES = (0.1, 0.2)
 """Seconds before work is tried again: long enough for a connection that broke, short of what a
 request can wait for."""
 
-_REFUSALS = re.compile(r"(^|caused error: )\W*(MISCONF|NOREPLICAS)\b")
-"""Answers of a store that is there and cannot do its work, as redis-py words them."""
+DEFAULT_CONNECTIONS = 100
 
 _Answer = TypeVar("_Answer")
 
@@ -74,20 +55,34 @@ class Page:
     sizes: DescriptorSizes | None
 
 
+@dataclass(frozen=True)
+class Fetched:
+    """`records`: as asked for, None where there is none; `expiring`: images of the collection,
+    perhaps these, go by themselves at some time."""
+
+    records: list[bytes | None]
+    expiring: bool
+
+
 class GalleryStore:
-    """The durable gallery. Every method raises StoreUnavailableError where the store is away.
+    """The durable gallery. Every method raises StoreUnavailableError where the store is away or
+    refuses, whose cause says why; none says it of a store that has too few `connections` for all
+    who ask at once: they wait for one.
 
     This one is for a single Redis, or for the one that is primary now (`sentinels` say which).
-    With `log_changes` the log says when the store goes away, and why, and when it is back.
     """
 
     def __init__(
-        self, client: redis.Redis | RedisCluster, sentinels: Sentinel | None = None
+        self,
+        client: redis.Redis | RedisCluster,
+        sentinels: Sentinel | None = None,
+        connections: int = DEFAULT_CONNECTIONS,
     ) -> None:
         self._client = client
         self._sentinels = sentinels
-        self.log_changes = False
-        self._away = False
+        # An operation takes at most one connection to each node.
+        self._connections = asyncio.Semaphore(connections)
+        self.condition = StoreCondition()
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -95,8 +90,17 @@ class GalleryStore:
             await self._sentinels.aclose()
 
     async def ping(self) -> None:
+        """Whether the store does all that we ask of it, by commands that change nothing."""
         async with self._timed("ping"):
-            await self._steadily(self._client.ping)
+            await self._answers([("PING",)])
+            await self._try_commands()
+
+    async def _try_commands(self) -> None:
+        try:
+            await self._answers([commands.trial()])
+        except exceptions.ResponseError as error:
+            if NO_REPLICAS not in str(error):
+                raise
 
     async def memory_bytes(self) -> int:
         """What the store takes now, buffers of clients included; replicas are not counted."""
@@ -121,13 +125,15 @@ class GalleryStore:
             command = commands.put(collection, records, sizes, ttl_seconds)
             return len(records) - await self._checked(command, collection, sizes)
 
-    async def fetch(self, collection: str, ids: Sequence[str]) -> list[bytes | None]:
-        """The records of `ids`, None where there is none."""
+    async def fetch(self, collection: str, ids: Sequence[str]) -> Fetched:
         async with self._timed("fetch"):
-            found = await self._answers(
-                [("MGET", *(image_key(collection, i) for i in chunk)) for chunk in _chunks(ids)]
+            *found, expiring = await self._answers(
+                [
+                    *(("MGET", *(image_key(collection, i) for i in c)) for c in _chunks(ids)),
+                    commands.count_expiring(collection),
+                ]
             )
-            return [record for answer in found for record in answer]
+            return Fetched([record for answer in found for record in answer], expiring > 0)
 
     async def versions(self, collection: str, ids: Sequence[str]) -> list[bytes]:
         """The records' headers, empty where there is no record."""
@@ -242,28 +248,19 @@ class GalleryStore:
 
     @asynccontextmanager
     async def _timed(self, operation: str) -> AsyncIterator[None]:
-        """Times an operation, and turns what redis-py raises into the contract's errors."""
-        try:
-            async with asyncio.timeout(LONGEST_SECONDS):
-                with STORE_SECONDS.labels(operation).time():
-                    yield
-        except AWAY as error:
-            STORE_UP.set(0)
-            self._is_away(True, why=str(error))
-            raise StoreUnavailableError("the gallery store does not answer") from error
-        except exceptions.RedisError as error:
-            if isinstance(error, exceptions.OutOfMemoryError):
-                raise StoreFullError("the gallery store has no memory left") from error
-            if _REFUSALS.search(str(error)):
-                raise StoreUnavailableError("the gallery store refuses commands") from error
-            raise
-        STORE_UP.set(1)
-        self._is_away(False)
-
-    def _is_away(self, away: bool, **why: str) -> None:
-        if self.log_changes and away != self._away:
-            log.warning("store_away" if away else "store_back", **why)
-        self._away = away
+        """Waits for a connection, times an operation, and turns what redis-py raises into the
+        contract's errors."""
+        async with self._connections:
+            try:
+                async with asyncio.timeout(LONGEST_SECONDS):
+                    with STORE_SECONDS.labels(operation).time():
+                        yield
+            except FAILURES as error:
+                failure = self.condition.failure(operation, error)
+                if failure is None:
+                    raise
+                raise failure from error
+        self.condition.success(operation)
 
 
 def _chunks(items: Sequence[str]) -> Iterable[Sequence[str]]:

@@ -78,6 +78,9 @@ def parse_store_url(url: str) -> SingleUrl | SentinelUrl | ClusterUrl:
     unknown = sorted(parse_qs(parts.query).keys() - _OPTIONS - _MORE_OPTIONS[kind])
     if unknown:
         raise ValueError(f"no such option: {unknown[0]}")
+    connections = parse_qs(parts.query).get("max_connections", ["1"])[0]
+    if not connections.isdecimal() or int(connections) < 1:
+        raise ValueError("max_connections is a number from 1 on")
     if not kind:
         if "," in parts.netloc.rpartition("@")[2]:
             raise ValueError(

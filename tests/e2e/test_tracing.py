@@ -46,6 +46,8 @@ def traced(
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
         patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
+        # Not for what is on this machine.
+        patch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
         patch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
         folder = tmp_path_factory.mktemp("traced")
         service = stack.enter_context(running(checkpoint, folder, tracing="otlp"))

@@ -217,15 +217,15 @@ def test_slots_that_move_are_followed(tmp_path: Path) -> None:
             slot = slots[name]
             target.ask("CLUSTER SETSLOT", slot, "IMPORTING", source_id)
             source.ask("CLUSTER SETSLOT", slot, "MIGRATING", target_id)
-            assert await store.fetch("x", names) == [name.encode() for name in names]
+            assert (await store.fetch("x", names)).records == [name.encode() for name in names]
             source.ask("MIGRATE", "127.0.0.1", target.port, f"locore:image:x|{name}", 0, 5000)
-            assert await store.fetch("x", names) == [name.encode() for name in names]
+            assert (await store.fetch("x", names)).records == [name.encode() for name in names]
             await store.put("x", {name: b"changed"}, SIZES, None)
-            assert await store.fetch("x", [name]) == [b"changed"]
+            assert (await store.fetch("x", [name])).records == [b"changed"]
             await store.put("x", {name: name.encode()}, SIZES, None)
             for node in nodes:
                 node.ask("CLUSTER SETSLOT", slot, "NODE", target_id)
-            assert await store.fetch("x", names) == [name.encode() for name in names]
+            assert (await store.fetch("x", names)).records == [name.encode() for name in names]
         assert (await store.page("x", 100, None)).ids == names
         await store.close()
 

@@ -129,7 +129,7 @@ def test_a_primary_that_turns_read_only_is_given_up(tmp_path: Path) -> None:
         old.ask("REPLICAOF", "127.0.0.1", new.port)
         assert await store.put("x", {"b": b"second"}, SIZES, None) == 0
         assert new.raw.exists("locore:image:x|b") == 1
-        assert await store.fetch("x", ["a", "b"]) == [None, b"second"]
+        assert (await store.fetch("x", ["a", "b"])).records == [None, b"second"]
         await store.close()
 
     with valkey_sentinels(tmp_path / "nodes", replicas=0, sentinels=1) as (old, _, (sentinel,)):

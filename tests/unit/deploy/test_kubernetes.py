@@ -118,6 +118,7 @@ def test_a_pod_may_drain(pod: Manifest, container: Manifest) -> None:
 
 def test_a_pod_may_do_little(pod: Manifest, container: Manifest) -> None:
     assert pod["automountServiceAccountToken"] is False
+    assert pod["enableServiceLinks"] is False
     assert pod["securityContext"]["runAsNonRoot"] is True
     dockerfile = (FOLDER.parents[1] / "Dockerfile").read_text()
     user, group = (pod["securityContext"][key] for key in ("runAsUser", "runAsGroup"))

@@ -1,4 +1,4 @@
-"""Where the gallery is, as a setting."""
+"""Where the gallery is, as a setting; and what the environment holds that is none."""
 
 from __future__ import annotations
 
@@ -73,3 +73,36 @@ def test_a_prefix_that_no_proxy_has_is_refused(prefix: str) -> None:
 def test_what_is_no_origin_is_refused(origin: str) -> None:
     with pytest.raises(ValidationError, match="allowed_origins"):
         Settings(allowed_origins=origin)
+
+
+@pytest.mark.parametrize(
+    "address", ["tcp://10.0.0.7:80", "udp://10.0.0.7:53", "tcp://[fd00::7]:80"]
+)
+def test_what_the_platform_sets_of_a_service_of_our_name_is_no_setting(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """Kubernetes (service links) and Docker (container links) do so."""
+    for name, value in {
+        "LOCORE_PORT": address,
+        "LOCORE_SERVICE_HOST": "10.0.0.7",
+        "LOCORE_SERVICE_PORT": "80",
+        "LOCORE_PORT_80_TCP": address,
+        "LOCORE_PORT_80_TCP_ADDR": "10.0.0.7",
+        "LOCORE_NAME": "/page/locore",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert Settings().port == 8000
+    assert Settings(port=9000).port == 9000
+
+
+@pytest.mark.parametrize("port", ["tcp", "80000", "tcp://", "8000x"])
+def test_a_wrong_port_is_refused(monkeypatch: pytest.MonkeyPatch, port: str) -> None:
+    monkeypatch.setenv("LOCORE_PORT", port)
+    with pytest.raises(ValidationError, match="port"):
+        Settings()
+
+
+def test_errors_repeat_no_secret() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Settings(redis_url="redis://:hunter#2@redis")
+    assert "hunter" not in str(caught.value)

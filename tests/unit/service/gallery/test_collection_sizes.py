@@ -120,7 +120,7 @@ def test_the_first_locals_and_the_first_global_fix_the_sizes(on: On) -> None:
             assert caught.value.sizes == SMALL
         assert await rig.sizes() == SMALL
         assert await rig.ids() == ["a", "b", "c"]
-        assert await store.fetch("x", ["a", "d"]) == [packed(WITHOUT, "a")["a"], None]
+        assert (await store.fetch("x", ["a", "d"])).records == [packed(WITHOUT, "a")["a"], None]
         await gallery.register("y", records(LARGE, "a"), None)
 
     on(work)
@@ -162,7 +162,9 @@ def test_of_two_first_registrations_at_once_one_wins_and_is_whole(on: On) -> Non
             sizes, winner = (LARGE, second) if refused[0] else (SMALL, first)
             assert await rig.sizes() == sizes
             assert await rig.ids() == sorted(winner)
-            assert await one.fetch("x", [*ids, "more"]) == [winner.get(i) for i in [*ids, "more"]]
+            assert (await one.fetch("x", [*ids, "more"])).records == [
+                winner.get(i) for i in [*ids, "more"]
+            ]
             await rig.raw.flushall()
 
     on(work)
@@ -182,7 +184,7 @@ def test_of_two_first_globals_at_once_one_wins(on: On) -> None:
             assert sorted(refused) == [False, True]
             sizes = OTHER if refused[0] else SMALL
             assert await rig.sizes() == sizes
-            assert await one.fetch("x", ["a"]) == [packed(sizes, "a")["a"]]
+            assert (await one.fetch("x", ["a"])).records == [packed(sizes, "a")["a"]]
             await rig.raw.flushall()
 
     on(work)

@@ -260,13 +260,6 @@ def test_a_data_directory_serves_one_service(tmp_path: Path) -> None:
     with_rig(tmp_path, work)
 
 
-def test_a_data_directory_may_have_a_long_path_and_spaces(tmp_path: Path) -> None:
-    async def work(r: Rig) -> None:
-        await r.stores[0].ping()
-
-    with_rig(tmp_path / ("a long name " * 8) / "x", work)
-
-
 def test_a_store_that_is_not_there_is_unavailable() -> None:
     async def work() -> None:
         store = connect_store("redis://127.0.0.1:1")

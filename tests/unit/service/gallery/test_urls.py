@@ -96,6 +96,8 @@ def test_transport_layer_security_is_for_all_servers() -> None:
         ("redis+cluster://a?db=1", "no databases"),
         ("redis+cluster://a?sentinel_password=x", "no such option: sentinel_password"),
         ("redis+cluster://a?socket_timeout=soon", "socket_timeout"),
+        ("redis://a?max_connections=0", "max_connections is a number from 1 on"),
+        ("redis+cluster://a?max_connections=few", "max_connections is a number from 1 on"),
         ("redis+cluster://", "not HOST:PORT"),
         ("unix+cluster:///run/x", "is no store"),
         ("redis+other://a", "is no store"),
