@@ -14,8 +14,8 @@ ENTRY_OVERHEAD = 512
 @dataclass(slots=True)
 class CachedRecord:
     """`version` is the record's header as the store had it when it was last seen, at `seen`;
-    `size`: bytes of the stored record, of which the decoded arrays are views, and of what was made
-    of them."""
+    `size`: bytes of the decoded arrays, or of the stored record where they are views of it, and of
+    what was made of them."""
 
     record: GalleryRecord
     version: bytes
