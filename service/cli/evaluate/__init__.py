@@ -7,6 +7,7 @@ import click
 from service.cli.evaluate.labelled import grocery, sample, views
 from service.cli.evaluate.matrix import matrix
 from service.cli.evaluate.published import commands
+from service.cli.evaluate.storage import storage
 
 
 @click.group("eval")
@@ -18,5 +19,5 @@ def evaluate() -> None:
     """
 
 
-for command in (matrix, grocery, sample, views, *commands()):
+for command in (matrix, storage, grocery, sample, views, *commands()):
     evaluate.add_command(command)
