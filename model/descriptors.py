@@ -42,6 +42,11 @@ class ImageDescriptors:
             int(self.locals.shape[1]), None if self.global_ is None else len(self.global_)
         )
 
+    @property
+    def nbytes(self) -> int:
+        """Of the descriptors."""
+        return self.locals.nbytes + (0 if self.global_ is None else self.global_.nbytes)
+
     def strongest(self, count: int) -> ImageDescriptors:
         """The first `count` rows: the file order is by strength."""
         if self.count <= count:

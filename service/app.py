@@ -109,7 +109,11 @@ async def _start(
         store=settings.redis_url if settings.redis_url == EMBEDDED else "redis",
     )
     cached = Gallery(
-        store, cache_bytes=settings.cache_bytes, dtype=settings.store_dtype, metrics=metrics
+        store,
+        cache_bytes=settings.cache_bytes,
+        dtype=settings.store_dtype,
+        pool_locals=settings.pool_locals,
+        metrics=metrics,
     )
     state = ServiceState(settings, model, store, cached, worker, batcher, tracing.tracer)
     stack.callback(state.intake.close)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -23,6 +23,7 @@ from model.descriptors import (
 )
 from model.formats.shortlists import Shortlist
 from model.metric import Metric
+from model.quantisation import StoreDtype
 from model.reranker import score_windows
 from model.windows import Direction
 from service.batching.job import Job
@@ -30,7 +31,11 @@ from service.batching.offline import OfflineList, rerank_in_batches
 from service.batching.queue import WindowQueue
 from service.batching.worker import measured_speed
 from service.gallery.cache import CachedRecord, RecordCache
-from service.gallery.record import GalleryRecord
+from service.gallery.record import (
+    DEFAULT_STORE_DTYPE,
+    GalleryRecord,
+    as_stored,
+)
 from service.rerank_options import rerank_options
 from service.sizes import misfit
 
@@ -47,7 +52,7 @@ class OfflineError(ValueError):
 @dataclass(frozen=True)
 class OfflineOptions:
     """The fields of a request to POST /rerank, None for the checkpoint's default, and settings of
-    the service: `store_dtype` is what it would have stored the gallery as."""
+    the service: it would have stored the gallery as `store_dtype`, with `pool_locals`."""
 
     alpha: float | None = None
     temperature: float | None = None
@@ -56,9 +61,14 @@ class OfflineOptions:
     direction: Direction | None = None
     top_n: int | None = None
     on_missing: Literal["error", "skip"] = "error"
-    store_dtype: Literal["float16", "float32"] = "float16"
+    store_dtype: StoreDtype = DEFAULT_STORE_DTYPE
+    pool_locals: int | None = None
     batch_tokens: int = 20_480
     cache_bytes: int = 256 << 20
+
+    def stored(self, image: ImageDescriptors) -> ImageDescriptors:
+        """What the service would have of a gallery image."""
+        return as_stored({"": image}, self.store_dtype, self.pool_locals)[""]
 
     def __post_init__(self) -> None:
         """Raises OfflineError for NaN and infinity."""
@@ -98,12 +108,12 @@ class Images:
         self,
         reader: DescriptorReader,
         config: ModelConfig,
-        dtype: str = "float32",
         cache_bytes: int = 0,
         metric: Metric | None = None,
+        stored: Callable[[ImageDescriptors], ImageDescriptors] = lambda image: image,
     ) -> None:
-        """Raises DescriptorFileError where the descriptors do not fit the checkpoint, or the
-        metric, which is one for this checkpoint."""
+        """`stored`: what a service would have of an image. Raises DescriptorFileError where the
+        descriptors do not fit the checkpoint, or the metric, which is one for this checkpoint."""
         if metric is not None:
             _check_sizes(reader, metric.sizes, "the metric")
         elif config.sizes is not None:
@@ -111,7 +121,7 @@ class Images:
         self._metric = metric
         self._reader = reader
         self._config = config
-        self._dtype = np.dtype(dtype)
+        self._stored = stored
         self._cache = RecordCache(cache_bytes)
         self._places = {image_id: place for place, image_id in enumerate(reader.ids)}
         if len(self._places) < len(reader.ids):
@@ -128,16 +138,10 @@ class Images:
         if place is None:
             return None
         try:
-            read = self._reader.read(place, self._config.descriptors_per_image)
+            image = self._reader.read(place, self._config.descriptors_per_image)
         except NoDescriptorError:
             return None
-        global_ = read.global_
-        image = ImageDescriptors(
-            read.locals.astype(self._dtype),
-            read.scales,
-            None if global_ is None else global_.astype(self._dtype),
-            read.padding,
-        )
+        image = self._stored(image)
         if self._metric is not None:
             try:
                 image = self._metric.apply(image)
@@ -145,8 +149,7 @@ class Images:
                 raise DescriptorFileError(
                     f"{self._reader.path}: image {image_id!r}: {error}"
                 ) from None
-        size = image.locals.nbytes + (0 if image.global_ is None else image.global_.nbytes)
-        self._cache.put(key, CachedRecord(GalleryRecord(image), b"", size, seen=0.0))
+        self._cache.put(key, CachedRecord(GalleryRecord(image), b"", image.nbytes, seen=0.0))
         return image
 
 
@@ -172,9 +175,7 @@ class OfflineReranker:
         self._model = model
         self._options = options
         self._queries = Images(queries, model.config, metric=metric)
-        self._gallery = Images(
-            gallery, model.config, options.store_dtype, options.cache_bytes, metric
-        )
+        self._gallery = Images(gallery, model.config, options.cache_bytes, metric, options.stored)
         _check_sizes(queries, gallery.sizes, str(gallery.path))
         self._paths = queries.path, gallery.path
 

@@ -16,6 +16,8 @@ from pydantic_settings import (
 )
 
 from model.config import DEFAULT_CHECKPOINT
+from model.quantisation import STORE_DTYPES, StoreDtype
+from service.gallery.record import DEFAULT_STORE_DTYPE
 from service.gallery.urls import parse_store_url
 
 EMBEDDED = "embedded"
@@ -102,8 +104,12 @@ class Settings(BaseSettings):
     cache_bytes: int = Field(
         256 << 20, ge=0, description="Memory for decoded gallery images; 0 turns the cache off."
     )
-    store_dtype: Literal["float16", "float32"] = Field(
-        "float16", description="Numbers that descriptors are stored as."
+    store_dtype: StoreDtype = Field(
+        DEFAULT_STORE_DTYPE,
+        description=f"What descriptors are stored as: {', '.join(STORE_DTYPES)}.",
+    )
+    pool_locals: int | None = Field(
+        None, ge=1, description="Locals that an image keeps at most; those nearest are merged."
     )
     log_format: Literal["text", "json"] = Field("text", description="How the log is written.")
     tracing: Literal["off", "otlp"] = Field(

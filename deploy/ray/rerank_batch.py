@@ -24,7 +24,7 @@ from model.checkpoint import load_checkpoint
 from model.config import DEFAULT_CHECKPOINT
 from model.descriptor_file import DescriptorReader
 from model.formats.shortlists import count_shortlists, parse_shortlist
-from service.cli.common import any_path, device_of
+from service.cli.common import any_path, device_of, storage_options
 from service.cli.rerank_batch import list_options
 from service.errors import ApiError
 from service.offline import OfflineOptions, OfflineReranker
@@ -78,7 +78,7 @@ class Reranking:
 @list_options
 @click.option("--checkpoint", type=any_path, default=DEFAULT_CHECKPOINT)
 @click.option("--dtype", type=click.Choice(("float32", "bfloat16", "float16")), default="float32")
-@click.option("--store-dtype", type=click.Choice(("float16", "float32")), default="float16")
+@storage_options("As a service would have it")
 @click.option("--batch-tokens", type=click.IntRange(1), default=20_480)
 @click.option("--cache-bytes", type=click.IntRange(0), default=256 << 20)
 def main(

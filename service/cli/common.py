@@ -25,6 +25,8 @@ from rich.progress import (
 from model.config import ExtractorId
 from model.descriptor_file import DescriptorReader
 from model.descriptors import ImageDescriptors
+from model.quantisation import STORE_DTYPES
+from service.gallery.record import DEFAULT_STORE_DTYPE
 
 _Item = TypeVar("_Item")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -138,6 +140,33 @@ metric_option = click.option(
     type=any_path,
     help="A file of `locore fit-metric`: images are compared in that metric.",
 )
+
+
+def storage_options(when: str) -> Callable[[_Function], _Function]:
+    """--store-dtype and --pool-locals, the settings of a service; the help begins with `when` they
+    count."""
+
+    def with_options(function: _Function) -> _Function:
+        for option in (
+            click.option(
+                "--pool-locals",
+                type=click.IntRange(1),
+                envvar="LOCORE_POOL_LOCALS",
+                help=f"{when}: locals that an image keeps at most; those nearest are merged.",
+            ),
+            click.option(
+                "--store-dtype",
+                type=click.Choice(STORE_DTYPES),
+                default=DEFAULT_STORE_DTYPE,
+                show_default=True,
+                envvar="LOCORE_STORE_DTYPE",
+                help=f"{when}: what descriptors are stored as.",
+            ),
+        ):
+            function = option(function)
+        return function
+
+    return with_options
 
 
 def service_options(function: _Function) -> _Function:

@@ -6,19 +6,21 @@ import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import click
 from pydantic import TypeAdapter, ValidationError
 
 from model.descriptor_file import DescriptorFileError, DescriptorReader, NoDescriptorError
 from model.descriptors import ImageDescriptors
+from model.quantisation import StoreDtype
 from service.cli.common import (
     any_path,
     descriptor_dim_option,
     progress_bar,
     say,
     service_options,
+    storage_options,
 )
 from service.client import Client
 from service.gallery.connect import connect_store
@@ -39,14 +41,7 @@ _Item = TypeVar("_Item")
 @click.argument("file", type=any_path)
 @service_options
 @click.option("--redis", "redis_url", help="Write straight to this Redis, without a service.")
-@click.option(
-    "--store-dtype",
-    type=click.Choice(["float16", "float32"]),
-    default="float16",
-    show_default=True,
-    envvar="LOCORE_STORE_DTYPE",
-    help="With --redis: numbers that descriptors are stored as.",
-)
+@storage_options("With --redis")
 @descriptor_dim_option
 @click.option("--replace", is_flag=True, help="Load images again that are there already.")
 def load(
@@ -55,7 +50,8 @@ def load(
     api_key: str | None,
     collection: str,
     redis_url: str | None,
-    store_dtype: Literal["float16", "float32"],
+    store_dtype: StoreDtype,
+    pool_locals: int | None,
     descriptor_dim: int | None,
     replace: bool,
 ) -> None:
@@ -72,7 +68,7 @@ def load(
             count, there = load_images(reader, ThroughService(client, collection), replace=replace)
     else:
         with asyncio.Runner() as runner:
-            target = StraightToRedis(runner, redis_url, collection, store_dtype)
+            target = StraightToRedis(runner, redis_url, collection, store_dtype, pool_locals)
             try:
                 count, there = load_images(reader, target, replace=replace)
             finally:
@@ -108,14 +104,23 @@ class ThroughService:
 class StraightToRedis:
     """Raises click.UsageError for what is no URL."""
 
-    def __init__(self, runner: asyncio.Runner, url: str, collection: str, store_dtype: str) -> None:
+    def __init__(
+        self,
+        runner: asyncio.Runner,
+        url: str,
+        collection: str,
+        store_dtype: StoreDtype,
+        pool_locals: int | None = None,
+    ) -> None:
         try:
             self._store = connect_store(url)
         except ValueError as error:
             raise click.UsageError(f"--redis: {error}") from None
         self._runner = runner
         self._collection = collection
-        self._gallery = Gallery(self._store, cache_bytes=0, dtype=store_dtype)
+        self._gallery = Gallery(
+            self._store, cache_bytes=0, dtype=store_dtype, pool_locals=pool_locals
+        )
 
     def page(self, cursor: str | None) -> tuple[list[str], str | None]:
         page = self._runner.run(self._gallery.page(self._collection, _PAGE, cursor))

@@ -24,6 +24,7 @@ from service.cli.common import (
     device_option,
     metric_option,
     progress_bar,
+    storage_options,
 )
 from service.cli.first_stage import listed_neighbours, searched
 from service.cli.resumable import ResumableLines, fingerprint, partial_of
@@ -93,14 +94,7 @@ def list_options(command: _Command) -> _Command:
     envvar="LOCORE_DTYPE",
     help="Numbers that the model computes with.",
 )
-@click.option(
-    "--store-dtype",
-    type=click.Choice(("float16", "float32")),
-    default="float16",
-    show_default=True,
-    envvar="LOCORE_STORE_DTYPE",
-    help="Numbers that a service would have stored the gallery as: scores are then the same.",
-)
+@storage_options("As a service would have it, so that scores are the same")
 @click.option(
     "--batch-tokens",
     type=click.IntRange(1),

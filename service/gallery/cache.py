@@ -19,8 +19,8 @@ ENTRY_OVERHEAD = 512
 @dataclass(slots=True)
 class CachedRecord:
     """`version` is the record's header as the store had it when it was last seen, at `seen`;
-    `size`: bytes of the stored record, of which the decoded arrays are views, and of what was made
-    of them; `expires`: it may go by itself at any time."""
+    `size`: bytes of the decoded arrays, or of the stored record where they are views of it, and of
+    what was made of them; `expires`: it may go by itself at any time."""
 
     record: GalleryRecord
     version: bytes

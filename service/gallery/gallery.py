@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from model.descriptors import DescriptorSizes
 from model.metric import Metric
+from model.quantisation import StoreDtype
 from service.errors import DescriptorDimMismatchError
 from service.gallery.cache import CachedRecord, RecordCache
 from service.gallery.record import (
@@ -17,6 +18,7 @@ from service.gallery.record import (
     GalleryRecord,
     pack_record,
     unpack_record,
+    unpack_records,
 )
 from service.gallery.store import CollectionSizesError, GalleryStore, Page
 from service.learnt_metrics import in_metric
@@ -37,21 +39,24 @@ class Registered:
 
 
 class Gallery:
-    """Images of any number of collections. Raises what `GalleryStore` raises, and
-    DamagedRecordError. What is fetched of a collection that has one of the `metrics` is in it."""
+    """Images of any number of collections, stored as `dtype`, with at most `pool_locals` locals
+    where that is given. Raises what `GalleryStore` raises, and DamagedRecordError. What is fetched
+    of a collection that has one of the `metrics` is in it."""
 
     def __init__(
         self,
         store: GalleryStore,
         *,
         cache_bytes: int,
-        dtype: str,
+        dtype: StoreDtype,
+        pool_locals: int | None = None,
         metrics: Mapping[str, Metric] = MappingProxyType({}),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._cache = RecordCache(cache_bytes)
-        self._dtype = dtype
+        self._dtype: StoreDtype = dtype
+        self._pool_locals = pool_locals
         self.metrics = metrics
         self._clock = clock
 
@@ -66,7 +71,8 @@ class Gallery:
         sizes = _sizes_of(records, None, "an image before it")
 
         def packed() -> dict[str, bytes]:
-            return {i: pack_record(collection, i, r, self._dtype) for i, r in records.items()}
+            how = self._dtype, self._pool_locals
+            return {i: pack_record(collection, i, r, *how) for i, r in records.items()}
 
         data = await asyncio.to_thread(packed)
         try:
@@ -137,7 +143,7 @@ class Gallery:
             stored = {i: data for i, data in pairs if data is not None}
 
             def decoded() -> dict[str, GalleryRecord]:
-                records = {i: unpack_record(collection, i, data) for i, data in stored.items()}
+                records = unpack_records(collection, stored)
                 return {i: self._in_metric(collection, i, record) for i, record in records.items()}
 
             records = await asyncio.to_thread(decoded)
@@ -146,8 +152,8 @@ class Gallery:
         for image_id, record in records.items():
             data = stored[image_id]
             # `now` was read before the store was asked: the trust never runs longer than stated.
-            version, size = data[:HEADER_BYTES], len(data) + made
-            entry = CachedRecord(record, version, size, now, fetched.expiring)
+            size = max(len(data), record.descriptors.nbytes) + made
+            entry = CachedRecord(record, data[:HEADER_BYTES], size, now, fetched.expiring)
             if (collection, image_id) in valid:
                 self._cache.put((collection, image_id), entry)
         return records

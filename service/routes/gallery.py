@@ -95,7 +95,7 @@ async def get_image(
         collection=collection,
         count=image.count,
         dimension=image.locals.shape[1],
-        dtype=str(image.locals.dtype),
+        dtype=record.dtype or str(image.locals.dtype),
         scales=image.scales.tolist(),
         mask=None if image.padding is None else image.padding.astype(int).tolist(),
         global_dimension=None if global_ is None else len(global_),

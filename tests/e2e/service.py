@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 
 from model.descriptors import ImageDescriptors
 from service.client import packed_image, rerank_body
+from service.gallery.record import DEFAULT_STORE_DTYPE, as_stored
 
 LOCORE = str(Path(sys.executable).with_name("locore"))
 
@@ -137,9 +137,5 @@ def scores_of(response: httpx.Response) -> dict[str, float]:
 
 
 def stored(image: ImageDescriptors) -> ImageDescriptors:
-    """An image as a store of float16 gives it back."""
-    return ImageDescriptors(
-        image.locals.astype(np.float16),
-        image.scales,
-        None if image.global_ is None else image.global_.astype(np.float16),
-    )
+    """An image as the store gives it back by default."""
+    return as_stored({"": image}, DEFAULT_STORE_DTYPE)[""]

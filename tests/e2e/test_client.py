@@ -40,10 +40,10 @@ from service.client import (
     descriptors_of,
     image_from_arrays,
 )
-from service.gallery.record import GalleryRecord
+from service.gallery.record import DEFAULT_STORE_DTYPE, GalleryRecord
 from service.schemas import RegisterResponse
 from tests.e2e.both_clients import Blocking, both
-from tests.e2e.service import RunningService, free_port, ids_of, running
+from tests.e2e.service import RunningService, free_port, ids_of, running, stored
 from tests.e2e.test_lifecycle import slow_request
 from tests.e2e.valkey import plain_valkey
 from tests.factories import LOCAL_DIM, image, tiny_config
@@ -76,12 +76,14 @@ def test_any_number_of_images_is_registered_listed_shown_and_deleted(
     sent = dict(made_up(2))["many/0001"]
     shown = client.get("many/0001", collection, include_descriptors=True)
     back = descriptors_of(shown)
-    assert (shown.count, shown.dtype, shown.metadata) == (2, "float16", None)
+    assert (shown.count, shown.dtype, shown.metadata) == (2, DEFAULT_STORE_DTYPE, None)
     assert back.scales.tolist() == sent.scales.tolist()
     assert back.global_ is not None
     assert sent.global_ is not None
-    np.testing.assert_allclose(back.locals, sent.locals, atol=1e-3)
-    np.testing.assert_allclose(back.global_, sent.global_, atol=1e-3)
+    kept = stored(sent)
+    assert kept.global_ is not None
+    np.testing.assert_allclose(back.locals, kept.locals, atol=1e-6)
+    np.testing.assert_allclose(back.global_, kept.global_, atol=1e-6)
     with pytest.raises(ValueError, match="without its descriptors"):
         descriptors_of(client.get("many/0001", collection))
 

@@ -15,7 +15,7 @@ from model.metric import Metric, load_metric
 from tests.any_size import COMMAND
 from tests.descriptor_files import write_descriptors
 from tests.e2e.command import done_here, failed, refused
-from tests.e2e.service import RunningService, code_of, ids_of, running, scores_of, stored
+from tests.e2e.service import RunningService, code_of, ids_of, running, scores_of
 from tests.factories import SIZES, image, tiny_config, unit
 from tests.metric_files import write_metric
 
@@ -43,8 +43,10 @@ def gallery() -> Images:
 def service(folder: Path, metric: Metric, gallery: Images) -> Iterator[RunningService]:
     """With a metric for the collections `shop` and `other`; `plain` has none."""
     path = folder / "shop.metric.safetensors"
-    metrics = f"shop={path},other={path}"
-    with running(Path("none"), folder / "data", command=COMMAND, metrics=metrics) as started:
+    metrics, data = f"shop={path},other={path}", folder / "data"
+    with running(
+        Path("none"), data, command=COMMAND, metrics=metrics, store_dtype="float32"
+    ) as started:
         for collection in ("shop", "plain"):
             assert started.register(gallery, collection=collection).is_success
         yield started
@@ -57,7 +59,7 @@ def cosines(query: ImageDescriptors, images: Images, metric: Metric | None) -> d
         return global_.astype(np.float64) / np.linalg.norm(global_.astype(np.float64))
 
     asked = direction(query)
-    return {i: float(asked @ direction(stored(some))) for i, some in images.items()}
+    return {i: float(asked @ direction(some)) for i, some in images.items()}
 
 
 def by(scores: dict[str, float]) -> list[str]:

@@ -19,6 +19,7 @@ from model.reranker import score_windows
 from model.scoring import ensemble
 from model.windows import RerankOptions
 from service.client import rerank_body
+from service.gallery.record import DEFAULT_STORE_DTYPE
 from tests.e2e.service import RunningService, ids_of, scores_of, stored
 from tests.factories import image, tiny_config
 from tests.stored_records import COLLECTION, NAMES, expected, stored_bytes
@@ -214,7 +215,11 @@ def test_gallery_endpoints(service: RunningService, gallery: Images) -> None:
 
     shown = http.get("/gallery/image-000", params={"collection": "own"}).json()
     expected = gallery["image-001"]
-    assert (shown["count"], shown["dimension"], shown["dtype"]) == (expected.count, 8, "float16")
+    assert (shown["count"], shown["dimension"], shown["dtype"]) == (
+        expected.count,
+        8,
+        DEFAULT_STORE_DTYPE,
+    )
     assert shown["scales"] == expected.scales.tolist()
     assert shown["arrays"] is None
     whole = http.get(
@@ -239,7 +244,7 @@ def test_a_ttl_ends(service: RunningService, gallery: Images) -> None:
 def test_a_gallery_that_an_earlier_version_stored_is_re_ranked(
     service: RunningService, model: LoadedModel, query: ImageDescriptors
 ) -> None:
-    """Records of the first format, in a collection from before collections had sizes."""
+    """Records of all formats side by side, in a collection from before collections had sizes."""
     (socket,) = Path(service._log.parent).rglob("valkey.sock")
     with redis.Redis(unix_socket_path=str(socket)) as raw:
         for name in NAMES:

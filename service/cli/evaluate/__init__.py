@@ -8,6 +8,7 @@ from service.cli.evaluate.labelled import grocery, sample, views
 from service.cli.evaluate.matrix import matrix
 from service.cli.evaluate.mine import mine
 from service.cli.evaluate.published import commands
+from service.cli.evaluate.storage import storage
 
 
 @click.group("eval")
@@ -19,5 +20,5 @@ def evaluate() -> None:
     """
 
 
-for command in (mine, matrix, grocery, sample, views, *commands()):
+for command in (mine, matrix, storage, grocery, sample, views, *commands()):
     evaluate.add_command(command)

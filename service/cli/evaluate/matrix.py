@@ -100,14 +100,16 @@ def matrix(
     if json_path is not None and (json_path.is_dir() or not json_path.parent.is_dir()):
         raise click.UsageError(f"{json_path}: no file to write to")
     models = [load_checkpoint(path, device_of(device)) for path in checkpoints]
-    domains = [DomainFiles(folder, _files(descriptors, folder.name)) for folder in folders]
+    domains = [
+        DomainFiles(folder, descriptor_files(descriptors, folder.name)) for folder in folders
+    ]
     for domain in domains:
         if not domain.files:
             raise click.UsageError(f"{descriptors}: no file {domain.name}-EXTRACTOR.h5")
     figures: list[Figures] = []
     every_cell = cells(
         domains,
-        _read,
+        images_with_globals,
         held_out=dict.fromkeys(held_out, fold),
         every=every,
         types=only or tuple(DESCRIPTOR_TYPES),
@@ -124,12 +126,14 @@ def matrix(
         _write(figures, json_path)
 
 
-def _files(folder: Path, domain: str) -> dict[str, Path]:
+def descriptor_files(folder: Path, domain: str) -> dict[str, Path]:
+    """Of a domain, by extractor."""
     paths = {name: folder / f"{domain}-{name}.h5" for name in EXTRACTORS}
     return {name: path for name, path in paths.items() if path.exists()}
 
 
-def _read(path: Path, ids: Sequence[str]) -> dict[str, ImageDescriptors]:
+def images_with_globals(path: Path, ids: Sequence[str]) -> dict[str, ImageDescriptors]:
+    """Raises click.UsageError where one is missing, or has no global."""
     images = read_images(path, ids)[1]
     bare = [image_id for image_id, image in images.items() if image.global_ is None]
     if bare:

@@ -10,15 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.descriptors import ImageDescriptors
+from model.pooling import pooled
+from model.quantisation import CODE_TYPES, STORE_DTYPES, CodeType, StoreDtype, decode, encode
 from service.gallery.record import (
     HEADER_BYTES,
     DamagedRecordError,
     GalleryRecord,
+    as_stored,
     header_sizes,
     pack_record,
     unpack_record,
+    unpack_records,
 )
-from tests.stored_records import COLLECTION, NAMES, expected, stored_bytes
+from tests.factories import unit
+from tests.stored_records import COLLECTION, NAMES, expected, source, stored_bytes
 
 IDS = st.text("abcXYZ019._:/@=+-", min_size=1, max_size=20)
 METADATA = st.none() | st.dictionaries(st.text(max_size=8), st.integers() | st.text(max_size=8))
@@ -42,8 +47,11 @@ def records(draw: st.DrawFn) -> GalleryRecord:
     )
 
 
-@given(IDS, records(), st.sampled_from(["float16", "float32"]))
-def test_round_trip(image_id: str, record: GalleryRecord, dtype: str) -> None:
+FLOATS: list[StoreDtype] = ["float16", "float32"]
+
+
+@given(IDS, records(), st.sampled_from(FLOATS))
+def test_round_trip(image_id: str, record: GalleryRecord, dtype: StoreDtype) -> None:
     found = unpack_record("c", image_id, pack_record("c", image_id, record, dtype))
     expected, image = record.descriptors, found.descriptors
     np.testing.assert_array_equal(image.locals, expected.locals.astype(dtype))
@@ -53,7 +61,68 @@ def test_round_trip(image_id: str, record: GalleryRecord, dtype: str) -> None:
     else:
         assert image.global_ is not None
         np.testing.assert_array_equal(image.global_, expected.global_.astype(dtype))
-    assert found.metadata == record.metadata
+    assert (found.metadata, found.dtype) == (record.metadata, dtype)
+
+
+@given(IDS, records(), st.sampled_from(CODE_TYPES))
+def test_codes_are_those_of_the_descriptors(
+    image_id: str, record: GalleryRecord, dtype: CodeType
+) -> None:
+    found = unpack_record("c", image_id, pack_record("c", image_id, record, dtype))
+    expected, image = record.descriptors, found.descriptors
+    dim = expected.sizes.local_dim
+    kept = decode(encode(expected.locals, dtype), dim, dtype)
+    np.testing.assert_allclose(image.locals, kept, atol=1e-6)
+    np.testing.assert_array_equal(image.scales, expected.scales)
+    if expected.global_ is None:
+        assert image.global_ is None
+    else:
+        assert image.global_ is not None
+        direction = expected.global_ / np.linalg.norm(expected.global_)
+        np.testing.assert_allclose(image.global_, direction, atol=0.005)
+    assert (found.metadata, found.dtype) == (record.metadata, dtype)
+
+
+@settings(max_examples=20)
+@given(st.lists(st.tuples(records(), st.sampled_from(STORE_DTYPES)), max_size=40))
+def test_records_of_all_kinds_are_read_together(
+    kinds: list[tuple[GalleryRecord, StoreDtype]],
+) -> None:
+    data = {f"{n}": pack_record("c", f"{n}", r, dtype) for n, (r, dtype) in enumerate(kinds)}
+    together = unpack_records("c", data)
+    assert list(together) == list(data)
+    for image_id, record in together.items():
+        alone = unpack_record("c", image_id, data[image_id])
+        assert (record.dtype, record.metadata) == (alone.dtype, alone.metadata)
+        for one, other in (
+            (record.descriptors.locals, alone.descriptors.locals),
+            (record.descriptors.scales, alone.descriptors.scales),
+            (record.descriptors.global_, alone.descriptors.global_),
+        ):
+            assert (one is None) == (other is None)
+            if one is not None and other is not None:
+                np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_decoded_images_do_not_hold_each_other() -> None:
+    """A cache that drops one of a list has its memory back."""
+    rng = np.random.default_rng(0)
+    image = ImageDescriptors(unit(rng, 4, 8), np.zeros(4, np.uint8), unit(rng, 1, 12)[0])
+    data = {f"{n}": pack_record("c", f"{n}", GalleryRecord(image), "int4") for n in range(9)}
+    for record in unpack_records("c", data).values():
+        for array in (record.descriptors.locals, record.descriptors.global_):
+            assert array is not None
+            base = array.base
+            assert base is None or base.nbytes == array.nbytes
+
+
+def test_few_locals_are_kept_where_they_are_pooled() -> None:
+    rng = np.random.default_rng(0)
+    image = ImageDescriptors(unit(rng, 9, 8), np.arange(9, dtype=np.uint8))
+    data = pack_record("c", "x", GalleryRecord(image), "float32", 4)
+    found = unpack_record("c", "x", data).descriptors
+    np.testing.assert_allclose(found.locals, pooled(image, 4).locals, atol=1e-6)
+    np.testing.assert_array_equal(as_stored({"x": image}, "float32", 4)["x"].locals, found.locals)
 
 
 @given(IDS, records(), st.data())
@@ -63,8 +132,10 @@ def test_padding_keeps_its_place(image_id: str, record: GalleryRecord, data: st.
         data.draw(st.lists(st.booleans(), min_size=image.count, max_size=image.count))
     )
     holed = replace(image, locals=image.locals * ~padding[:, None], padding=padding)
-    packed = pack_record("c", image_id, GalleryRecord(holed), "float16")
+    dtype = data.draw(st.sampled_from(STORE_DTYPES))
+    packed = pack_record("c", image_id, GalleryRecord(holed), dtype)
     found = unpack_record("c", image_id, packed).descriptors
+    assert (~found.locals.any(axis=1)).tolist() == padding.tolist()
     if padding.any():
         np.testing.assert_array_equal(found.padding, padding)
     else:
@@ -72,9 +143,11 @@ def test_padding_keeps_its_place(image_id: str, record: GalleryRecord, data: st.
 
 
 @settings(max_examples=20)
-@given(IDS, records(), st.integers(1, 255))
-def test_any_flipped_byte_is_refused(image_id: str, record: GalleryRecord, flip: int) -> None:
-    data = pack_record("c", image_id, record, "float16")
+@given(IDS, records(), st.integers(1, 255), st.sampled_from(STORE_DTYPES))
+def test_any_flipped_byte_is_refused(
+    image_id: str, record: GalleryRecord, flip: int, dtype: StoreDtype
+) -> None:
+    data = pack_record("c", image_id, record, dtype)
     for place in range(len(data)):
         damaged = bytearray(data)
         damaged[place] ^= flip
@@ -87,7 +160,7 @@ def test_any_flipped_byte_is_refused(image_id: str, record: GalleryRecord, flip:
 def test_any_other_length_is_refused(
     image_id: str, record: GalleryRecord, data: st.DataObject
 ) -> None:
-    packed = pack_record("c", image_id, record, "float16")
+    packed = pack_record("c", image_id, record, data.draw(st.sampled_from(STORE_DTYPES)))
     shorter = data.draw(st.integers(0, len(packed) - 1))
     for changed in (packed[:shorter], packed + b"\0"):
         with pytest.raises(DamagedRecordError):
@@ -120,15 +193,18 @@ def test_a_record_that_an_earlier_version_stored_is_read(name: str) -> None:
     record, wanted = unpack_record(COLLECTION, name, stored_bytes(name)), expected(name)
     image = record.descriptors
     assert image.locals.dtype == wanted.descriptors.locals.dtype
-    np.testing.assert_array_equal(image.locals, wanted.descriptors.locals)
+    np.testing.assert_allclose(image.locals, wanted.descriptors.locals, atol=1e-6)
     np.testing.assert_array_equal(image.scales, wanted.descriptors.scales)
-    np.testing.assert_equal(image.global_, wanted.descriptors.global_)
-    assert record.metadata == wanted.metadata
-    assert pack_record(COLLECTION, name, record, str(image.locals.dtype)) == stored_bytes(name)
+    np.testing.assert_equal(image.padding, wanted.descriptors.padding)
+    assert (image.global_ is None) == (wanted.descriptors.global_ is None)
+    if image.global_ is not None and wanted.descriptors.global_ is not None:
+        np.testing.assert_allclose(image.global_, wanted.descriptors.global_, atol=1e-6)
+    assert (record.metadata, record.dtype) == (wanted.metadata, wanted.dtype)
+    assert pack_record(COLLECTION, name, source(name), wanted.dtype or "int4") == stored_bytes(name)
 
 
-@given(IDS, records(), st.sampled_from(["float16", "float32"]))
-def test_a_header_tells_the_sizes(image_id: str, record: GalleryRecord, dtype: str) -> None:
+@given(IDS, records(), st.sampled_from(STORE_DTYPES))
+def test_a_header_tells_the_sizes(image_id: str, record: GalleryRecord, dtype: StoreDtype) -> None:
     packed = pack_record("c", image_id, record, dtype)
     assert header_sizes(packed[:HEADER_BYTES]) == record.descriptors.sizes
 

@@ -1,0 +1,31 @@
+"""Fewer locals of an image: those that are nearly the same become one.
+
+Token pooling (Clavié, Chaffin & Adams, "Reducing the footprint of multi-vector retrieval with
+minimal performance impact via token pooling", 2024), for images.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.cluster.hierarchy import fcluster, ward
+
+from model.descriptors import ImageDescriptors, normalised
+
+
+def pooled(image: ImageDescriptors, count: int) -> ImageDescriptors:
+    """At most `count` locals, by hierarchical clustering (Ward): each is the mean of a cluster, of
+    length 1, and has the place and the scale of the strongest local in it. An image of so many
+    valid locals, or fewer, comes back as it is; of any other the padding goes."""
+    valid = image.without_padding()
+    if valid.count <= count:
+        return image
+    if count == 1:
+        clusters = np.ones(valid.count, np.int32)
+    else:
+        clusters = fcluster(ward(valid.locals.astype(np.float64)), count, "maxclust")
+    names, strongest = np.unique(clusters, return_index=True)
+    order = np.argsort(strongest)
+    sums = np.stack([valid.locals[clusters == name].sum(axis=0) for name in names[order]])
+    return ImageDescriptors(
+        normalised(sums, "pooled locals"), valid.scales[strongest[order]], valid.global_
+    )

@@ -1,0 +1,251 @@
+"""locore eval storage"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+
+import click
+import numpy as np
+from rich.table import Table
+
+from model.checkpoint import LoadedModel, load_checkpoint
+from model.config import DEFAULT_CHECKPOINT
+from model.descriptors import ImageDescriptors
+from model.evaluation.descriptor_types import DESCRIPTOR_TYPES
+from model.evaluation.grocery import FOLDS
+from model.evaluation.matrix import Cell, DomainFiles, cells
+from model.evaluation.storage import Loss, Quality, Storage, loss, smallest, stored_quality
+from model.quantisation import STORE_DTYPES, StoreDtype
+from model.reranker import random_image
+from service.cli.bench_store import fetch_cold
+from service.cli.common import (
+    any_path,
+    console,
+    device_of,
+    device_option,
+    existing_folder,
+    tracked,
+)
+from service.cli.evaluate.matrix import descriptor_files, images_with_globals
+from service.gallery.connect import connect_store
+from service.gallery.embedded import EmbeddedValkey
+from service.gallery.record import GalleryRecord, as_stored, pack_record
+
+_LIST, _FETCHES = 100, 50
+_PLOTS = (".svg", ".png", ".pdf")
+_LOSSLESS, _NEARLY = (0.2, 0.5), 2.0
+"""Points of mAP@R: what the default may lose in the mean and in the worst cell, and what the
+smallest form may lose in the mean."""
+
+
+@click.command()
+@click.option(
+    "--data",
+    "folders",
+    multiple=True,
+    required=True,
+    type=existing_folder,
+    help="A domain: a folder that has labels.csv (path, label, role). May be repeated.",
+)
+@click.option(
+    "--descriptors",
+    required=True,
+    type=existing_folder,
+    help="The folder of descriptor files, as of `locore eval matrix`.",
+)
+@click.option("--checkpoint", type=any_path, default=DEFAULT_CHECKPOINT)
+@click.option(
+    "--held-out",
+    multiple=True,
+    help="A domain of whose classes all but those of --fold were trained on.",
+)
+@click.option("--fold", type=click.IntRange(0, FOLDS - 1), default=0, show_default=True)
+@click.option(
+    "--every", type=click.IntRange(1), default=1, show_default=True, help="One query of so many."
+)
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(list(DESCRIPTOR_TYPES)),
+    default=("Lite0", "RootSIFT"),
+    show_default=True,
+    help="Types of descriptors. May be repeated.",
+)
+@click.option(
+    "--locals",
+    "counts",
+    multiple=True,
+    type=click.IntRange(1),
+    default=(24, 12),
+    show_default=True,
+    help="Fewer locals an image, pooled and the strongest alone. May be repeated.",
+)
+@click.option("--json", "json_path", type=any_path, help="Write the figures here too.")
+@click.option("--plot", "plot_path", type=any_path, help="Draw the curve here, as .svg or .png.")
+@device_option
+def storage(
+    folders: tuple[Path, ...],
+    descriptors: Path,
+    checkpoint: Path,
+    held_out: tuple[str, ...],
+    fold: int,
+    every: int,
+    only: tuple[str, ...],
+    counts: tuple[int, ...],
+    json_path: Path | None,
+    plot_path: Path | None,
+    device: str,
+) -> None:
+    """Bytes an image against R@1 and mAP@R: what it costs to store a gallery smaller.
+
+    The gallery is as a store gives it back, the query and the first stage's lists are whole. Losses
+    are against float32 with all locals. Beside it, the time to fetch and decode 100 images from a
+    private Valkey.
+    """
+    _check_outputs(json_path, plot_path)
+    unknown = set(held_out) - {folder.name for folder in folders}
+    if unknown:
+        raise click.UsageError(f"--held-out {min(unknown)}: no folder of --data has that name")
+    model = load_checkpoint(checkpoint, device_of(device))
+    image = random_image(np.random.default_rng(0), model.config)
+    forms = _forms(image, counts)
+    qualities: dict[Storage, dict[str, Quality]] = {form: {} for form in forms}
+    every_cell = cells(
+        [DomainFiles(folder, descriptor_files(descriptors, folder.name)) for folder in folders],
+        images_with_globals,
+        held_out=dict.fromkeys(held_out, fold),
+        every=every,
+        types=only,
+    )
+    for cell in every_cell:
+        for form in forms:
+            qualities[form][f"{cell.domain}, {cell.descriptors}"] = _quality(cell, form, model)
+    whole = qualities[forms[0]]
+    if not whole:
+        raise click.UsageError(f"{descriptors}: no files for {', '.join(only)}")
+    losses = {form: loss(qualities[form], whole) for form in forms}
+    seconds = asyncio.run(_cold_seconds(image, forms))
+    console.print(_table(qualities, losses, seconds))
+    for line in _choices(losses):
+        console.print(line, highlight=False)
+    if json_path is not None:
+        rows = [
+            asdict(form) | {"cells": qualities[form], "cold": seconds[form]} | asdict(losses[form])
+            for form in forms
+        ]
+        json_path.write_text(json.dumps(rows, indent=1) + "\n")
+    if plot_path is not None:
+        # Here and not above: only this needs the package.
+        from service.cli.evaluate.storage_plot import draw
+
+        draw(losses, plot_path)
+
+
+def _check_outputs(json_path: Path | None, plot_path: Path | None) -> None:
+    for path in (json_path, plot_path):
+        if path is not None and (path.is_dir() or not path.parent.is_dir()):
+            raise click.UsageError(f"{path}: no file to write to")
+    if plot_path is not None and plot_path.suffix not in _PLOTS:
+        raise click.UsageError(f"{plot_path}: ends in none of {', '.join(_PLOTS)}")
+
+
+def _forms(image: ImageDescriptors, counts: Sequence[int]) -> list[Storage]:
+    """All locals and float32 first."""
+    fewer = [(count, pooled) for count in counts if count < image.count for pooled in (True, False)]
+    return [
+        Storage(dtype, count, pooled, _size(image.strongest(count), dtype))
+        for dtype, (count, pooled) in [
+            ("float32", (image.count, False)),
+            *product(STORE_DTYPES[1:], [(image.count, False), *fewer]),
+        ]
+    ]
+
+
+def _size(image: ImageDescriptors, dtype: StoreDtype) -> int:
+    return len(pack_record("", "", GalleryRecord(image), dtype))
+
+
+def _quality(cell: Cell, form: Storage, model: LoadedModel) -> Quality:
+    gallery = {
+        str(place): image if form.pooled else image.strongest(form.locals)
+        for place, image in enumerate(cell.task.gallery)
+    }
+    stored = as_stored(gallery, form.dtype, form.locals if form.pooled else None)
+
+    def progress(queries: Iterable[int]) -> Iterable[int]:
+        label = f"{cell.domain}, {cell.descriptors}: {form.name}"
+        return tracked(queries, label, len(cell.task.queries))
+
+    return stored_quality(cell, list(stored.values()), model, progress)
+
+
+async def _cold_seconds(image: ImageDescriptors, forms: Sequence[Storage]) -> dict[Storage, float]:
+    """The median time to fetch and decode a list of such images; the forms in turns, so that what
+    else the machine does is shared by all."""
+    ids = [f"{place:03d}" for place in range(_LIST)]
+    measured: dict[Storage, list[float]] = {form: [] for form in forms}
+    with tempfile.TemporaryDirectory() as folder:
+        server = EmbeddedValkey(Path(folder))
+        await server.start()
+        store = connect_store(server.url)
+        try:
+            for form in forms:
+                record = GalleryRecord(image.strongest(form.locals))
+                records = {i: pack_record(form.name, i, record, form.dtype) for i in ids}
+                await store.put(form.name, records, image.sizes, ttl_seconds=None)
+            for _ in range(_FETCHES):
+                for form in forms:
+                    measured[form].append(await fetch_cold(store, form.name, ids))
+        finally:
+            await store.close()
+            await server.stop()
+    return {form: float(np.median(times)) for form, times in measured.items()}
+
+
+def _table(
+    qualities: Mapping[Storage, Mapping[str, Quality]],
+    losses: Mapping[Storage, Loss],
+    seconds: Mapping[Storage, float],
+) -> Table:
+    cells_judged = len(next(iter(qualities.values())))
+    table = Table(
+        caption=f"percent, means over {cells_judged} cells; losses in points against the first row;"
+        f" cold: {_LIST} images fetched and decoded",
+        caption_justify="left",
+    )
+    table.add_column("stored as")
+    for title in ("locals", "bytes", "R@1 / mAP@R", "loss", "at worst", "cold ms"):
+        table.add_column(title, justify="right")
+    for form, of in losses.items():
+        recall, precision = np.mean(list(qualities[form].values()), axis=0)
+        table.add_row(
+            form.dtype,
+            f"{form.locals}{' pooled' if form.pooled else ''}",
+            f"{form.size:,}",
+            f"{recall:.1f} / {precision:.1f}",
+            f"{of.recall:.2f} / {of.precision:.2f}",
+            f"{of.worst:.2f}",
+            f"{1000 * seconds[form]:.1f}",
+        )
+    return table
+
+
+def _choices(losses: Mapping[Storage, Loss]) -> list[str]:
+    mean, worst = _LOSSLESS
+    asked = {
+        f"at most {mean:g} points of mAP@R in the mean and {worst:g} in the worst cell": smallest(
+            losses, mean, worst
+        ),
+        f"at most {_NEARLY:g} in the mean": smallest(losses, _NEARLY),
+    }
+    return [
+        f"The smallest that loses {limit}: "
+        + ("none" if form is None else f"{form.name} ({form.size:,} bytes)")
+        for limit, form in asked.items()
+    ]

@@ -1,0 +1,69 @@
+"""A gallery may hold images that were stored in several ways, on one Valkey and in a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+import redis
+
+from model.descriptors import ImageDescriptors
+from model.quantisation import STORE_DTYPES
+from service.gallery.connect import connect_store
+from service.gallery.gallery import Gallery
+from service.gallery.record import GalleryRecord, as_stored
+from tests.e2e.service import free_port
+from tests.e2e.valkey import plain_valkey
+from tests.factories import unit
+from tests.slow.valkey_nodes import valkey_cluster
+from tests.stored_records import COLLECTION, NAMES, expected, stored_bytes
+
+RNG = np.random.default_rng(0)
+IMAGES = {
+    dtype: ImageDescriptors(unit(RNG, 6, 8), np.arange(6, dtype=np.uint8), unit(RNG, 1, 12)[0])
+    for dtype in STORE_DTYPES
+}
+
+
+async def hold_both(url: str) -> None:
+    """Images registered in each way beside those that are there already, fetched as one list."""
+    store = connect_store(url)
+    try:
+        for dtype, image in IMAGES.items():
+            gallery = Gallery(store, cache_bytes=0, dtype=dtype)
+            await gallery.register(COLLECTION, {dtype: GalleryRecord(image)}, None)
+            pooling = Gallery(store, cache_bytes=0, dtype=dtype, pool_locals=2)
+            await pooling.register(COLLECTION, {f"{dtype}-few": GalleryRecord(image)}, None)
+        fewer = [f"{dtype}-few" for dtype in IMAGES]
+        records = await gallery.fetch(COLLECTION, [*NAMES, *IMAGES, *fewer])
+    finally:
+        await store.close()
+    for name in NAMES:
+        wanted = expected(name).descriptors.locals
+        np.testing.assert_allclose(records[name].descriptors.locals, wanted, atol=1e-6)
+    for dtype, image in IMAGES.items():
+        for image_id, pool in ((dtype, None), (f"{dtype}-few", 2)):
+            record, kept = records[image_id], as_stored({"": image}, dtype, pool)[""]
+            assert record.dtype == dtype
+            np.testing.assert_allclose(record.descriptors.locals, kept.locals, atol=1e-6)
+            assert record.descriptors.count == (6 if pool is None else 2)
+
+
+@pytest.mark.parametrize("kind", ["one", "cluster"])
+def test_images_stored_in_every_way_are_one_gallery(kind: str, tmp_path: Path) -> None:
+    def put_old(port: int) -> None:
+        with redis.Redis(port=port) as raw:
+            for name in NAMES:
+                raw.set(f"locore:image:{COLLECTION}|{name}", stored_bytes(name))
+
+    if kind == "one":
+        port = free_port()
+        with plain_valkey(port, tmp_path):
+            put_old(port)
+            asyncio.run(hold_both(f"redis://127.0.0.1:{port}"))
+    else:
+        with valkey_cluster(tmp_path / "nodes", primaries=1) as ((node,), _):
+            put_old(node.port)
+            asyncio.run(hold_both(f"redis+cluster://{node.address}"))
