@@ -3,7 +3,7 @@
 #
 # DATA has grocery/ (labels.csv, images/) and domains/{caltech101,clothing,euro_coins}/; OUT gets the
 # descriptors, the training's log and state, and relations.safetensors. What is there is kept, so a
-# run that was stopped goes on. About an hour on two cores, most of it for the descriptors.
+# run that was stopped goes on. About an hour and a half on two cores, an hour of it for descriptors.
 set -eu
 data=$(realpath "$1") out=$2 seed=${3:-0}
 locore=${LOCORE:-.venv/bin/locore}
@@ -52,4 +52,4 @@ for file in "$out"/*-efficientnet-lite0.h5 "$out"/*-sift.h5; do
 done
 resume=
 [ -f "$out/relations.run/state.pt" ] && resume=--resume
-OMP_NUM_THREADS=1 "$locore" train "$@" --fold 0 --steps 3000 --seed "$seed" $resume -o "$out/relations.safetensors"
+OMP_NUM_THREADS=1 "$locore" train "$@" --fold 0 --steps 6000 --seed "$seed" $resume -o "$out/relations.safetensors"
