@@ -29,10 +29,10 @@ from model.evaluation.retrieval import (
     labelled_task,
     reranking_scorer,
     score_shortlists,
+    served_options,
 )
 from model.formats.errors import FormatError
 from model.formats.labels import read_labels
-from model.windows import RerankOptions
 
 FIRST_STAGE = "first stage"
 WITHOUT_LEARNING = ("Chamfer", "k-reciprocal", "sum of relations")
@@ -131,7 +131,7 @@ def untrained_figures(cell: Cell) -> list[Figures]:
 def model_figures(cell: Cell, model: LoadedModel, progress: Progress = iter) -> Figures:
     """As the service re-ranks, by the checkpoint's own settings."""
     rerank = model.config.rerank
-    scorer = reranking_scorer(model.reranker, model.device, RerankOptions(**rerank.model_dump()))
+    scorer = reranking_scorer(model.reranker, model.device, served_options(model.config))
     started = time.perf_counter()
     scores = score_shortlists(scorer, cell.task, cell.lists, progress)
     seconds = (time.perf_counter() - started) / len(cell.task.queries)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.batch import Window
+from model.config import ModelConfig
 from model.descriptors import ImageDescriptors, first_stage_scores, stacked_globals
 from model.evaluation.metrics import map_at_r, recall_at_1
 from model.formats.labels import LabelledImages
@@ -110,6 +111,13 @@ def window_logits(
         return score_windows(reranker, [Window(query, gallery)], device)[0]
 
     return score_shortlists(score, task, lists, progress)
+
+
+def served_options(config: ModelConfig) -> RerankOptions:
+    """What the service does with a list whose caller asks for nothing."""
+    chosen = RerankOptions(**config.rerank.model_dump(), listwise=config.listwise)
+    # Nobody's score changes from one window to the next: none overlap.
+    return chosen if config.listwise else replace(chosen, stride=chosen.window)
 
 
 def reranking_scorer(reranker: Reranker, device: torch.device, options: RerankOptions) -> Scorer:

@@ -23,8 +23,8 @@ from model.evaluation.retrieval import (
     quality,
     reranking_scorer,
     score_shortlists,
+    served_options,
 )
-from model.windows import RerankOptions
 from service.cli.common import tracked
 
 _TIMED_QUERIES = 20
@@ -46,8 +46,7 @@ def compare(task: RetrievalTask, model: LoadedModel, top: int) -> list[Row]:
     """First stage, Chamfer with its best alpha, and a re-ranker as its checkpoint has it."""
     config = model.config
     lists = first_stage(task, top)
-    options = RerankOptions(**config.rerank.model_dump())
-    reranker = reranking_scorer(model.reranker, model.device, options)
+    reranker = reranking_scorer(model.reranker, model.device, served_options(config))
 
     def scores_of(scorer: Scorer, name: str) -> NDArray[np.float32]:
         return score_shortlists(

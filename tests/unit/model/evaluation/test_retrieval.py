@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from model.config import ElvisConfig, ExtractorId, MambaConfig
 from model.descriptors import ImageDescriptors
 from model.evaluation.retrieval import (
     best_alpha,
@@ -16,6 +17,7 @@ from model.evaluation.retrieval import (
     labelled_task,
     quality,
     score_shortlists,
+    served_options,
 )
 from model.formats.labels import LabelledImages
 from tests.unit.model.evaluation.plane import at
@@ -71,3 +73,14 @@ def test_the_grid_search_finds_the_weight_that_helps() -> None:
 def test_an_image_without_descriptors_is_named() -> None:
     with pytest.raises(ValueError, match="5 images have no descriptors, 'q' first"):
         labelled_task(IMAGES, {})
+
+
+def test_served_options_of_pairs_have_no_overlap_and_no_windows() -> None:
+    extractor = ExtractorId(name="made-up", version="1")
+    pairs = served_options(ElvisConfig(name="pairs", extractor=extractor))
+    assert (pairs.listwise, pairs.stride) == (False, pairs.window)
+    lists = served_options(MambaConfig(name="lists", extractor=extractor))
+    assert (lists.listwise, lists.stride) == (
+        True,
+        MambaConfig.model_fields["rerank"].default.stride,
+    )
