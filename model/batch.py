@@ -148,9 +148,7 @@ def collate_distinct(windows: Sequence[Window], *, descriptors_per_image: int) -
         for window in windows
     ]
     once = [distinct(window) for window in readable]
-    batch = collate(
-        [window for window, _ in once], descriptors_per_image=descriptors_per_image
-    )
+    batch = collate([window for window, _ in once], descriptors_per_image=descriptors_per_image)
     places = torch.zeros(len(windows), max(len(p) for _, p in once), dtype=torch.long)
     for row, (_, own) in zip(places, once, strict=True):
         row[: len(own)] = torch.tensor(own) + 1

@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from model.config import DEFAULT_CHECKPOINT
+from model.shipped import checkpoint_file, shipped_names
 from service.gallery.urls import parse_store_url
 
 EMBEDDED = "embedded"
@@ -30,7 +31,11 @@ class Settings(BaseSettings):
         "directory.",
     )
     data_dir: Path = Field(Path(".locore"), description="Data of the embedded store.")
-    checkpoint: Path = Field(DEFAULT_CHECKPOINT, description="The model, a .safetensors file.")
+    checkpoint: Path = Field(
+        DEFAULT_CHECKPOINT,
+        description=f"The model: a .safetensors file, or the name of one that is shipped "
+        f"({', '.join(shipped_names())}).",
+    )
     metrics: Annotated[dict[str, Path], NoDecode] = Field(
         {},
         description="COLLECTION=FILE of `locore fit-metric`: the metric that a collection is "
@@ -89,6 +94,11 @@ class Settings(BaseSettings):
         if len({name for name, _, _ in pairs}) < len(pairs):
             raise ValueError("a collection has one metric")
         return {name: path for name, _, path in pairs}
+
+    @field_validator("checkpoint")
+    @classmethod
+    def _is_a_file(cls, value: Path) -> Path:
+        return checkpoint_file(value)
 
     @field_validator("redis_url")
     @classmethod

@@ -17,7 +17,7 @@ _REFERENCE = Path(__file__).with_name("data") / "small" / "reference.safetensors
 
 def reference() -> list[tuple[Window, NDArray[np.float32]]]:
     tensors = load_file(_REFERENCE)
-    windows = []
+    windows: list[tuple[Window, NDArray[np.float32]]] = []
     for place in count():
         if f"{place}.logits" not in tensors:
             return windows

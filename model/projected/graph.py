@@ -33,7 +33,9 @@ def graphs(batch: WindowBatch, comparison: Comparison) -> tuple[Tensor, Tensor]:
     mask = batch.image_mask
     pairs = mask.unsqueeze(2) & mask.unsqueeze(1)
     pairs = pairs & ~torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
-    direct = torch.stack((comparison.by_globals, comparison.in_metric, _chamfer(batch, comparison)), dim=1)
+    direct = torch.stack(
+        (comparison.by_globals, comparison.in_metric, _chamfer(batch, comparison)), dim=1
+    )
     direct = standardised(direct, pairs.unsqueeze(1), (2, 3))
     by_globals, in_metric, by_locals = direct.unbind(1)
     compared = ((in_metric, _IN_METRIC), ((by_globals + by_locals) / 2, _PLAIN))

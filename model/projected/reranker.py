@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from model.batch import Window, WindowBatch, collate_distinct
 from model.projected.blocks import Block
+from model.projected.comparison import IMAGE_FEATURES, compare, features, nearest_first
 from model.projected.config import ProjectedConfig
 from model.projected.graph import graphs
-from model.projected.comparison import IMAGE_FEATURES, compare, features, nearest_first
 from model.projected.tokens import SEP, Tokens, best_matches, token_cosines
 from model.reranker import ListReranker
 from model.scan import Scan, chunked_scan

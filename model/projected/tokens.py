@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.batch import WindowBatch
-from model.projected.config import ProjectedConfig
 from model.projected.comparison import IMAGE_FEATURES, LOCAL_FEATURES, Comparison
+from model.projected.config import ProjectedConfig
 
 SEP, FIRST_LOCAL = 0, 2
 """Slots of an image's row of tokens; between them is that of the global."""
@@ -50,9 +50,7 @@ def best_matches(batch: WindowBatch, to_query: Tensor, best: Tensor, count: int)
     places = best.argsort(dim=2, descending=True, stable=True)[:, :, :count]
     rows = to_query.gather(2, places.unsqueeze(3).expand(-1, -1, -1, to_query.shape[3]))
     of_query = places[:, :1, None].expand(-1, *places.shape[1:], -1)
-    return Matches(
-        places, batch.local_mask.gather(2, places), rows.gather(3, of_query).float()
-    )
+    return Matches(places, batch.local_mask.gather(2, places), rows.gather(3, of_query).float())
 
 
 class Tokens(nn.Module):

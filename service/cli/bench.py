@@ -17,7 +17,7 @@ from model.descriptors import DescriptorSizes, ImageDescriptors
 from model.reranker import random_window, score_windows
 from service.cli.bench_store import bench_store
 from service.cli.common import (
-    any_path,
+    any_checkpoint,
     console,
     device_of,
     device_option,
@@ -45,7 +45,7 @@ bench.add_command(bench_store)
 
 
 @bench.command("model")
-@click.option("--checkpoint", type=any_path, default=DEFAULT_CHECKPOINT)
+@click.option("--checkpoint", type=any_checkpoint, default=DEFAULT_CHECKPOINT)
 @click.option("--images", type=click.IntRange(1), default=100, show_default=True)
 @click.option("--repeats", type=click.IntRange(1), default=10, show_default=True)
 @device_option

@@ -22,6 +22,7 @@ from rich.progress import (
 from model.config import ExtractorId
 from model.descriptor_file import DescriptorReader
 from model.descriptors import ImageDescriptors
+from model.shipped import checkpoint_file
 
 _Item = TypeVar("_Item")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -31,6 +32,23 @@ errors = Console(stderr=True)
 
 existing_folder = click.Path(exists=True, file_okay=False, path_type=Path)
 any_path = click.Path(path_type=Path)
+
+
+class _Checkpoint(click.ParamType[Path]):
+    """The path of a .safetensors file, or the name of a shipped checkpoint."""
+
+    name = "path or name"
+
+    def convert(
+        self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Path:
+        try:
+            return checkpoint_file(Path(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+any_checkpoint = _Checkpoint()
 
 
 def say(message: str) -> None:
