@@ -26,7 +26,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService
 
 def test_it_is_served_with_its_former_scores(service: RunningService) -> None:
     info = service.http.get("/info").json()
-    assert (info["model"], info["sizes"]) == ("small", {"local": 128, "global": 512})
+    assert (info["model"]["name"], info["sizes"]) == ("small", {"local": 128, "global": 512})
     for place, (window, expected) in enumerate(reference()):
         images = {f"{place}-{n}": i for n, i in enumerate(window.gallery)}
         assert service.register(images).is_success
@@ -56,7 +56,7 @@ def test_other_sizes_are_refused(
 
 
 def test_it_is_evaluated_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    ids = [f"{n}.jpg/{view}" for n in range(4) for view in range(4)]
+    ids = [f"{n}.jpg@{view}" for n in range(4) for view in range(4)]
     lite0 = ExtractorId(name="efficientnet-lite0", version="fb84f26678f4")
     views = tmp_path / "views.h5"
     write_descriptors(views, ids, sizes=(128, 512), extractor=lite0)
