@@ -138,6 +138,23 @@ def distinct(window: Window) -> tuple[Window, list[int]]:
     return Window(window.query, [by_key[key] for key in order]), [order[key] for key in keys]
 
 
+def collate_distinct(windows: Sequence[Window], *, descriptors_per_image: int) -> WindowBatch:
+    """Like `collate`, of what is `distinct` among the rows that are read of every image."""
+    readable = [
+        Window(
+            window.query.without_padding(),
+            [i.without_padding().strongest(descriptors_per_image) for i in window.gallery],
+        )
+        for window in windows
+    ]
+    once = [distinct(window) for window in readable]
+    batch = collate([window for window, _ in once], descriptors_per_image=descriptors_per_image)
+    places = torch.zeros(len(windows), max(len(p) for _, p in once), dtype=torch.long)
+    for row, (_, own) in zip(places, once, strict=True):
+        row[: len(own)] = torch.tensor(own) + 1
+    return replace(batch, places=places)
+
+
 def _content(image: ImageDescriptors, rows: int) -> tuple[bytes, bytes]:
     global_ = None if rows == 1 else image.global_
     return (

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.config import MambaConfig
+from model.config import HybridConfig, MambaConfig
 from model.mixers import LongformerAttention, NoMixer, WindowedAttention
 from model.relations import RELATIONS
 from model.scan import Scan
@@ -61,7 +61,7 @@ class BidirectionalMamba(nn.Module):
     on how far an image, or a window, was padded.
     """
 
-    def __init__(self, config: MambaConfig) -> None:
+    def __init__(self, config: HybridConfig) -> None:
         super().__init__()
         self.inner = config.dim * config.expand
         self.heads = self.inner // config.scan_head_dim
@@ -112,7 +112,7 @@ class BidirectionalMamba(nn.Module):
 class GatedMLP(nn.Module):
     """SwiGLU (Shazeer, 2020)."""
 
-    def __init__(self, config: MambaConfig) -> None:
+    def __init__(self, config: HybridConfig) -> None:
         super().__init__()
         hidden = int(config.dim * config.mlp_ratio)
         self.into = nn.Linear(config.dim, 2 * hidden)

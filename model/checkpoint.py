@@ -23,6 +23,8 @@ from model.config import (
 from model.kernel import select_kernel
 from model.pairs.ames import AmesReranker
 from model.pairs.elvis import ElvisReranker
+from model.projected.config import ProjectedConfig
+from model.projected.reranker import ProjectedReranker
 from model.reranker import ListReranker, MambaReranker
 
 
@@ -58,7 +60,7 @@ def write_config(config: ModelConfig, path: Path) -> None:
     path.with_suffix(".json").write_text(config.model_dump_json(indent=2) + "\n")
 
 
-AnyConfig: TypeAlias = MambaConfig | LongformerConfig | ElvisConfig | AmesConfig
+AnyConfig: TypeAlias = MambaConfig | ProjectedConfig | LongformerConfig | ElvisConfig | AmesConfig
 """Of any backbone that there is."""
 
 _CONFIGS: TypeAdapter[AnyConfig] = TypeAdapter(
@@ -129,11 +131,16 @@ def new_network(
     Raises CheckpointError where packages that it needs are not installed.
     """
     where = torch.device("meta" if empty else "cpu")
-    if isinstance(config, MambaConfig):
+    if isinstance(config, MambaConfig | ProjectedConfig):
         # Not on `where`: a kernel is tried out on real numbers.
         kernel, note = select_kernel(config, device, dtype)
         with where:
-            return MambaReranker(config, kernel.scan), kernel.name, note
+            hybrid = (
+                MambaReranker(config, kernel.scan)
+                if isinstance(config, MambaConfig)
+                else ProjectedReranker(config, kernel.scan)
+            )
+        return hybrid, kernel.name, note
     if isinstance(config, ElvisConfig | AmesConfig):
         with where:
             pairs = (

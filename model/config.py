@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -98,25 +98,44 @@ Mixer = Literal["mamba", "windowed-attention", "longformer", "none"]
 """What mixes the tokens of a whole list. Only Mamba is shipped; the others show what it brings."""
 
 
-class MambaConfig(ModelConfig):
-    """Sizes of the Mamba re-ranker (design.md, "The model"). It reads relations alone, so
-    descriptors may have any size."""
-
-    backbone: Literal["mamba"] = "mamba"
+class HybridConfig(ModelConfig):
+    """Sizes of a network of Mamba over the tokens of a list and attention between its images."""
 
     dim: int = Field(64, ge=8)
     depth: int = Field(1, ge=1)
     image_layers: int = Field(4, ge=0)
     """Layers between images in each block."""
-    matches_per_image: int = Field(4, ge=1)
-    """Matches of an image with the query that become tokens; all count in the features."""
-    mixer: Mixer = "mamba"
     attention_heads: int = Field(4, ge=1)
     expand: int = Field(1, ge=1)
     scan_head_dim: int = Field(32, ge=1)
     scan_state: int = Field(16, ge=1)
     conv_width: int = Field(5, ge=1)
     mlp_ratio: float = Field(2.0, gt=0)
+
+    @property
+    def scan_heads(self) -> int:
+        return self.dim * self.expand // self.scan_head_dim
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        if self.dim % self.attention_heads:
+            raise ValueError("dim is not a multiple of attention_heads")
+        if self.dim * self.expand % self.scan_head_dim:
+            raise ValueError("dim * expand is not a multiple of scan_head_dim")
+        if self.conv_width % 2 == 0:
+            raise ValueError("conv_width must be odd: the convolution looks both ways")
+        return self
+
+
+class MambaConfig(HybridConfig):
+    """Sizes of the Mamba re-ranker (design.md, "The model"). It reads relations alone, so
+    descriptors may have any size."""
+
+    backbone: Literal["mamba"] = "mamba"
+
+    matches_per_image: int = Field(4, ge=1)
+    """Matches of an image with the query that become tokens; all count in the features."""
+    mixer: Mixer = "mamba"
 
     @property
     def extra_tokens(self) -> int:
@@ -136,22 +155,8 @@ class MambaConfig(ModelConfig):
         )
 
     @property
-    def scan_heads(self) -> int:
-        return self.dim * self.expand // self.scan_head_dim
-
-    @property
     def longest_window(self) -> int | None:
         return LONGEST_LIST - 1 if self.mixer == "windowed-attention" else None
-
-    @model_validator(mode="after")
-    def _sizes_fit(self) -> MambaConfig:
-        if self.dim % self.attention_heads:
-            raise ValueError("dim is not a multiple of attention_heads")
-        if self.dim * self.expand % self.scan_head_dim:
-            raise ValueError("dim * expand is not a multiple of scan_head_dim")
-        if self.conv_width % 2 == 0:
-            raise ValueError("conv_width must be odd: the convolution looks both ways")
-        return self
 
 
 Scoring = Literal["max-sum", "max-start", "max-end", "max-prod"]

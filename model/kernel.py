@@ -11,7 +11,7 @@ from importlib.util import find_spec, module_from_spec
 import torch
 from torch import Tensor
 
-from model.config import MambaConfig
+from model.config import HybridConfig
 from model.scan import Scan, chunked_scan
 
 CHUNK = 128
@@ -27,7 +27,7 @@ class ScanKernel:
 
 
 def select_kernel(
-    config: MambaConfig, device: torch.device, dtype: torch.dtype
+    config: HybridConfig, device: torch.device, dtype: torch.dtype
 ) -> tuple[ScanKernel, str | None]:
     """The fastest implementation that this machine has for a network of these sizes, and why not
     `mamba_ssm` if it is not.
@@ -89,13 +89,14 @@ def mamba_ssm_scan(combined: Callable[..., Tensor]) -> Scan:
     return scan
 
 
-def try_out(scan: Scan, config: MambaConfig, device: torch.device, dtype: torch.dtype) -> None:
+def try_out(scan: Scan, config: HybridConfig, device: torch.device, dtype: torch.dtype) -> None:
     """Compare a scan with the plain one on a window as the network reads them: Triton tunes a
     kernel for its sizes when it first sees them, and does so here and not under a request.
 
     Raises ArithmeticError where the results are far apart."""
     heads, width, state = config.scan_heads, config.scan_head_dim, config.scan_state
-    length = (1 + config.rerank.window) * (config.matches_per_image + config.extra_tokens)
+    cost = config.window_cost([config.descriptors_per_image] * (1 + config.rerank.window))
+    length = cost.images * cost.slots
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, length, heads, width, generator=generator)
     forward, backward = 0.1 * torch.rand(2, 1, length, heads, generator=generator)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model.batch import Window, WindowBatch, collate, distinct
+from model.batch import Window, WindowBatch, collate, collate_distinct
 from model.blocks import Block
 from model.config import MambaConfig, ModelConfig
 from model.descriptors import DescriptorSizes, ImageDescriptors, normalised
@@ -89,20 +88,7 @@ class MambaReranker(ListReranker):
             self.head.weight.mul_(0.1)
 
     def collate(self, windows: Sequence[Window]) -> WindowBatch:
-        most = self.config.descriptors_per_image
-        readable = [
-            Window(
-                window.query.without_padding(),
-                [image.without_padding().strongest(most) for image in window.gallery],
-            )
-            for window in windows
-        ]
-        once = [distinct(window) for window in readable]
-        batch = collate([window for window, _ in once], descriptors_per_image=most)
-        places = torch.zeros(len(windows), max(len(p) for _, p in once), dtype=torch.long)
-        for row, (_, own) in zip(places, once, strict=True):
-            row[: len(own)] = torch.tensor(own) + 1
-        return replace(batch, places=places)
+        return collate_distinct(windows, descriptors_per_image=self.config.descriptors_per_image)
 
     def forward(self, batch: WindowBatch) -> tuple[Tensor, Tensor]:
         logits = self.read(relate(batch, self.config.matches_per_image))

@@ -17,6 +17,7 @@ from pydantic_settings import (
 
 from model.config import DEFAULT_CHECKPOINT
 from model.quantisation import STORE_DTYPES, StoreDtype
+from model.shipped import checkpoint_file, shipped_names
 from service.gallery.record import DEFAULT_STORE_DTYPE
 from service.gallery.urls import parse_store_url
 
@@ -56,7 +57,11 @@ class Settings(BaseSettings):
         "directory.",
     )
     data_dir: Path = Field(Path(".locore"), description="Data of the embedded store.")
-    checkpoint: Path = Field(DEFAULT_CHECKPOINT, description="The model, a .safetensors file.")
+    checkpoint: Path = Field(
+        DEFAULT_CHECKPOINT,
+        description=f"The model: a .safetensors file, or the name of one that is shipped "
+        f"({', '.join(shipped_names())}).",
+    )
     metrics: Annotated[dict[str, Path], NoDecode] = Field(
         {},
         description="COLLECTION=FILE of `locore fit-metric`: the metric that a collection is "
@@ -178,6 +183,11 @@ class Settings(BaseSettings):
         if self.read_key is not None and self.read_key == self.api_key:
             raise ValueError("read_key: is the same as api_key, which may do everything")
         return self
+
+    @field_validator("checkpoint")
+    @classmethod
+    def _is_a_file(cls, value: Path) -> Path:
+        return checkpoint_file(value)
 
     @field_validator("redis_url")
     @classmethod

@@ -24,7 +24,7 @@ from model.checkpoint import load_checkpoint
 from model.config import DEFAULT_CHECKPOINT
 from model.descriptor_file import DescriptorReader
 from model.formats.shortlists import count_shortlists, parse_shortlist
-from service.cli.common import any_path, device_of, storage_options
+from service.cli.common import any_checkpoint, any_path, device_of, storage_options
 from service.cli.rerank_batch import list_options
 from service.errors import ApiError
 from service.offline import OfflineOptions, OfflineReranker
@@ -76,7 +76,7 @@ class Reranking:
     "--lists", type=click.IntRange(1), default=512, show_default=True, help="Of one batch."
 )
 @list_options
-@click.option("--checkpoint", type=any_path, default=DEFAULT_CHECKPOINT)
+@click.option("--checkpoint", type=any_checkpoint, default=DEFAULT_CHECKPOINT)
 @click.option("--dtype", type=click.Choice(("float32", "bfloat16", "float16")), default="float32")
 @storage_options("As a service would have it")
 @click.option("--batch-tokens", type=click.IntRange(1), default=20_480)

@@ -18,7 +18,7 @@ from model.descriptors import DescriptorSizes, ImageDescriptors
 from model.evaluation.speed import WARM, batch_speeds, profiled, speeds
 from service.cli.bench_store import bench_store
 from service.cli.common import (
-    any_path,
+    any_checkpoint,
     console,
     device_of,
     device_option,
@@ -47,7 +47,7 @@ bench.add_command(bench_store)
 
 
 @bench.command("model")
-@click.option("--checkpoint", type=any_path, default=DEFAULT_CHECKPOINT)
+@click.option("--checkpoint", type=any_checkpoint, default=DEFAULT_CHECKPOINT)
 @click.option("--images", type=click.IntRange(1), default=100, show_default=True)
 @click.option("--repeats", type=click.IntRange(1), default=10, show_default=True)
 @click.option(

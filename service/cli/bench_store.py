@@ -18,7 +18,7 @@ from model.config import DEFAULT_CHECKPOINT
 from model.descriptors import ImageDescriptors
 from model.quantisation import STORE_DTYPES, StoreDtype
 from model.reranker import random_image
-from service.cli.common import any_path, console, progress_bar
+from service.cli.common import any_checkpoint, console, progress_bar
 from service.gallery.connect import connect_store
 from service.gallery.record import GalleryRecord, pack_record, unpack_records
 from service.gallery.store import GalleryStore
@@ -55,7 +55,7 @@ class Measured:
 @click.option("--shortlist", type=click.IntRange(1, 1600), default=100, show_default=True)
 @click.option("--requests", type=click.IntRange(1), default=500, show_default=True)
 @click.option("--concurrency", type=click.IntRange(1, 256), default=8, show_default=True)
-@click.option("--checkpoint", type=any_path, default=DEFAULT_CHECKPOINT, help="Whose sizes.")
+@click.option("--checkpoint", type=any_checkpoint, default=DEFAULT_CHECKPOINT, help="Whose sizes.")
 @click.option("--locals", "count", type=click.IntRange(1), help="Of an image.  [default: all]")
 @click.option(
     "--store-dtype",

@@ -26,6 +26,7 @@ from model.config import ExtractorId
 from model.descriptor_file import DescriptorReader
 from model.descriptors import ImageDescriptors
 from model.quantisation import STORE_DTYPES
+from model.shipped import checkpoint_file
 from service.gallery.record import DEFAULT_STORE_DTYPE
 
 _Item = TypeVar("_Item")
@@ -56,6 +57,23 @@ def drop_unwritten() -> None:
 
 existing_folder = click.Path(exists=True, file_okay=False, path_type=Path)
 any_path = click.Path(path_type=Path)
+
+
+class _Checkpoint(click.ParamType[Path]):
+    """The path of a .safetensors file, or the name of a shipped checkpoint."""
+
+    name = "path or name"
+
+    def convert(
+        self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Path:
+        try:
+            return checkpoint_file(Path(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+any_checkpoint = _Checkpoint()
 
 
 def say(message: str) -> None:

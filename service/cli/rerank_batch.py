@@ -18,6 +18,7 @@ from model.descriptor_file import DescriptorReader
 from model.formats.shortlists import Shortlist, count_shortlists, read_shortlists
 from model.windows import DIRECTIONS
 from service.cli.common import (
+    any_checkpoint,
     any_path,
     descriptor_dim_option,
     device_of,
@@ -84,7 +85,13 @@ def list_options(command: _Command) -> _Command:
 @click.option("--resume", is_flag=True, help="Go on with a run that broke off, if there is one.")
 @click.option("--overwrite", is_flag=True, help="Replace OUTPUT, or begin anew.")
 @list_options
-@click.option("--checkpoint", type=any_path, default=DEFAULT_CHECKPOINT, envvar="LOCORE_CHECKPOINT")
+@click.option(
+    "--checkpoint",
+    type=any_checkpoint,
+    default=DEFAULT_CHECKPOINT,
+    envvar="LOCORE_CHECKPOINT",
+    help="A file, or the name of a shipped one.",
+)
 @device_option
 @click.option(
     "--dtype",

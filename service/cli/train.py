@@ -15,6 +15,7 @@ from model.evaluation.grocery import FOLDS
 from model.training.processes import joined
 from model.training.trainer import Trainer, TrainOptions
 from service.cli.common import (
+    any_checkpoint,
     any_path,
     descriptor_dim_option,
     device_of,
@@ -72,7 +73,7 @@ _PUBLISHED_LISTS = (100, 100)
 @click.option(
     "--from",
     "start",
-    type=any_path,
+    type=any_checkpoint,
     is_flag=False,
     flag_value=DEFAULT_CHECKPOINT,
     help="Adapt this checkpoint instead of starting from nothing; without a value the shipped one.",

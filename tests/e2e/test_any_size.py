@@ -21,7 +21,9 @@ from tests.factories import unit
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
-    with running(Path("none"), tmp_path_factory.mktemp("data"), command=COMMAND) as started:
+    with running(
+        Path("none.safetensors"), tmp_path_factory.mktemp("data"), command=COMMAND
+    ) as started:
         yield started
 
 

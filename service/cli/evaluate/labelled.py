@@ -18,6 +18,7 @@ from model.formats.labels import LabelledImages, read_labels
 from model.metric import load_metric
 from model.training.lists import views_as_images
 from service.cli.common import (
+    any_checkpoint,
     any_path,
     console,
     device_of,
@@ -43,7 +44,10 @@ def _checkpoint_options(function: _Function) -> _Function:
             "window.",
         ),
         click.option(
-            "--checkpoint", type=any_path, default=DEFAULT_CHECKPOINT, help="What to evaluate."
+            "--checkpoint",
+            type=any_checkpoint,
+            default=DEFAULT_CHECKPOINT,
+            help="What to evaluate: a file, or the name of a shipped one.",
         ),
     ):
         function = option(function)

@@ -28,6 +28,7 @@ from model.evaluation.matrix import (
     untrained_figures,
 )
 from service.cli.common import (
+    any_checkpoint,
     any_path,
     console,
     device_of,
@@ -58,9 +59,10 @@ from service.cli.common import (
     "--checkpoint",
     "checkpoints",
     multiple=True,
-    type=any_path,
+    type=any_checkpoint,
     default=(DEFAULT_CHECKPOINT,),
-    help="What to compare. May be repeated; default: the shipped one.",
+    help="What to compare: a file, or the name of a shipped one. May be repeated; default: "
+    "relations.",
 )
 @click.option(
     "--held-out",

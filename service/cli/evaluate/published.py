@@ -27,6 +27,7 @@ from model.evaluation.passes import (
 from model.evaluation.protocols import DIFFICULTIES, Figures
 from model.windows import DIRECTIONS, Direction, RerankOptions
 from service.cli.common import (
+    any_checkpoint,
     any_path,
     console,
     device_of,
@@ -68,7 +69,10 @@ def _options(benchmark: Benchmark) -> list[Callable[[Callable[..., Any]], Callab
             "--data", type=existing_folder, required=True, help="The folder that has the above."
         ),
         click.option(
-            "--checkpoint", type=any_path, default=DEFAULT_CHECKPOINT, help="What to evaluate."
+            "--checkpoint",
+            type=any_checkpoint,
+            default=DEFAULT_CHECKPOINT,
+            help="What to evaluate: a file, or the name of a shipped one.",
         ),
         click.option(
             "--descriptor-name",

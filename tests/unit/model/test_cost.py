@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from model.batch import Window, collate
+from model.checkpoint import read_config
 from model.config import ElvisConfig, ExtractorId, LongformerConfig, MambaConfig
+from model.shipped import checkpoint_file
 from model.tokens import relate
 from tests.factories import image, tiny_config
 
@@ -49,3 +53,11 @@ def test_a_longformer_reads_every_place_of_an_image() -> None:
 def test_pairs_are_padded_to_the_longest_image() -> None:
     cost = ElvisConfig(**NAMED).window_cost([500, 600, 100])
     assert (cost.own, cost.images, cost.slots, cost.tokens) == (0, 3, 600, 1200)
+
+
+def test_few_locals_of_an_image_are_tokens_of_small() -> None:
+    config = read_config(checkpoint_file(Path("small")))
+    cost = config.window_cost([48, 1, 12, 20])
+    assert (cost.own, cost.images, cost.slots) == (0, 4, 14)
+    assert cost.tokens == 12 + 1 + 12 + 12 + 4 * 2
+    assert config.window_cost([3, 1]).slots == 5
