@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 import click
 import torch
 from pydantic import ValidationError
 
-from model.checkpoint import LoadedModel, new_network
+from model.checkpoint import LoadedModel, load_checkpoint, new_network
 from model.config import ElvisConfig, LongformerConfig, MambaConfig, ModelConfig, reason
 from model.reranker import ListReranker
 from model.training.domains import TrainingData
@@ -52,6 +53,19 @@ def new_config(
         return LongformerConfig.model_validate(shared | projected | dict(sizes))
     except ValidationError as error:
         raise click.UsageError(f"{backbone}: {reason(error)}") from None
+
+
+def starting_point(path: Path, published: bool) -> LoadedModel:
+    """The checkpoint that is adapted, on the CPU. Raises CheckpointError, and click.UsageError for
+    one that asks for sizes unless its lists are the `published` ones: all others are bent, and
+    descriptors have other sizes then."""
+    model = load_checkpoint(path, torch.device("cpu"))
+    if model.config.sizes is not None and not published:
+        raise click.UsageError(
+            f"--from: {model.config.name} asks for descriptors of its own sizes, so it can be "
+            "adapted with --gldv2 alone"
+        )
+    return model
 
 
 def adapted_config(config: ModelConfig, data: TrainingData, name: str) -> ModelConfig:

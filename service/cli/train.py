@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import click
 import torch
 
-from model.checkpoint import load_checkpoint, save_checkpoint
+from model.checkpoint import save_checkpoint
 from model.config import DEFAULT_CHECKPOINT, LongformerConfig, Mixer
 from model.evaluation.grocery import FOLDS
 from model.training.processes import joined
@@ -29,6 +29,7 @@ from service.cli.new_model import (
     builder,
     check_length,
     new_config,
+    starting_point,
 )
 from service.cli.training import (
     DESCRIPTORS,
@@ -218,11 +219,11 @@ def train(
     )
     if shortest > longest:
         raise click.UsageError("--list-length: the shortest comes first")
-    folder = run or output.with_suffix(".run")
+    folder, name = run or output.with_suffix(".run"), output.stem
     with joined(device_of(device)) as (processes, on):
         if processes.count > 1 and gldv2 is None:
             raise click.UsageError("several processes are for --gldv2")
-        initial = None if start is None else load_checkpoint(start, torch.device("cpu"))
+        initial = None if start is None else starting_point(start, gldv2 is not None)
         folder.mkdir(parents=True, exist_ok=True)
         if gldv2 is not None:
             known = None if initial is None else initial.config.sizes
@@ -236,14 +237,10 @@ def train(
             training = folders_data(data, descriptors, views, fold)
         config = (
             new_config(
-                backbone or "mamba",
-                output.stem,
-                training,
-                descriptors_per_image or DESCRIPTORS,
-                given,
+                backbone or "mamba", name, training, descriptors_per_image or DESCRIPTORS, given
             )
             if initial is None
-            else adapted_config(initial.config, training, output.stem)
+            else adapted_config(initial.config, training, name)
         )
         check_length(config, longest)
         if ranking is None:

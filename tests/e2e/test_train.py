@@ -228,6 +228,9 @@ def test_what_is_wrong_is_one_line(
         capsys, "train", "--data", shoes, "--descriptors", file, "-o", tmp_path / "x.pt"
     )
     assert "has its own backbone and sizes" in wrong("--descriptors", file, "--from", "--dim", 32)
+    assert "small asks for descriptors of its own sizes" in wrong(
+        "--descriptors", file, "--from", "small"
+    )
     assert "multiple of attention_heads" in wrong("--descriptors", file, "--dim", 33)
     assert "--recompute is for a Longformer" in wrong("--descriptors", file, "--recompute")
     assert "shortest comes first" in wrong("--descriptors", file, "--list-length", 9, 8)
