@@ -7,7 +7,6 @@ minimal performance impact via token pooling", 2024), for images.
 from __future__ import annotations
 
 import numpy as np
-from scipy.cluster.hierarchy import fcluster, ward
 
 from model.descriptors import ImageDescriptors, normalised
 
@@ -16,6 +15,9 @@ def pooled(image: ImageDescriptors, count: int) -> ImageDescriptors:
     """At most `count` locals, by hierarchical clustering (Ward): each is the mean of a cluster, of
     length 1, and has the place and the scale of the strongest local in it. An image of so many
     valid locals, or fewer, comes back as it is; of any other the padding goes."""
+    # Importing it takes a second, which every command would wait for.
+    from scipy.cluster.hierarchy import fcluster, ward
+
     valid = image.without_padding()
     if valid.count <= count:
         return image
