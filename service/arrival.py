@@ -27,7 +27,7 @@ _BUSY_SECONDS = 0.1
 
 _DEFAULT_MS: int = RerankRequest.model_fields["timeout_ms"].default
 _TIMEOUT_KEY = b'"timeout_ms"'
-_TIMEOUT_VALUE = re.compile(rb"\s*:\s*(\d{1,9})")
+_TIMEOUT_VALUE = re.compile(rb"\s*:\s*([1-9]\d{0,8})")
 
 
 def arrival_of(request: Request) -> float:

@@ -132,9 +132,12 @@ def test_an_open_loop_wants_a_rate_and_a_deadline(
 
 
 def test_a_model_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--checkpoint", save_tiny(tmp_path), "--images", 5, "--repeats", 1]
+    arguments = ["--checkpoint", save_tiny(tmp_path), "--images", 5, "--repeats", 1, "--profile"]
     measured = done_here(capsys, "bench", "model", *arguments)
-    assert "tiny, 5 images a window, cpu, scan by plain" in measured
+    assert "one list of 5 images, cpu, scan by plain" in measured
+    for contender in ("ELViS", "pairwise transformer", "Longformer, our size", "MaxSim"):
+        assert contender in measured
+    assert "aten::" in measured
 
 
 def test_user_errors_are_one_line_and_exit_code_2(

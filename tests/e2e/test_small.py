@@ -20,7 +20,8 @@ from tests.small import reference
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
-    with running(Path("small"), tmp_path_factory.mktemp("data")) as started:
+    data = tmp_path_factory.mktemp("data")
+    with running(Path("small"), data, store_dtype="float32") as started:
         yield started
 
 
