@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from model.extraction.images import find_images, image_id, read_image
+from model.extraction.images import find_images, read_image
 from model.formats.errors import FormatError
 from model.formats.labels import LabelledImages, labels_of_folders, read_labels
 from model.training.lists import views_as_images
@@ -129,9 +129,6 @@ def _by_folders(folder: Path, files: Mapping[str, Path]) -> tuple[LabelledImages
 
 def _by_csv(path: Path, files: Mapping[str, Path]) -> tuple[LabelledImages, list[str]]:
     named = read_labels(path)
-    named = replace(named, ids=[image_id(Path(name)) for name in named.ids])
-    if len(set(named.ids)) < len(named.ids):
-        raise FormatError(f"{path}: names a picture twice")
     keep = np.array([name in files for name in named.ids])
     absent = [name for name in named.ids if name not in files]
     labelled = set(named.ids)

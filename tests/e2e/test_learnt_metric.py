@@ -45,7 +45,7 @@ def service(folder: Path, metric: Metric, gallery: Images) -> Iterator[RunningSe
     path = folder / "shop.metric.safetensors"
     metrics, data = f"shop={path},other={path}", folder / "data"
     with running(
-        Path("none"), data, command=COMMAND, metrics=metrics, store_dtype="float32"
+        Path("none.safetensors"), data, command=COMMAND, metrics=metrics, store_dtype="float32"
     ) as started:
         for collection in ("shop", "plain"):
             assert started.register(gallery, collection=collection).is_success
