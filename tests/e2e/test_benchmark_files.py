@@ -21,6 +21,8 @@ from tests.e2e.service import LOCORE
 from tests.factories import save_tiny, tiny_config
 from tests.minibench import as_tensor, made_up, nearest, write_pickle
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_million_images_take_less_than_a_gigabyte(tmp_path: Path) -> None:
     config = tiny_config()

@@ -32,6 +32,7 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"Usage: locore {command}" in shown_here(capsys, command, "--help")
 
 
+@pytest.mark.slow
 def test_images_to_descriptors_and_on(tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()

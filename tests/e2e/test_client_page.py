@@ -18,6 +18,7 @@ from tests.factories import image, tiny_config
 PAGE = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_page_s_code_runs(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,8 @@ from model.formats.neighbours import read_neighbours
 from tests.dinov2 import WIDTH, save_detector, save_network
 from tests.e2e.command import failed, refused, succeeded
 
+pytestmark = pytest.mark.slow
+
 NAMES = [f"jpg/part-{n}.png" for n in range(6)]
 
 

@@ -71,6 +71,7 @@ def by_two_processes(*arguments: object) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_two_processes_learn_what_one_learns(folder: Path, tmp_path: Path) -> None:
     """The same lists in each step, dealt out to two processes or to two passes of one."""
@@ -87,6 +88,7 @@ def test_two_processes_learn_what_one_learns(folder: Path, tmp_path: Path) -> No
         torch.testing.assert_close(tensor, second[name], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_locores_own_backbone_in_bfloat16(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "longformer.safetensors"
     arguments = ["train", "--gldv2", folder, *COMMON, "--backbone", "longformer"]

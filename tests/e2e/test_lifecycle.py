@@ -45,6 +45,7 @@ def slow_request(
     return slow
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGKILL])
 def test_a_restart_loses_no_registered_image(
     checkpoint: Path, tmp_path: Path, gallery: Images, query: ImageDescriptors, sig: int
@@ -172,6 +173,7 @@ def test_no_label_takes_a_value_that_a_client_chooses(
     assert mark not in service.http.get("/metrics").text
 
 
+@pytest.mark.slow
 def test_two_services_do_not_share_a_data_directory(checkpoint: Path, tmp_path: Path) -> None:
     with running(checkpoint, tmp_path):
         arguments = ["--data-dir", str(tmp_path), "--port", str(free_port())]

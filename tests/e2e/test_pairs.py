@@ -21,6 +21,8 @@ from tests.e2e.service import RunningService, ids_of, running, scores_of
 from tests.factories import window
 from tests.pairs import PAIR_CASES, pair_reference, published_reranker
 
+pytestmark = pytest.mark.slow
+
 TEMPERATURE = 0.1
 
 

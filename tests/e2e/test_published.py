@@ -13,6 +13,8 @@ from tests.e2e.command import failed, succeeded
 from tests.e2e.service import code_of, running, scores_of
 from tests.reference import CASES, reference
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("case", CASES)
 def test_it_is_served_unchanged(case: str, tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ def test_the_page_has_every_recipe() -> None:
     assert sorted(set(re.findall(r"python recipes/(\w+\.py)", page))) == RECIPES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["behind_faiss.py", "behind_qdrant.py"])
 def test_an_index_s_order_gets_better(kitchen: Kitchen, recipe: str) -> None:
     """What is printed is what plain numpy and plain requests find."""

@@ -183,6 +183,7 @@ def test_what_is_missing_ends_the_run_or_is_left_out(
         assert said in refused(capsys, *given, "--shortlists", path, "-o", out, "--overwrite")
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(
     folder: Path, given: list[object], tmp_path: Path, capsys: CaptureFixture[str]
 ) -> None:

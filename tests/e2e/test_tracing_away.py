@@ -66,6 +66,8 @@ def test_a_collector_that_is_away_costs_nobody_an_answer(
 ABSENT = """
 import sys, traceback
 
+pytestmark = pytest.mark.slow
+
 class Absent:
     def find_spec(self, name, path=None, target=None):
         if name.startswith(("opentelemetry.sdk", "opentelemetry.exporter")):

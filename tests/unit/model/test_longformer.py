@@ -93,6 +93,7 @@ def test_an_image_without_a_global_is_scored_by_its_locals(tmp_path: Path) -> No
     assert np.abs(with_global - without).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_in_training_positions_that_short_lists_leave_are_learnt() -> None:
     torch.manual_seed(0)
     found = reference("local_only")
@@ -120,6 +121,7 @@ def test_in_training_positions_that_short_lists_leave_are_learnt() -> None:
     assert not grad[2 + images * slots :].any()
 
 
+@pytest.mark.slow
 def test_a_run_with_dropout_goes_on_as_if_it_had_not_been_broken_off(tmp_path: Path) -> None:
     found = reference("local_only")
     (window, *_) = found.windows()

@@ -140,6 +140,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 def test_loading_takes_the_memory_of_the_weights_once(tmp_path: Path) -> None:
     """110 M parameters, LOCORE-base: 440 MB, and less than half as much again in the peak."""
     base = LongformerConfig(name="base", extractor=EXTRACTOR, descriptor_dim=768, global_dim=768)

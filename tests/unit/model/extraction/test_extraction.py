@@ -72,6 +72,7 @@ def test_lite0_makes_the_descriptors_that_checkpoints_were_trained_on() -> None:
     assert load_lite(0).version == "fb84f26678f4"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "descriptor_dim"), [(1, 112 + 320), (2, 120 + 352)])
 def test_larger_lites_describe_by_their_own_maps(size: int, descriptor_dim: int) -> None:
     extractor = load_extractor(f"efficientnet-lite{size}")
@@ -88,6 +89,7 @@ def test_larger_lites_describe_by_their_own_maps(size: int, descriptor_dim: int)
     assert query.global_ @ near.global_ > query.global_ @ far.global_
 
 
+@pytest.mark.slow
 def test_a_whitening_can_be_learnt_and_loaded(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     parts = (

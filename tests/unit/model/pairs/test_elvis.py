@@ -97,6 +97,7 @@ def test_transport_keeps_the_masses(rows: int, columns: int, absent: int, seed: 
     assert float(among.sum()) == pytest.approx(float(plan.sum()), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_it_learns_and_its_checkpoint_comes_back(tmp_path: Path) -> None:
     """Relevant images share a few of the query's locals. Votes order them, not `g`."""
     torch.manual_seed(0)

@@ -97,6 +97,7 @@ def test_what_is_learnt_does_not_depend_on_how_lists_are_dealt_out_to_passes() -
     np.testing.assert_allclose(scores[0], scores[1], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_products_in_bfloat16_learn_too() -> None:
     half = trainer(replace(OPTIONS, steps=40, dtype="bfloat16", learning_rate=3e-3))
     losses = [step.loss for step in half.run(SameObject())]
