@@ -9,7 +9,7 @@ run: $(INSTALLED)  ## The service on port 8000 with the embedded store and the s
 	$(BIN)/locore serve --sample
 
 test: lint types  ## Lint, types, all tests
-	$(BIN)/pytest --numprocesses auto --dist loadfile
+	$(BIN)/pytest --numprocesses 3 --dist loadfile
 
 test-all: test  ## And those that start engines and a browser, for which it installs Debian packages (as root)
 	sh tests/slow/install_browser.sh

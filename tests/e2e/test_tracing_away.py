@@ -16,6 +16,8 @@ from tests.e2e.service import LOCORE, free_port, running
 
 Images = dict[str, ImageDescriptors]
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_last_spans_are_sent_before_the_end(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -65,8 +67,6 @@ def test_a_collector_that_is_away_costs_nobody_an_answer(
 
 ABSENT = """
 import sys, traceback
-
-pytestmark = pytest.mark.slow
 
 class Absent:
     def find_spec(self, name, path=None, target=None):

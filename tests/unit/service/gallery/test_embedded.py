@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import stat
 import sys
@@ -165,12 +166,14 @@ def test_a_socket_in_the_shared_folder_is_in_a_directory_of_our_own(tmp_path: Pa
 def test_a_directory_that_somebody_else_made_meanwhile_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    # Not below `tmp_path`: in a parallel run its name is too long for a socket.
+    shared = tempfile.mkdtemp()
+    monkeypatch.setattr(tempfile, "tempdir", shared)
 
     async def work(valkey: EmbeddedValkey) -> None:
         short = socket_of(valkey.url).parent
         pid = await process_id(valkey.url)
-        theirs = tmp_path / "theirs"
+        theirs = Path(shared) / "theirs"
         theirs.mkdir()
         (short / "valkey.sock").unlink()
         short.rmdir()
@@ -182,3 +185,4 @@ def test_a_directory_that_somebody_else_made_meanwhile_is_not_used(
         await until(short.is_dir)
 
     with_store(tmp_path / LONG, work)
+    shutil.rmtree(shared)
