@@ -15,20 +15,14 @@ from model.scan import Scan
 from model.tokens import IMAGE
 
 
-class ImageAttention(nn.Module):
-    """The images of a window attend to each other, with a bias per head of learnt weights times
-    the relations of two images: images that are alike lend each other evidence, as query expansion
-    and diffusion do by hand."""
+class BiasedAttention(nn.Module):
+    """The images of a window attend to each other, with a bias per head."""
 
-    def __init__(self, config: MambaConfig) -> None:
+    def __init__(self, config: HybridConfig) -> None:
         super().__init__()
         self.heads = config.attention_heads
         self.to_qkv = nn.Linear(config.dim, 3 * config.dim)
         self.out = nn.Linear(config.dim, config.dim)
-        self.relation_weight = nn.Parameter(
-            torch.linspace(0.0, 2.0, config.attention_heads).unsqueeze(0).repeat(len(RELATIONS), 1)
-            / len(RELATIONS)
-        )
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """x (w, i, dim), bias (w, heads, i, i)."""
@@ -37,6 +31,18 @@ class ImageAttention(nn.Module):
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
         out: Tensor = self.out(y.transpose(1, 2).reshape(windows, images, dim))
         return out
+
+
+class ImageAttention(BiasedAttention):
+    """Its bias is made of learnt weights times the relations of two images: images that are alike
+    lend each other evidence, as query expansion and diffusion do by hand."""
+
+    def __init__(self, config: MambaConfig) -> None:
+        super().__init__(config)
+        self.relation_weight = nn.Parameter(
+            torch.linspace(0.0, 2.0, config.attention_heads).unsqueeze(0).repeat(len(RELATIONS), 1)
+            / len(RELATIONS)
+        )
 
 
 class ImageLayer(nn.Module):

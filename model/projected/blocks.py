@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.blocks import BidirectionalMamba, GatedMLP
+from model.blocks import BiasedAttention, BidirectionalMamba, GatedMLP
 from model.projected.config import ProjectedConfig
 from model.projected.graph import GRAPHS
 from model.projected.tokens import SEP
@@ -38,26 +38,18 @@ class QueryAttention(nn.Module):
         return out
 
 
-class ImageAttention(nn.Module):
-    """The images of a window attend to each other, with a bias per head of learnt weights times
-    how similar two images are (`model.projected.graph`)."""
+class ImageAttention(BiasedAttention):
+    """Its bias is made of learnt weights times how similar two images are
+    (`model.projected.graph`)."""
 
     def __init__(self, config: ProjectedConfig) -> None:
-        super().__init__()
-        self.heads = config.attention_heads
-        self.to_qkv = nn.Linear(config.dim, 3 * config.dim)
-        self.out = nn.Linear(config.dim, config.dim)
+        super().__init__(config)
         self.likeness_weight = nn.Parameter(torch.zeros(GRAPHS, config.attention_heads))
 
-    def forward(self, x: Tensor, image_mask: Tensor, graphs: Tensor) -> Tensor:
-        """x (w, i, dim), image_mask (w, i), graphs (w, GRAPHS, i, i)."""
-        windows, images, dim = x.shape
-        q, k, v = self.to_qkv(x).view(windows, images, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+    def bias(self, image_mask: Tensor, graphs: Tensor) -> Tensor:
+        """(w, heads, i, i) of image_mask (w, i), graphs (w, GRAPHS, i, i)."""
         bias = torch.einsum("wgij,gh->whij", graphs, self.likeness_weight.float())
-        bias = bias.masked_fill(~image_mask[:, None, None, :], -torch.inf)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
-        out: Tensor = self.out(y.transpose(1, 2).reshape(windows, images, dim))
-        return out
+        return bias.masked_fill(~image_mask[:, None, None, :], -torch.inf)
 
 
 class ImageLayer(nn.Module):
@@ -68,7 +60,7 @@ class ImageLayer(nn.Module):
         self.mlp = GatedMLP(config)
 
     def forward(self, x: Tensor, image_mask: Tensor, graphs: Tensor) -> Tensor:
-        x = x + self.attention(self.norms[0](x), image_mask, graphs)
+        x = x + self.attention(self.norms[0](x), self.attention.bias(image_mask, graphs))
         result: Tensor = x + self.mlp(self.norms[1](x))
         return result
 
