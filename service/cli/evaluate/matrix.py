@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 from rich.table import Table
@@ -38,23 +39,47 @@ from service.cli.common import (
     tracked,
 )
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def cell_options(function: _Function) -> _Function:
+    """Which cells are made: domains, their descriptor files, classes kept apart, queries."""
+    for option in (
+        click.option(
+            "--every",
+            type=click.IntRange(1),
+            default=1,
+            show_default=True,
+            help="One query of so many.",
+        ),
+        click.option("--fold", type=click.IntRange(0, FOLDS - 1), default=0, show_default=True),
+        click.option(
+            "--held-out",
+            multiple=True,
+            help="A domain of whose classes all but those of --fold were trained on.",
+        ),
+        click.option(
+            "--descriptors",
+            required=True,
+            type=existing_folder,
+            help="The folder of descriptor files, DOMAIN-EXTRACTOR.h5, DOMAIN being the name of a "
+            "folder of --data and EXTRACTOR lite0, lite2, sift or xfeat.",
+        ),
+        click.option(
+            "--data",
+            "folders",
+            multiple=True,
+            required=True,
+            type=existing_folder,
+            help="A domain: a folder that has labels.csv (path, label, role). May be repeated.",
+        ),
+    ):
+        function = option(function)
+    return function
+
 
 @click.command()
-@click.option(
-    "--data",
-    "folders",
-    multiple=True,
-    required=True,
-    type=existing_folder,
-    help="A domain: a folder that has labels.csv (path, label, role). May be repeated.",
-)
-@click.option(
-    "--descriptors",
-    required=True,
-    type=existing_folder,
-    help="The folder of descriptor files, DOMAIN-EXTRACTOR.h5, DOMAIN being the name of a folder "
-    "of --data and EXTRACTOR lite0, lite2, sift or xfeat.",
-)
+@cell_options
 @click.option(
     "--checkpoint",
     "checkpoints",
@@ -63,15 +88,6 @@ from service.cli.common import (
     default=(DEFAULT_CHECKPOINT,),
     help="What to compare: a file, or the name of a shipped one. May be repeated; default: "
     "relations.",
-)
-@click.option(
-    "--held-out",
-    multiple=True,
-    help="A domain of whose classes all but those of --fold were trained on.",
-)
-@click.option("--fold", type=click.IntRange(0, FOLDS - 1), default=0, show_default=True)
-@click.option(
-    "--every", type=click.IntRange(1), default=1, show_default=True, help="One query of so many."
 )
 @click.option(
     "--only",

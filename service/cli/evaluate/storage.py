@@ -18,7 +18,6 @@ from model.checkpoint import LoadedModel, load_checkpoint
 from model.config import DEFAULT_CHECKPOINT
 from model.descriptors import ImageDescriptors
 from model.evaluation.descriptor_types import DESCRIPTOR_TYPES
-from model.evaluation.grocery import FOLDS
 from model.evaluation.matrix import Cell, DomainFiles, cells
 from model.evaluation.storage import Loss, Quality, Storage, loss, smallest, stored_quality
 from model.quantisation import STORE_DTYPES, StoreDtype
@@ -29,10 +28,9 @@ from service.cli.common import (
     console,
     device_of,
     device_option,
-    existing_folder,
     tracked,
 )
-from service.cli.evaluate.matrix import descriptor_files, images_with_globals
+from service.cli.evaluate.matrix import cell_options, descriptor_files, images_with_globals
 from service.gallery.connect import connect_store
 from service.gallery.embedded import EmbeddedValkey
 from service.gallery.record import GalleryRecord, as_stored, pack_record
@@ -45,30 +43,8 @@ smallest form may lose in the mean."""
 
 
 @click.command()
-@click.option(
-    "--data",
-    "folders",
-    multiple=True,
-    required=True,
-    type=existing_folder,
-    help="A domain: a folder that has labels.csv (path, label, role). May be repeated.",
-)
-@click.option(
-    "--descriptors",
-    required=True,
-    type=existing_folder,
-    help="The folder of descriptor files, as of `locore eval matrix`.",
-)
+@cell_options
 @click.option("--checkpoint", type=any_path, default=DEFAULT_CHECKPOINT)
-@click.option(
-    "--held-out",
-    multiple=True,
-    help="A domain of whose classes all but those of --fold were trained on.",
-)
-@click.option("--fold", type=click.IntRange(0, FOLDS - 1), default=0, show_default=True)
-@click.option(
-    "--every", type=click.IntRange(1), default=1, show_default=True, help="One query of so many."
-)
 @click.option(
     "--only",
     multiple=True,
