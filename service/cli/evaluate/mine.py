@@ -23,6 +23,7 @@ from model.evaluation.verdict import Circumstances, Verdict, points, rounded, ve
 from model.extraction.extractor import Extractor
 from model.extraction.registry import load_extractor
 from service.cli.common import (
+    any_checkpoint,
     any_path,
     console,
     device_of,
@@ -48,7 +49,9 @@ from service.cli.evaluate.kept_descriptors import described, kept_file, seconds_
     help="Use no labels: a view of a picture asks for other views of it. Without sub-folders and "
     "without a CSV it is so anyway.",
 )
-@click.option("--checkpoint", type=any_path, default=DEFAULT_CHECKPOINT, help="What to judge.")
+@click.option(
+    "--checkpoint", type=any_checkpoint, default=DEFAULT_CHECKPOINT, help="To judge."
+)
 @click.option("--extractor", "name", default="efficientnet-lite0", show_default=True)
 @click.option(
     "--descriptors",

@@ -24,6 +24,7 @@ from model.quantisation import STORE_DTYPES, StoreDtype
 from model.reranker import random_image
 from service.cli.bench_store import fetch_cold
 from service.cli.common import (
+    any_checkpoint,
     any_path,
     console,
     device_of,
@@ -44,7 +45,7 @@ smallest form may lose in the mean."""
 
 @click.command()
 @cell_options
-@click.option("--checkpoint", type=any_path, default=DEFAULT_CHECKPOINT)
+@click.option("--checkpoint", type=any_checkpoint, default=DEFAULT_CHECKPOINT)
 @click.option(
     "--only",
     multiple=True,
