@@ -49,9 +49,7 @@ from service.cli.evaluate.kept_descriptors import described, kept_file, seconds_
     help="Use no labels: a view of a picture asks for other views of it. Without sub-folders and "
     "without a CSV it is so anyway.",
 )
-@click.option(
-    "--checkpoint", type=any_checkpoint, default=DEFAULT_CHECKPOINT, help="To judge."
-)
+@click.option("--checkpoint", type=any_checkpoint, default=DEFAULT_CHECKPOINT, help="To judge.")
 @click.option("--extractor", "name", default="efficientnet-lite0", show_default=True)
 @click.option(
     "--descriptors",
