@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from locore_client.packing import InvalidArrayError
 from model.config import ModelConfig
 from model.descriptors import (
     DescriptorSizes,
@@ -19,16 +20,10 @@ from model.descriptors import (
     normalised,
     normalised_rows,
 )
-from service.arrays import InvalidArrayError, unpack
+from service.arrays import unpack
 from service.errors import DescriptorDimMismatchError, UnprocessableError
 from service.gallery.record import GalleryRecord, encode_metadata
-from service.schemas import (
-    MAX_METADATA_BYTES,
-    GalleryImage,
-    Query,
-    RegisterRequest,
-    RerankRequest,
-)
+from service.schemas import MAX_METADATA_BYTES, GalleryImage, Query, RegisterRequest, RerankRequest
 from service.sizes import beyond_limits, misfit
 
 _Checked = TypeVar("_Checked")

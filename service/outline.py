@@ -18,8 +18,9 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from locore_client.packing import InvalidArrayError
 from service import nested
-from service.arrays import InvalidArrayError, JsonBytes, Numbers, PackedArray
+from service.arrays import JsonBytes, Numbers, PackedArray
 from service.errors import (
     InvalidJsonError,
     TooLargeError,

@@ -9,6 +9,7 @@ import click
 import torch
 from redis.exceptions import RedisError
 
+from locore_client import ClientError
 from model.checkpoint import CheckpointError
 from model.descriptor_file import DescriptorFileError
 from model.extraction.extractor import ExtractorError, NoDescriptorsError
@@ -29,7 +30,6 @@ from service.cli.rerank import rerank
 from service.cli.rerank_batch import rerank_batch
 from service.cli.serve import openapi, serve
 from service.cli.train import train
-from service.client import ClientError
 from service.cores import usable_cores
 from service.errors import ApiError, StoreUnavailableError
 from service.gallery.condition import reason

@@ -8,21 +8,14 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 from opentelemetry import trace
 
+from locore_client.contract import GalleryPage, RegisterResponse, StoredArrays, StoredImage
+from locore_client.packing import pack
 from service.access import reader, writer
-from service.arrays import pack
 from service.decoding import decode_registration
 from service.errors import NotFoundError, UnprocessableError
 from service.routes.body import documented_body, documented_errors, parse
 from service.routes.info import sizes_answer
-from service.schemas import (
-    Collection,
-    GalleryPage,
-    ImageId,
-    RegisterRequest,
-    RegisterResponse,
-    StoredArrays,
-    StoredImage,
-)
+from service.schemas import Collection, ImageId, RegisterRequest
 from service.state import State, accepting
 from service.tracing import stage_span
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from locore_client.contract import Limits, ServedModel, Sizes
 from model.checkpoint import LoadedModel
 from model.descriptors import DescriptorSizes
-from service.schemas import MAX_SHORTLIST, Info, Limits, ServedModel, Sizes
+from service.schemas import MAX_SHORTLIST, Info
 from service.settings import Settings
 from service.sizes import MAX_DIM, MIN_DIM
 from service.state import State

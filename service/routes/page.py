@@ -19,13 +19,14 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.staticfiles import StaticFiles
 
+from locore_client import packed_image
+from locore_client.packing import InvalidArrayError, pack
 from model.config import ModelConfig
 from model.descriptor_file import DescriptorFileError
 from model.descriptors import ImageDescriptors
 from model.extraction.pixels import FORMATS
 from service.access import reader
-from service.arrays import InvalidArrayError, Matrix, pack, unpack
-from service.client import packed_image
+from service.arrays import Matrix, unpack
 from service.decoding import decode_image
 from service.errors import DescriptorDimMismatchError, NotFoundError, UnprocessableError
 from service.routes.body import parse

@@ -13,6 +13,7 @@ from asgi_correlation_id import correlation_id
 from fastapi import APIRouter, Depends, Request
 from opentelemetry import trace
 
+from locore_client.contract import RerankResponse, Result, Timings, Usage
 from model.config import ModelConfig
 from model.descriptors import DescriptorSizes, first_stage_scores
 from service.access import reader
@@ -30,13 +31,7 @@ from service.metrics import STAGE_SECONDS
 from service.rerank_options import rerank_options
 from service.routes.body import documented_body, documented_errors, parse
 from service.routes.disconnect import unless_disconnected
-from service.schemas import (
-    RerankRequest,
-    RerankResponse,
-    Result,
-    Timings,
-    Usage,
-)
+from service.schemas import RerankRequest
 from service.sizes import joined, misfit
 from service.state import ServiceState, State, accepting
 from service.tracing import stage_span

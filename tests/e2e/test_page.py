@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from locore_client import packed_image
+from locore_client.packing import pack
 from model.descriptor_file import DescriptorReader, DescriptorWriter
-from service.arrays import pack
-from service.client import packed_image
 from service.sample_folders import SampleFolders
 from tests.e2e.service import RunningService, code_of, ids_of, running
 from tests.page_sample import (

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
-from typing import TypeVar, Unpack
+from types import TracebackType
+from typing import Self, TypeVar, Unpack
 
 import httpx
-from tenacity import Retrying
 
-from model.closing import Closing
-from service.client import calls
-from service.client.bodies import Image
-from service.client.calls import Call, HowToCall, HowToRerank
-from service.client.exchange import Answer, Exchange, Setup
-from service.client.splitting import NewImages, Registration, parts
-from service.schemas import (
+from locore_client import calls
+from locore_client.bodies import Image
+from locore_client.calls import Call, HowToCall, HowToRerank
+from locore_client.contract import (
     GalleryPage,
     Health,
     Info,
@@ -22,12 +20,15 @@ from service.schemas import (
     RerankResponse,
     StoredImage,
 )
+from locore_client.errors import ClientError
+from locore_client.exchange import Answer, Exchange, Setup
+from locore_client.splitting import NewImages, Registration, parts
 
 _Result = TypeVar("_Result")
 _CHUNK = 1 << 16
 
 
-class Client(Closing):
+class Client:
     """One connection pool. Every method raises ClientError, or one of its subclasses by the code.
 
     What the service refuses for now (429, 503) is asked for again, when `Retry-After` says or
@@ -109,7 +110,7 @@ class Client(Closing):
         include_descriptors: bool = False,
         **how: Unpack[HowToCall],
     ) -> StoredImage:
-        """What is stored of an image; `service.client.descriptors_of` unpacks its arrays."""
+        """What is stored of an image; `locore_client.descriptors_of` unpacks its arrays."""
         return self._run(calls.get(image_id, collection, include_descriptors), how)
 
     def delete(self, image_id: str, collection: str = "default", **how: Unpack[HowToCall]) -> None:
@@ -138,16 +139,30 @@ class Client(Closing):
     def close(self) -> None:
         self._http.close()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
     def _run(self, call: Call[_Result], how: HowToCall) -> _Result:
         exchange = self._setup.exchange(call, how)
-
-        def attempt() -> _Result:
-            body = exchange.body()
-            with exchange.faults():
-                answer = self._send(exchange, body)
-            return exchange.result(answer)
-
-        return Retrying(**exchange.policy)(attempt)
+        while True:
+            try:
+                body = exchange.body()
+                with exchange.faults():
+                    answer = self._send(exchange, body)
+                return exchange.result(answer)
+            except ClientError as error:
+                seconds = exchange.wait(error)
+                if seconds is None:
+                    raise
+            time.sleep(seconds)
 
     def _send(self, exchange: Exchange[_Result], body: bytes | None) -> Answer:
         call, deadline, headers = exchange.call, exchange.deadline, exchange.headers

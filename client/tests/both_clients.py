@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.client import AsyncClient, Client
+from locore_client import AsyncClient, Client
 
 
 class Blocking:

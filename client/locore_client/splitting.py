@@ -6,17 +6,22 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from service.client.bodies import Image, packed_image, to_json
-from service.client.errors import ClientError
-from service.gallery.record import GalleryRecord
-from service.schemas import RegisterResponse
+from locore_client.bodies import Image, packed_image, to_json
+from locore_client.contract import RegisterResponse
+from locore_client.errors import ClientError
 
-NewImage: TypeAlias = Image | GalleryRecord
-"""With a GalleryRecord an image comes with metadata."""
 
-NewImages: TypeAlias = Mapping[str, NewImage] | Iterable[tuple[str, NewImage]]
+@dataclass(frozen=True, eq=False)
+class NewImage:
+    """An image with metadata, a JSON object of at most 4 KiB."""
+
+    image: Image
+    metadata: dict[str, Any] | None = None
+
+
+NewImages: TypeAlias = Mapping[str, Image | NewImage] | Iterable[tuple[str, Image | NewImage]]
 
 _PLACE = re.compile(r"images\.(\d+)\b")
 
@@ -58,13 +63,13 @@ def parts(
         yield Part(ids, start + b",".join(packed) + end)
 
 
-def _listed(image_id: str, image: NewImage) -> bytes:
+def _listed(image_id: str, image: Image | NewImage) -> bytes:
     """An image's JSON. Raises ClientError, which says that it is about this image."""
     further: dict[str, object] = {}
-    if isinstance(image, GalleryRecord):
+    if isinstance(image, NewImage):
         if image.metadata is not None:
             further["metadata"] = image.metadata
-        image = image.descriptors
+        image = image.image
     try:
         return to_json({"id": image_id, **packed_image(image), **further})
     except ClientError as error:

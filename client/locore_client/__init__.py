@@ -8,16 +8,18 @@ what its answer comes to. None of these does I/O: that is `blocking` and `asynch
 
 from __future__ import annotations
 
-from service.client.asynchronous import AsyncClient
-from service.client.blocking import Client
-from service.client.bodies import (
+from locore_client.asynchronous import AsyncClient
+from locore_client.blocking import Client
+from locore_client.bodies import (
+    Descriptors,
     Image,
+    ImageArrays,
     descriptors_of,
     image_from_arrays,
     packed_image,
     rerank_body,
 )
-from service.client.errors import (
+from locore_client.errors import (
     ERRORS,
     ClientError,
     DeadlineExceededError,
@@ -48,7 +50,7 @@ from service.client.errors import (
     UnreachableError,
     UnsupportedMediaTypeError,
 )
-from service.client.splitting import NewImage, NewImages
+from locore_client.splitting import NewImage, NewImages
 
 __all__ = [
     "ERRORS",
@@ -57,11 +59,13 @@ __all__ = [
     "ClientError",
     "DeadlineExceededError",
     "DescriptorDimMismatchError",
+    "Descriptors",
     "DuplicateGalleryIdsError",
     "ForbiddenError",
     "GalleryIdsMissingError",
     "HeadersTooLargeError",
     "Image",
+    "ImageArrays",
     "InternalError",
     "InvalidDescriptorsError",
     "InvalidJsonError",

@@ -8,14 +8,11 @@ from types import TracebackType
 from typing import Self, TypeVar, Unpack
 
 import httpx
-from tenacity import AsyncRetrying
 
-from service.client import calls
-from service.client.bodies import Image
-from service.client.calls import Call, HowToCall, HowToRerank
-from service.client.exchange import Answer, Exchange, Setup
-from service.client.splitting import NewImages, Registration, parts
-from service.schemas import (
+from locore_client import calls
+from locore_client.bodies import Image
+from locore_client.calls import Call, HowToCall, HowToRerank
+from locore_client.contract import (
     GalleryPage,
     Health,
     Info,
@@ -23,6 +20,9 @@ from service.schemas import (
     RerankResponse,
     StoredImage,
 )
+from locore_client.errors import ClientError
+from locore_client.exchange import Answer, Exchange, Setup
+from locore_client.splitting import NewImages, Registration, parts
 
 _Result = TypeVar("_Result")
 
@@ -129,15 +129,18 @@ class AsyncClient:
 
     async def _run(self, call: Call[_Result], how: HowToCall) -> _Result:
         exchange = self._setup.exchange(call, how)
-
-        async def attempt() -> _Result:
-            body = exchange.body()
-            with exchange.faults():
-                async with asyncio.timeout(exchange.deadline.left()):
-                    answer = await self._send(exchange, body)
-            return exchange.result(answer)
-
-        return await AsyncRetrying(**exchange.policy)(attempt)
+        while True:
+            try:
+                body = exchange.body()
+                with exchange.faults():
+                    async with asyncio.timeout(exchange.deadline.left()):
+                        answer = await self._send(exchange, body)
+                return exchange.result(answer)
+            except ClientError as error:
+                seconds = exchange.wait(error)
+                if seconds is None:
+                    raise
+            await asyncio.sleep(seconds)
 
     async def _send(self, exchange: Exchange[_Result], body: bytes | None) -> Answer:
         call = exchange.call

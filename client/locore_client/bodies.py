@@ -3,18 +3,46 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal, TypeAlias, TypedDict
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias, TypedDict, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from model.descriptors import ImageDescriptors
-from model.windows import Direction
-from service.arrays import PackedArray, pack, unpack
-from service.client.errors import InvalidDescriptorsError, InvalidRequestError
-from service.schemas import StoredImage
+from locore_client.contract import Direction, StoredImage
+from locore_client.errors import InvalidDescriptorsError, InvalidRequestError
+from locore_client.packing import PackedArray, pack, unpack
 
-Image: TypeAlias = ImageDescriptors | NDArray[np.floating]
+
+@runtime_checkable
+class Descriptors(Protocol):
+    """An image as extractors and descriptor files give it. `locals`: (n, d), strongest first;
+    `scales`: (n,); `global_`: (g,) or None; `padding`: (n,), rows that are not read, or None."""
+
+    @property
+    def locals(self) -> NDArray[np.floating]: ...
+
+    @property
+    def scales(self) -> NDArray[np.uint8]: ...
+
+    @property
+    def global_(self) -> NDArray[np.floating] | None: ...
+
+    @property
+    def padding(self) -> NDArray[np.bool_] | None: ...
+
+
+@dataclass(frozen=True, eq=False)
+class ImageArrays:
+    """Plain `Descriptors`."""
+
+    locals: NDArray[np.floating]
+    scales: NDArray[np.uint8]
+    global_: NDArray[np.floating] | None = None
+    padding: NDArray[np.bool_] | None = None
+
+
+Image: TypeAlias = Descriptors | NDArray[np.floating]
 """An array alone, (n, d), is an image's local descriptors, strongest first."""
 
 
@@ -36,7 +64,7 @@ class RerankFields(TypedDict, total=False):
 
 def image_from_arrays(
     locals_: ArrayLike, scales: ArrayLike | None = None, global_: ArrayLike | None = None
-) -> ImageDescriptors:
+) -> ImageArrays:
     """An image from arrays: `locals_` (n, d), strongest first; `scales` (n,) small whole numbers,
     zeros where there are none; `global_` (g,). Lengths do not matter, the service normalises.
 
@@ -49,9 +77,7 @@ def image_from_arrays(
     small = steps.astype(np.uint8, casting="unsafe") if _within_a_byte(steps) else None
     if small is None or (small != steps).any():
         raise _invalid("scales: whole numbers from 0 to 255 are asked for")
-    return ImageDescriptors(
-        rows, small, None if global_ is None else _numbers(global_, 1, "global_")
-    )
+    return ImageArrays(rows, small, None if global_ is None else _numbers(global_, 1, "global_"))
 
 
 def _numbers(values: ArrayLike, ndim: int, what: str) -> NDArray[np.floating]:
@@ -77,7 +103,7 @@ def _invalid(message: str) -> InvalidDescriptorsError:
 
 def packed_image(image: Image) -> dict[str, Any]:
     """An image's arrays as the service takes them. Raises InvalidDescriptorsError."""
-    if not isinstance(image, ImageDescriptors):
+    if not isinstance(image, Descriptors):
         image = image_from_arrays(image)
     packed: dict[str, Any] = {
         "descriptors": pack(np.asarray(image.locals)),
@@ -90,22 +116,22 @@ def packed_image(image: Image) -> dict[str, Any]:
     return packed
 
 
-def descriptors_of(stored: StoredImage) -> ImageDescriptors:
+def descriptors_of(stored: StoredImage) -> ImageArrays:
     """The arrays of an image that was asked for with its descriptors. Raises ValueError where it
     was asked for without."""
     if stored.arrays is None:
         raise ValueError(f"image {stored.id!r} was asked for without its descriptors")
     global_, mask = stored.arrays.global_, stored.mask
-    return ImageDescriptors(
-        _unpacked(stored.arrays.descriptors, 2),
+    return ImageArrays(
+        _unpacked(stored.arrays.descriptors),
         np.array(stored.scales, np.uint8),
-        None if global_ is None else _unpacked(global_, 1),
+        None if global_ is None else _unpacked(global_),
         None if mask is None else np.array(mask, np.bool_),
     )
 
 
-def _unpacked(array: dict[str, Any], ndim: int) -> NDArray[np.float32]:
-    return unpack(PackedArray.model_validate(array), ndim)
+def _unpacked(array: dict[str, Any]) -> NDArray[np.floating]:
+    return unpack(PackedArray.model_validate(array))
 
 
 def rerank_body(

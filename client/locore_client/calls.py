@@ -9,10 +9,8 @@ from urllib.parse import quote
 
 from pydantic import BaseModel
 
-from service.client.bodies import Image, RerankFields, rerank_body, to_json
-from service.client.errors import InvalidRequestError
-from service.client.splitting import Part
-from service.schemas import (
+from locore_client.bodies import Image, RerankFields, rerank_body, to_json
+from locore_client.contract import (
     MAX_TIMEOUT_MS,
     GalleryPage,
     Health,
@@ -21,6 +19,8 @@ from service.schemas import (
     RerankResponse,
     StoredImage,
 )
+from locore_client.errors import InvalidRequestError
+from locore_client.splitting import Part
 
 _Result = TypeVar("_Result")
 _Schema = TypeVar("_Schema", bound=BaseModel)

@@ -1,0 +1,153 @@
+"""The contract's answers, field by field as in docs/api.md, and what else both sides name.
+
+The service answers with these very classes; what it asks of a request is its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_TIMEOUT_MS = 600_000
+REQUEST_ID_HEADER = "X-Request-ID"
+
+Direction = Literal["end-to-start", "start-to-end", "end-to-start-to-end", "start-to-end-to-start"]
+
+
+class RegisterResponse(BaseModel):
+    registered: int
+    replaced: int
+    truncated: int
+
+
+class Result(BaseModel):
+    id: str
+    index: int
+    relevance_score: float
+    metadata: dict[str, Any] | None = None
+
+
+class Usage(BaseModel):
+    images: int
+    windows: int
+    tokens: int
+
+
+class Timings(BaseModel):
+    decode: float
+    fetch: float
+    queue: float
+    inference: float
+    total: float
+
+
+class RerankResponse(BaseModel):
+    id: str
+    model: str
+    results: list[Result]
+    missing: list[str]
+    truncated: bool
+    usage: Usage
+    timings_ms: Timings
+
+
+class Sizes(BaseModel):
+    """Lengths of local and of global descriptors; None where any will do, or none has come."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    local: int
+    global_: int | None = Field(alias="global")
+
+
+class GalleryPage(BaseModel):
+    """`sizes`: None of a collection without images, and of a service that does not tell them."""
+
+    count: int
+    ids: list[str]
+    next_cursor: str | None
+    sizes: Sizes | None = None
+
+
+class StoredArrays(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+
+    descriptors: dict[str, Any]
+    global_: dict[str, Any] | None = Field(alias="global")
+
+
+class StoredImage(BaseModel):
+    id: str
+    collection: str
+    count: int
+    dimension: int
+    dtype: str
+    scales: list[int]
+    mask: list[int] | None
+    global_dimension: int | None
+    metadata: dict[str, Any] | None
+    arrays: StoredArrays | None = None
+
+
+class Health(BaseModel):
+    status: str
+
+
+class ServedModel(BaseModel):
+    name: str
+    backbone: str
+    kernel: str
+    device: str
+    dtype: str
+
+
+class Limits(BaseModel):
+    """`descriptors_per_image`: locals of an image that count, the first ones; `longest_window`:
+    None where there is no limit; `max_rerank_bytes`: None of a service that does not tell it."""
+
+    max_images_per_request: int
+    max_payload_bytes: int
+    max_rerank_bytes: int | None = None
+    max_shortlist: int
+    descriptors_per_image: int
+    min_descriptor_dim: int
+    max_descriptor_dim: int
+    longest_window: int | None
+
+
+class RerankDefaults(BaseModel):
+    """How a list is re-ranked unless the caller says otherwise."""
+
+    alpha: float
+    temperature: float
+    window: int
+    stride: int
+    direction: Direction
+
+
+class ExtractorId(BaseModel):
+    name: str
+    version: str
+
+
+class Info(BaseModel):
+    """`sizes`: that the model asks for, None where any will do; `rerank`: its defaults;
+    `metrics`: the collections that have one."""
+
+    model: ServedModel
+    sizes: Sizes | None
+    limits: Limits
+    rerank: RerankDefaults
+    extractor: ExtractorId | None
+    metrics: list[str]
+
+
+class ErrorBody(BaseModel):
+    code: str
+    message: str
+    details: dict[str, Any]
+
+
+class ErrorResponse(BaseModel):
+    error: ErrorBody
