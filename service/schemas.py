@@ -42,11 +42,21 @@ class RegisterRequest(_Request):
     ttl_seconds: int | None = Field(None, ge=1, le=10 * 365 * 86_400)
 
 
-class Query(_Request):
+class QueryDescriptors(_Request):
     descriptors: Matrix
     scales: Scales | None = None
     mask: Mask | None = None
     global_: Vector | None = Field(None, alias="global")
+
+
+class QueryId(_Request):
+    """A stored image of the collection."""
+
+    id: ImageId
+
+
+# The first field of each form tells it from the others (`service.outline`).
+Query = QueryDescriptors | QueryId
 
 
 class RerankRequest(_Request):
@@ -59,6 +69,7 @@ class RerankRequest(_Request):
         Annotated[list[Score], Field(fail_fast=True), JsonBytes(MAX_SHORTLIST * 64)] | None
     ) = None
     top_n: int | None = Field(None, ge=1)
+    min_score: Score | None = None
     alpha: float | None = Field(None, ge=0, le=1)
     temperature: float | None = Field(None, gt=0, allow_inf_nan=False)
     window: int | None = Field(None, ge=1, le=MAX_SHORTLIST)
@@ -67,6 +78,10 @@ class RerankRequest(_Request):
     on_missing: Literal["error", "skip"] = "error"
     return_metadata: bool = False
     timeout_ms: int = Field(10_000, ge=1, le=MAX_TIMEOUT_MS)
+
+
+class AliasRequest(_Request):
+    collection: Collection
 
 
 class Info(contract.Info):

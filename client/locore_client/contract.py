@@ -43,8 +43,11 @@ class Timings(BaseModel):
 
 
 class RerankResponse(BaseModel):
+    """`collection`: None of a service that does not tell it."""
+
     id: str
     model: str
+    collection: str | None = None
     results: list[Result]
     missing: list[str]
     truncated: bool
@@ -62,12 +65,50 @@ class Sizes(BaseModel):
 
 
 class GalleryPage(BaseModel):
-    """`sizes`: None of a collection without images, and of a service that does not tell them."""
+    """`sizes`: None of a collection without images, and of a service that does not tell them, as is
+    `collection`."""
 
+    collection: str | None = None
     count: int
     ids: list[str]
     next_cursor: str | None
     sizes: Sizes | None = None
+
+
+class Emptied(BaseModel):
+    collection: str
+    deleted: int
+
+
+class CollectionSummary(BaseModel):
+    """`bytes`: of its records, reckoned from some of them where there are many."""
+
+    name: str
+    count: int
+    sizes: Sizes | None
+    bytes: int
+    aliases: list[str]
+
+
+class CollectionPage(BaseModel):
+    collections: list[CollectionSummary]
+    next_cursor: str | None
+
+
+class Alias(BaseModel):
+    alias: str
+    collection: str
+
+
+class AliasPage(BaseModel):
+    aliases: list[Alias]
+    next_cursor: str | None
+
+
+class AliasMove(Alias):
+    """`previous`: what the alias stood for before."""
+
+    previous: str | None
 
 
 class StoredArrays(BaseModel):

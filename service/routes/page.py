@@ -32,7 +32,7 @@ from service.errors import DescriptorDimMismatchError, NotFoundError, Unprocessa
 from service.routes.body import parse
 from service.sample_folders import COLLECTION, SampleFolders
 from service.sample_search import PlacedImage, Sample, load_sample, mutual_matches
-from service.schemas import MAX_SHORTLIST, ImageId, Query
+from service.schemas import MAX_SHORTLIST, ImageId, QueryDescriptors
 from service.settings import Settings
 from service.sizes import misfit
 from service.state import State, accepting
@@ -58,7 +58,7 @@ guarded = APIRouter(prefix="/page", include_in_schema=False, dependencies=[Depen
 class ShortlistRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    query: Query
+    query: QueryDescriptors
     top: int = Field(50, ge=1, le=MAX_SHORTLIST)
 
 
@@ -67,7 +67,7 @@ class MatchesRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    query: Query
+    query: QueryDescriptors
     keypoints: Matrix
     id: ImageId
 
@@ -232,7 +232,7 @@ async def matches(request: Request, state: State, parts: Parts) -> dict[str, Any
     }
 
 
-def _query(query: Query, config: ModelConfig, sample: Sample) -> ImageDescriptors:
+def _query(query: QueryDescriptors, config: ModelConfig, sample: Sample) -> ImageDescriptors:
     image: ImageDescriptors = decode_image(query, config, "query").image
     wrong = misfit(image.sizes, sample.sizes)
     if wrong is not None:
