@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
 
 import httpx
 
 from locore_client import calls
-from locore_client.bodies import Image
+from locore_client.bodies import Query
 from locore_client.calls import Call, HowToCall, HowToRerank
 from locore_client.contract import (
+    Alias,
+    AliasMove,
+    AliasPage,
+    CollectionPage,
+    CollectionSummary,
+    Emptied,
     GalleryPage,
     Health,
     Info,
@@ -25,6 +32,7 @@ from locore_client.exchange import Answer, Exchange, Setup
 from locore_client.splitting import NewImages, Registration, parts
 
 _Result = TypeVar("_Result")
+_Page = TypeVar("_Page", CollectionPage, AliasPage)
 _CHUNK = 1 << 16
 
 
@@ -93,12 +101,13 @@ class Client:
     def ids(
         self, collection: str = "default", page_size: int = 10_000, **how: Unpack[HowToCall]
     ) -> Iterator[str]:
-        """All ids of a collection, page by page; `timeout` is each page's."""
+        """All ids of a collection, page by page; `timeout` is each page's. Of an alias that moves
+        meanwhile: those of the collection that it stood for."""
         cursor: str | None = None
         while True:
             page = self.page(collection, page_size, cursor, **how)
             yield from page.ids
-            cursor = page.next_cursor
+            collection, cursor = page.collection or collection, page.next_cursor
             if cursor is None:
                 return
 
@@ -117,9 +126,43 @@ class Client:
         """Raises NotFoundError for an id that is not there."""
         self._run(calls.delete(image_id, collection), how)
 
+    def collections(
+        self, page_size: int = 100, **how: Unpack[HowToCall]
+    ) -> Iterator[CollectionSummary]:
+        """All collections by name, one after the other: their counts, sizes, bytes and aliases."""
+        for page in self._pages(partial(calls.collections, page_size), how):
+            yield from page.collections
+
+    def collection(self, name: str, **how: Unpack[HowToCall]) -> CollectionSummary:
+        """One collection, by its name or an alias. Raises NotFoundError."""
+        return self._run(calls.collection(name), how)
+
+    def empty(self, collection: str, **how: Unpack[HowToCall]) -> Emptied:
+        """Forget all images of a collection in one step; its name and aliases stay."""
+        return self._run(calls.empty(collection), how)
+
+    def drop(self, collection: str, **how: Unpack[HowToCall]) -> None:
+        """Raises NotFoundError, and CollectionInUseError while an alias points at it."""
+        self._run(calls.drop(collection), how)
+
+    def aliases(self, page_size: int = 100, **how: Unpack[HowToCall]) -> Iterator[Alias]:
+        """All aliases by name, one after the other."""
+        for page in self._pages(partial(calls.aliases, page_size), how):
+            yield from page.aliases
+
+    def set_alias(self, alias: str, collection: str, **how: Unpack[HowToCall]) -> AliasMove:
+        """Make an alias, or move it to another collection in one step; `previous` tells where it
+        pointed, or after a retry of what had no answer may tell the new one. Raises NotFoundError
+        where there is no such collection, NameTakenError where one has the alias's name."""
+        return self._run(calls.set_alias(alias, collection), how)
+
+    def delete_alias(self, alias: str, **how: Unpack[HowToCall]) -> None:
+        """The collection stays. Raises NotFoundError."""
+        self._run(calls.delete_alias(alias), how)
+
     def rerank(
         self,
-        query: Image,
+        query: Query,
         gallery_ids: list[str],
         collection: str = "default",
         **how: Unpack[HowToRerank],
@@ -149,6 +192,15 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _pages(self, call: Callable[[str | None], Call[_Page]], how: HowToCall) -> Iterator[_Page]:
+        cursor: str | None = None
+        while True:
+            page = self._run(call(cursor), how)
+            yield page
+            cursor = page.next_cursor
+            if cursor is None:
+                return
 
     def _run(self, call: Call[_Result], how: HowToCall) -> _Result:
         exchange = self._setup.exchange(call, how)

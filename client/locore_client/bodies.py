@@ -46,12 +46,17 @@ Image: TypeAlias = Descriptors | NDArray[np.floating]
 """An array alone, (n, d), is an image's local descriptors, strongest first."""
 
 
+Query: TypeAlias = Image | str
+"""Of a re-ranking; a text is the id of a stored image."""
+
+
 class RerankFields(TypedDict, total=False):
     """Further fields of POST /rerank, as in docs/api.md. `timeout_ms` only shortens what the
     call's `timeout` leaves."""
 
     global_scores: list[float] | NDArray[np.floating] | None
     top_n: int | None
+    min_score: float | None
     alpha: float | None
     temperature: float | None
     window: int | None
@@ -135,12 +140,12 @@ def _unpacked(array: dict[str, Any]) -> NDArray[np.floating]:
 
 
 def rerank_body(
-    query: Image, gallery_ids: list[str], collection: str, **options: Any
+    query: Query, gallery_ids: list[str], collection: str, **options: Any
 ) -> dict[str, Any]:
     """The JSON body of POST /rerank; `options` are RerankFields."""
     return {
         "collection": collection,
-        "query": packed_image(query),
+        "query": {"id": query} if isinstance(query, str) else packed_image(query),
         "gallery_ids": gallery_ids,
         **options,
     }

@@ -47,7 +47,7 @@ class UnauthorizedError(ClientError):
 
 
 class NotFoundError(ClientError):
-    """404: no such image, or no such path."""
+    """404: no such image, collection, alias or path."""
 
 
 class GalleryIdsMissingError(ClientError):
@@ -84,6 +84,18 @@ class UnsupportedMediaTypeError(ClientError):
 
 class MethodNotAllowedError(ClientError):
     """405: not to be had through this client, unless its URL is not the service's root."""
+
+
+class CollectionInUseError(ClientError):
+    """409: an alias points at the collection; `aliases` names the first 20."""
+
+    @property
+    def aliases(self) -> list[str]:
+        return list(self.details.get("aliases", []))
+
+
+class NameTakenError(ClientError):
+    """409: a collection has the name that an alias was to have."""
 
 
 class PayloadTooLargeError(ClientError):
@@ -166,6 +178,8 @@ ERRORS: dict[str, type[ClientError]] = {
     "request_timeout": RequestTimeoutError,
     "headers_too_large": HeadersTooLargeError,
     "unsupported_media_type": UnsupportedMediaTypeError,
+    "collection_in_use": CollectionInUseError,
+    "name_taken": NameTakenError,
     "payload_too_large": PayloadTooLargeError,
     "too_many_images": TooManyImagesError,
     "validation_error": RequestValidationError,

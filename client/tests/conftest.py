@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 
 import pytest
 from hypothesis import settings
@@ -15,3 +16,9 @@ def url() -> str:
     if "LOCORE_URL" not in os.environ:
         pytest.skip("LOCORE_URL names no service")
     return os.environ["LOCORE_URL"]
+
+
+@pytest.fixture
+def name() -> str:
+    """Of a collection that is not there yet."""
+    return f"test-{uuid.uuid4().hex}"

@@ -19,6 +19,7 @@ from model.metric import MetricError
 from model.training.trainer import TrainingStateError
 from service import __version__
 from service.cli.bench import bench
+from service.cli.collections import collections
 from service.cli.common import drop_unwritten, write_any_text
 from service.cli.convert import convert
 from service.cli.evaluate import evaluate
@@ -76,6 +77,7 @@ for command in (
     neighbours,
     fit,
     load,
+    collections,
     rerank,
     rerank_batch,
     train,
