@@ -100,14 +100,15 @@ def as_float32(values: NDArray[Any]) -> NDArray[np.float32]:
 
 def _decode(array: PackedArray) -> NDArray[Any]:
     dtype = DTYPES[array.dtype]
-    data = _bytes_of(array.data)
+    data = base64_bytes(array.data)
     expected = math.prod(array.shape) * dtype.itemsize
     if len(data) != expected:
         raise InvalidArrayError(f"{len(data)} bytes of data, where the shape takes {expected}")
     return np.frombuffer(data, dtype).reshape(array.shape)
 
 
-def _bytes_of(text: str) -> bytes:
+def base64_bytes(text: str) -> bytes:
+    """Raises InvalidArrayError."""
     pieces = []
     for start in range(0, len(text), _BASE64_PIECE):
         piece = text[start : start + _BASE64_PIECE]

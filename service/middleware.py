@@ -86,7 +86,7 @@ def endpoint_of(scope: MutableMapping[str, Any]) -> str:
             return "page"
         case "gallery":
             return "gallery" if path.rstrip("/") == "/gallery" else "gallery_image"
-        case ("rerank" | "info" | "health" | "metrics") as endpoint:
+        case ("rerank" | "extract" | "info" | "health" | "metrics") as endpoint:
             return endpoint
         case "docs" | "openapi.json":
             return "docs"

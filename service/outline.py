@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import chain
+from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
@@ -148,13 +149,20 @@ def _value(text: msgspec.Raw, field: FieldInfo, place: str, most_objects: int) -
     if isinstance(schema, type) and issubclass(schema, BaseModel):
         texts = _texts(text, place, most_objects)
         return [_object(t, schema, f"{place}.{n}", most_objects) for n, t in enumerate(texts)]
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return _object(text, kind, place, most_objects)
     json = bytes(text)
+    if (one := _object_schema(kind)) is not None and json != b"null":
+        return _object(text, one, place, most_objects)
     if _mark(field, Numbers) and json.startswith(b"{"):
         return _object(json, PackedArray, place, most_objects)
     with _faults(place):
         return _parsed(json, field)
+
+
+def _object_schema(kind: Any) -> type[BaseModel] | None:
+    """Of a field that is an object, or null."""
+    kinds = [part for part in get_args(kind) or (kind,) if part is not NoneType]
+    (one,) = kinds if len(kinds) == 1 else (None,)
+    return one if isinstance(one, type) and issubclass(one, BaseModel) else None
 
 
 def _texts(text: msgspec.Raw, place: str, most: int) -> list[msgspec.Raw]:

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
-from model.config import ExtractorId, RerankDefaults
+from model.config import RerankDefaults
 from model.windows import Direction
-from service.arrays import MAX_ROWS, JsonBytes, Matrix, Vector
+from service.arrays import (
+    MAX_ROWS,
+    InvalidArrayError,
+    JsonBytes,
+    Matrix,
+    Vector,
+    base64_bytes,
+)
 
 MAX_SHORTLIST = 1600
 MAX_TIMEOUT_MS = 600_000
@@ -28,12 +43,45 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
 
-class GalleryImage(_Request):
-    id: ImageId
-    descriptors: Matrix
+def _base64(value: object) -> object:
+    try:
+        return base64_bytes(value) if isinstance(value, str) else value
+    except InvalidArrayError as error:
+        raise PydanticCustomError("base64", str(error)) from None
+
+
+class Picture(_Request):
+    """`data`: a file's bytes, base64 in JSON."""
+
+    data: Annotated[
+        bytes,
+        BeforeValidator(_base64),
+        WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
+        JsonBytes(1 << 40),
+    ]
+
+
+class _Described(_Request):
+    """Descriptors, or the picture to make them of."""
+
+    descriptors: Matrix | None = None
     scales: Scales | None = None
     mask: Mask | None = None
     global_: Vector | None = Field(None, alias="global")
+    image: Picture | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.descriptors is None) == (self.image is None):
+            raise PydanticCustomError("one_source", "either descriptors or image is asked for")
+        if self.image is not None and (self.scales, self.mask, self.global_) != (None,) * 3:
+            message = "scales, mask and global come with descriptors, not with an image"
+            raise PydanticCustomError("one_source", message)
+        return self
+
+
+class GalleryImage(_Described):
+    id: ImageId
     metadata: Annotated[dict[str, Any], JsonBytes(8 * MAX_METADATA_BYTES)] | None = None
 
 
@@ -49,11 +97,22 @@ class RegisterResponse(BaseModel):
     truncated: int
 
 
-class Query(_Request):
-    descriptors: Matrix
-    scales: Scales | None = None
-    mask: Mask | None = None
-    global_: Vector | None = Field(None, alias="global")
+class Query(_Described):
+    pass
+
+
+class ExtractRequest(_Request):
+    image: Picture
+
+
+class QueryArrays(BaseModel):
+    """A picture's descriptors, packed, as a query takes them."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    descriptors: dict[str, Any]
+    scales: list[int]
+    global_: dict[str, Any] = Field(alias="global")
 
 
 class RerankRequest(_Request):
@@ -91,6 +150,7 @@ class Usage(BaseModel):
 
 class Timings(BaseModel):
     decode: float
+    extract: float = 0.0
     fetch: float
     queue: float
     inference: float
@@ -159,16 +219,36 @@ class ServedModel(BaseModel):
 
 class Limits(BaseModel):
     """`descriptors_per_image`: locals of an image that count, the first ones; `longest_window`:
-    None where there is no limit; `max_rerank_bytes`: None of a service that does not tell it."""
+    None where there is no limit; `max_rerank_bytes` and `max_image_bytes`: None of a service that
+    does not tell them."""
 
     max_images_per_request: int
     max_payload_bytes: int
     max_rerank_bytes: int | None = None
+    max_image_bytes: int | None = None
     max_shortlist: int
     descriptors_per_image: int
     min_descriptor_dim: int
     max_descriptor_dim: int
     longest_window: int | None
+
+
+class ServedExtractor(BaseModel):
+    """`version`: None while it is not known."""
+
+    name: str
+    version: str | None
+
+
+class ExtractResponse(BaseModel):
+    """`keypoints` (n, 2), packed: x and y of each local, as fractions of `width` and `height`."""
+
+    extractor: ServedExtractor
+    query: QueryArrays
+    keypoints: dict[str, Any]
+    width: int
+    height: int
+    ms: float
 
 
 class Info(BaseModel):
@@ -179,7 +259,7 @@ class Info(BaseModel):
     sizes: Sizes | None
     limits: Limits
     rerank: RerankDefaults
-    extractor: ExtractorId | None
+    extractor: ServedExtractor | None
     metrics: list[str]
 
 

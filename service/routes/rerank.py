@@ -18,7 +18,7 @@ from model.descriptors import DescriptorSizes, first_stage_scores
 from service.access import reader
 from service.arrival import arrival_of, deadline_of
 from service.batching.job import Job
-from service.decoding import Decoded, decode_query
+from service.decoding import Decoded, check_list, check_picture, decode_image
 from service.errors import (
     DeadlineExceededError,
     DescriptorDimMismatchError,
@@ -27,6 +27,7 @@ from service.errors import (
 from service.gallery.record import GalleryRecord
 from service.learnt_metrics import in_metric
 from service.metrics import STAGE_SECONDS
+from service.pictures import describe_query
 from service.rerank_options import rerank_options
 from service.routes.body import documented_body, documented_errors, parse
 from service.routes.disconnect import unless_disconnected
@@ -49,10 +50,10 @@ router = APIRouter(tags=["re-rank"])
     response_model=RerankResponse,
     dependencies=[Depends(reader), Depends(accepting)],
     openapi_extra=documented_body(RerankRequest),
-    responses=documented_errors(400, 401, 403, 404, 413, 415, 422, 429, 500, 503, 504),
+    responses=documented_errors(400, 401, 403, 404, 413, 415, 422, 429, 500, 501, 503, 504),
 )
 async def rerank(request: Request, state: State) -> RerankResponse:
-    """A better order of a shortlist, by the query's local descriptors."""
+    """A better order of a shortlist, by the query's local descriptors or the query as a picture."""
     arrival = arrival_of(request)
     with stage_span(state.tracer, "decode"):
         asked, query = await parse(
@@ -71,18 +72,46 @@ async def rerank(request: Request, state: State) -> RerankResponse:
         raise DeadlineExceededError("timeout_ms ran out") from None
 
 
-def _query(request: RerankRequest, state: ServiceState) -> Decoded:
+def _query(request: RerankRequest, state: ServiceState) -> Decoded | bytes:
+    """The picture that a query is, or its descriptors."""
+    check_list(request)
+    if request.query.image is not None:
+        picture = request.query.image.data
+        check_picture(picture, state.settings.max_image_bytes, "query.image")
+        return picture
+    decoded = decode_image(request.query, state.model.config, "query")
+    return _in_metric(decoded, request, state)
+
+
+def _in_metric(query: Decoded, request: RerankRequest, state: ServiceState) -> Decoded:
     """In the collection's metric, where it has one, as its images are."""
-    decoded = decode_query(request, state.model.config)
     metric = state.gallery.metrics.get(request.collection)
     whose = f"the metric of collection {request.collection!r}"
-    return replace(decoded, image=in_metric(decoded.image, metric, whose, "query"))
+    return replace(query, image=in_metric(query.image, metric, whose, "query"))
+
+
+async def _described(
+    picture: bytes, request: RerankRequest, state: ServiceState, deadline: float
+) -> Decoded:
+    with stage_span(state.tracer, "extract"):
+        query = await describe_query(picture, state, deadline)
+    return await asyncio.to_thread(_in_metric, query, request, state)
 
 
 async def _rerank(
-    request: RerankRequest, query: Decoded, state: ServiceState, arrival: float, decoded: float
+    request: RerankRequest,
+    query: Decoded | bytes,
+    state: ServiceState,
+    arrival: float,
+    decoded: float,
 ) -> RerankResponse:
     config = state.model.config
+    deadline = arrival + request.timeout_ms / 1000
+    extracted = decoded
+    if isinstance(query, bytes):
+        # Before the list has a place: it takes none from those that come with descriptors.
+        query = await _described(query, request, state, deadline)
+        extracted = time.monotonic()
     span = trace.get_current_span()
     span.set_attributes({"locore.model": config.name, "locore.images": len(request.gallery_ids)})
     options = rerank_options(
@@ -94,7 +123,6 @@ async def _rerank(
         stride=request.stride,
         direction=request.direction,
     )
-    deadline = arrival + request.timeout_ms / 1000
     job = Job(config, len(request.gallery_ids), options, deadline)
     with state.batcher.admit(job):
         with stage_span(state.tracer, "fetch"):
@@ -115,13 +143,14 @@ async def _rerank(
     ended = time.monotonic()
     seconds = {
         "decode": decoded - arrival,
-        "fetch": fetched - decoded,
+        "fetch": fetched - extracted,
         "queue": max(0.0, ended - fetched - job.seconds),
         "inference": job.seconds,
         "total": ended - arrival,
     }
     for stage, value in seconds.items():
         STAGE_SECONDS.labels(stage).observe(value)
+    seconds["extract"] = extracted - decoded
     return RerankResponse(
         id=correlation_id.get() or "",
         model=config.name,
