@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -80,7 +81,7 @@ def test_a_picture_is_extracted_as_by_the_command(service: RunningService) -> No
 
 
 def test_a_registered_picture_is_what_its_descriptors_are(service: RunningService) -> None:
-    name, data = next(iter(PICTURES.items()))
+    data = PICTURES["coffee.jpg"]
     described = service.http.post("/extract", json={"image": in_json(data)}).json()["query"]
     images = [
         {"id": "by-picture", "image": in_json(data), "metadata": {"label": "x"}},
@@ -215,8 +216,6 @@ def test_a_process_that_dies_takes_one_request_along(service: RunningService) ->
     assert service.http.post("/extract", json={"image": in_json(QUERY)}).is_success
     (child,) = extractors(service)
     with ThreadPoolExecutor(1) as pool:
-        import os
-
         os.kill(child, signal.SIGSTOP)
         asked = pool.submit(rerank, service, {"image": in_json(QUERY)})
         while not service.metric("locore_extraction_queue"):
