@@ -112,6 +112,10 @@ class OverloadedError(ApiError):
     status, code = 429, "overloaded"
 
 
+class NoExtractorError(ApiError):
+    status, code = 501, "no_extractor"
+
+
 class UnavailableError(ApiError):
     status, code = 503, "not_ready"
 

@@ -86,7 +86,9 @@ def endpoint_of(scope: MutableMapping[str, Any]) -> str:
             return "page"
         case "gallery":
             return "gallery" if path.rstrip("/") == "/gallery" else "gallery_image"
-        case ("rerank" | "collections" | "aliases" | "info" | "health" | "metrics") as endpoint:
+        case (
+            "rerank" | "extract" | "collections" | "aliases" | "info" | "health" | "metrics"
+        ) as endpoint:
             return endpoint
         case "docs" | "openapi.json":
             return "docs"

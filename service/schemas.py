@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from locore_client import contract
 from locore_client.contract import MAX_TIMEOUT_MS, Direction
-from model.config import ExtractorId, RerankDefaults
+from locore_client.packing import InvalidArrayError, base64_bytes
+from model.config import RerankDefaults
 from service.arrays import MAX_ROWS, JsonBytes, Matrix, Vector
 
 MAX_SHORTLIST = 1600
@@ -27,19 +36,53 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
 
+def _base64(value: object) -> object:
+    try:
+        return base64_bytes(value) if isinstance(value, str) else value
+    except InvalidArrayError as error:
+        raise PydanticCustomError("base64", str(error)) from None
+
+
+class Picture(_Request):
+    """`data`: a file's bytes, base64 in JSON."""
+
+    data: Annotated[
+        bytes,
+        BeforeValidator(_base64),
+        WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
+        JsonBytes(1 << 40),
+    ]
+
+
 class GalleryImage(_Request):
+    """Descriptors, or the picture to make them of."""
+
     id: ImageId
-    descriptors: Matrix
+    descriptors: Matrix | None = None
     scales: Scales | None = None
     mask: Mask | None = None
     global_: Vector | None = Field(None, alias="global")
+    image: Picture | None = None
     metadata: Annotated[dict[str, Any], JsonBytes(8 * MAX_METADATA_BYTES)] | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.descriptors is None) == (self.image is None):
+            raise PydanticCustomError("one_source", "either descriptors or image is asked for")
+        if self.image is not None and (self.scales, self.mask, self.global_) != (None,) * 3:
+            message = "scales, mask and global come with descriptors, not with an image"
+            raise PydanticCustomError("one_source", message)
+        return self
 
 
 class RegisterRequest(_Request):
     collection: Collection = "default"
     images: Annotated[list[GalleryImage], Field(fail_fast=True)] = Field(min_length=1)
     ttl_seconds: int | None = Field(None, ge=1, le=10 * 365 * 86_400)
+
+
+class ExtractRequest(_Request):
+    image: Picture
 
 
 class QueryDescriptors(_Request):
@@ -49,6 +92,10 @@ class QueryDescriptors(_Request):
     global_: Vector | None = Field(None, alias="global")
 
 
+class QueryPicture(_Request):
+    image: Picture
+
+
 class QueryId(_Request):
     """A stored image of the collection."""
 
@@ -56,7 +103,7 @@ class QueryId(_Request):
 
 
 # The first field of each form tells it from the others (`service.outline`).
-Query = QueryDescriptors | QueryId
+Query = QueryDescriptors | QueryPicture | QueryId
 
 
 class RerankRequest(_Request):
@@ -87,6 +134,5 @@ class AliasRequest(_Request):
 class Info(contract.Info):
     __doc__ = contract.Info.__doc__
 
-    # The checkpoint's own, which have the same fields and their bounds.
+    # The checkpoint's own, which has the same fields and their bounds.
     rerank: RerankDefaults  # type: ignore[assignment]
-    extractor: ExtractorId | None  # type: ignore[assignment]

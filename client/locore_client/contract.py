@@ -36,6 +36,7 @@ class Usage(BaseModel):
 
 class Timings(BaseModel):
     decode: float
+    extract: float = 0.0
     fetch: float
     queue: float
     inference: float
@@ -145,11 +146,13 @@ class ServedModel(BaseModel):
 
 class Limits(BaseModel):
     """`descriptors_per_image`: locals of an image that count, the first ones; `longest_window`:
-    None where there is no limit; `max_rerank_bytes`: None of a service that does not tell it."""
+    None where there is no limit; `max_rerank_bytes` and `max_image_bytes`: None of a service that
+    does not tell them."""
 
     max_images_per_request: int
     max_payload_bytes: int
     max_rerank_bytes: int | None = None
+    max_image_bytes: int | None = None
     max_shortlist: int
     descriptors_per_image: int
     min_descriptor_dim: int
@@ -167,9 +170,32 @@ class RerankDefaults(BaseModel):
     direction: Direction
 
 
-class ExtractorId(BaseModel):
+class ServedExtractor(BaseModel):
+    """`version`: None while it is not known."""
+
     name: str
-    version: str
+    version: str | None
+
+
+class QueryArrays(BaseModel):
+    """A picture's descriptors, packed, as a query takes them."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    descriptors: dict[str, Any]
+    scales: list[int]
+    global_: dict[str, Any] = Field(alias="global")
+
+
+class ExtractResponse(BaseModel):
+    """`keypoints` (n, 2), packed: x and y of each local, as fractions of `width` and `height`."""
+
+    extractor: ServedExtractor
+    query: QueryArrays
+    keypoints: dict[str, Any]
+    width: int
+    height: int
+    ms: float
 
 
 class Info(BaseModel):
@@ -180,7 +206,7 @@ class Info(BaseModel):
     sizes: Sizes | None
     limits: Limits
     rerank: RerankDefaults
-    extractor: ExtractorId | None
+    extractor: ServedExtractor | None
     metrics: list[str]
 
 

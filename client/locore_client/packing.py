@@ -45,14 +45,15 @@ def pack(values: NDArray[Any]) -> dict[str, Any]:
 def unpack(array: PackedArray) -> NDArray[np.floating]:
     """The array as it was packed, of its shape. Raises InvalidArrayError."""
     dtype = _DTYPES[array.dtype]
-    data = _bytes_of(array.data)
+    data = base64_bytes(array.data)
     expected = math.prod(array.shape) * dtype.itemsize
     if len(data) != expected:
         raise InvalidArrayError(f"{len(data)} bytes of data, where the shape takes {expected}")
     return np.frombuffer(data, dtype).reshape(array.shape)
 
 
-def _bytes_of(text: str) -> bytes:
+def base64_bytes(text: str) -> bytes:
+    """Raises InvalidArrayError."""
     pieces = []
     for start in range(0, len(text), _BASE64_PIECE):
         piece = text[start : start + _BASE64_PIECE]

@@ -27,8 +27,10 @@ from model.descriptors import ImageDescriptors
 from model.extraction.pixels import FORMATS
 from service.access import reader
 from service.arrays import Matrix, unpack
+from service.arrival import arrival_of
 from service.decoding import decode_image
 from service.errors import DescriptorDimMismatchError, NotFoundError, UnprocessableError
+from service.pictures import extract_picture
 from service.routes.body import parse
 from service.sample_folders import COLLECTION, SampleFolders
 from service.sample_search import PlacedImage, Sample, load_sample, mutual_matches
@@ -36,10 +38,10 @@ from service.schemas import MAX_SHORTLIST, ImageId, QueryDescriptors
 from service.settings import Settings
 from service.sizes import misfit
 from service.state import State, accepting
-from service.uploads import Uploads
 
 log = structlog.get_logger(__name__)
 
+_EXTRACT_SECONDS = 60.0
 STATIC = Path(__file__).parents[1] / "page"
 # `blob:` is for the picture that a person dropped, which the browser itself holds.
 _HEADERS = {
@@ -79,7 +81,6 @@ class PageParts:
 
     folders: SampleFolders
     config: ModelConfig
-    uploads: Uploads
     _read: tuple[int, Sample | None] | None = None
 
     def load(self) -> Sample | None:
@@ -113,7 +114,6 @@ def install_page(app: FastAPI, settings: Settings, config: ModelConfig) -> None:
     app.state.page = PageParts(
         SampleFolders(settings.data_dir / "sample"),
         config,
-        Uploads(config.extractor, config.descriptors_per_image),
     )
     app.include_router(router)
     app.include_router(guarded)
@@ -141,7 +141,7 @@ async def static_file(name: str, request: Request) -> Response:
 async def about(parts: Parts, state: State) -> dict[str, Any]:
     """What can be done here, and the sample's queries with the gallery views that are right."""
     sample, why = await parts.sample_or_why()
-    problem = await parts.uploads.problem()
+    problem = await state.extraction.problem()
     queries = [] if sample is None else list(sample.queries)
     return {
         "model": parts.config.name,
@@ -179,11 +179,11 @@ async def query_descriptors(image_id: str, parts: Parts) -> dict[str, Any]:
 
 
 @guarded.post("/extract", dependencies=[Depends(accepting)])
-async def extract(request: Request, state: State, parts: Parts) -> dict[str, Any]:
+async def extract(request: Request, state: State) -> dict[str, Any]:
     """Descriptors and keypoints of the image that is the body."""
     async with state.intake.body(request, state.settings.max_payload_bytes) as body:
         started = time.perf_counter()
-        done = await parts.uploads.extract(body)
+        done = await extract_picture(body, state.extraction, arrival_of(request) + _EXTRACT_SECONDS)
     width, height = done.size
     placed = PlacedImage(done.features.for_reranking(), done.features.keypoints)
     return _described(placed) | {"width": width, "height": height, "ms": _ms_since(started)}

@@ -54,7 +54,7 @@ RERANK_ERRORS: dict[str, tuple[dict[str, Any], str, str]] = {
     "timeout": ({"timeout_ms": 0}, "validation_error", "timeout_ms"),
     "scores too few": ({"global_scores": [1.0]}, "validation_error", "global_scores"),
     "no query": ({"query": None}, "validation_error", "query"),
-    "no descriptors": ({"query": {}}, "validation_error", "query.descriptors"),
+    "no descriptors": ({"query": {}}, "validation_error", "query"),
     "no rows": ({"query": {"descriptors": []}}, "validation_error", "query.descriptors"),
     "ragged": (
         {"query": {"descriptors": [[1.0], [1.0, 2.0]]}},
