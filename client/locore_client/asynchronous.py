@@ -11,7 +11,7 @@ from typing import Self, TypeVar, Unpack
 import httpx
 
 from locore_client import calls
-from locore_client.bodies import Query
+from locore_client.bodies import Picture, Query
 from locore_client.calls import Call, HowToCall, HowToRerank
 from locore_client.contract import (
     Alias,
@@ -20,6 +20,7 @@ from locore_client.contract import (
     CollectionPage,
     CollectionSummary,
     Emptied,
+    ExtractResponse,
     GalleryPage,
     Health,
     Info,
@@ -142,6 +143,9 @@ class AsyncClient:
     ) -> RerankResponse:
         return await self._run(calls.rerank(query, gallery_ids, collection, how), how)
 
+    async def extract(self, picture: Picture, **how: Unpack[HowToCall]) -> ExtractResponse:
+        return await self._run(calls.extract(picture), how)
+
     async def ready(self, **how: Unpack[HowToCall]) -> Health:
         return await self._run(calls.ready(), how)
 
@@ -193,7 +197,7 @@ class AsyncClient:
         response = await self._http.request(
             call.method,
             call.path,
-            params=call.params,
+            params=exchange.params(),
             headers=exchange.headers,
             content=body,
             extensions={"timeout": exchange.deadline},

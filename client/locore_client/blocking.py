@@ -11,7 +11,7 @@ from typing import Self, TypeVar, Unpack
 import httpx
 
 from locore_client import calls
-from locore_client.bodies import Query
+from locore_client.bodies import Picture, Query
 from locore_client.calls import Call, HowToCall, HowToRerank
 from locore_client.contract import (
     Alias,
@@ -20,6 +20,7 @@ from locore_client.contract import (
     CollectionPage,
     CollectionSummary,
     Emptied,
+    ExtractResponse,
     GalleryPage,
     Health,
     Info,
@@ -167,9 +168,16 @@ class Client:
         collection: str = "default",
         **how: Unpack[HowToRerank],
     ) -> RerankResponse:
-        """A better order of `gallery_ids`, best first. The service is told how much of `timeout`
-        is left and gives up by itself. `how` also takes the further fields of docs/api.md."""
+        """A better order of `gallery_ids`, best first, for an image, a picture or the id of an
+        image of the collection. The service is told how much of `timeout` is left and gives up by
+        itself. `how` also takes the further fields of docs/api.md."""
         return self._run(calls.rerank(query, gallery_ids, collection, how), how)
+
+    def extract(self, picture: Picture, **how: Unpack[HowToCall]) -> ExtractResponse:
+        """Descriptors of a picture by the service's extractor; `locore_client.descriptors_of` makes
+        an image of them, which is sooner re-ranked than the picture. Raises NotAnImageError,
+        NoExtractorError and ExtractorUnavailableError."""
+        return self._run(calls.extract(picture), how)
 
     def ready(self, **how: Unpack[HowToCall]) -> Health:
         """Asked once. Raises NotReadyError, StoreUnavailableError or ShuttingDownError."""
@@ -228,7 +236,7 @@ class Client:
         with self._http.stream(
             call.method,
             call.path,
-            params=call.params,
+            params=exchange.params(),
             headers=headers,
             content=pieces,
             extensions={"timeout": deadline},

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, TypedDict, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from locore_client.contract import Direction, StoredImage
+from locore_client.contract import Direction, ExtractResponse, StoredImage
 from locore_client.errors import InvalidDescriptorsError, InvalidRequestError
 from locore_client.packing import PackedArray, pack, unpack
 
@@ -46,7 +48,10 @@ Image: TypeAlias = Descriptors | NDArray[np.floating]
 """An array alone, (n, d), is an image's local descriptors, strongest first."""
 
 
-Query: TypeAlias = Image | str
+Picture: TypeAlias = bytes | Path
+"""The bytes of a picture's file, or where it is: the service makes descriptors of it."""
+
+Query: TypeAlias = Image | Picture | str
 """Of a re-ranking; a text is the id of a stored image."""
 
 
@@ -106,6 +111,24 @@ def _invalid(message: str) -> InvalidDescriptorsError:
     return InvalidDescriptorsError("invalid_descriptors", message)
 
 
+def picture_bytes(picture: Picture) -> bytes:
+    """Raises InvalidRequestError for a file that cannot be read."""
+    if isinstance(picture, bytes):
+        return picture
+    try:
+        return picture.read_bytes()
+    except OSError as error:
+        raise InvalidRequestError("invalid_request", f"{picture}: {error.strerror}") from None
+
+
+def image_fields(image: Image | Picture) -> dict[str, Any]:
+    """An image as the service takes it, described or to be described. Raises
+    InvalidDescriptorsError and InvalidRequestError."""
+    if not isinstance(image, bytes | Path):
+        return packed_image(image)
+    return {"image": {"data": base64.b64encode(picture_bytes(image)).decode("ascii")}}
+
+
 def packed_image(image: Image) -> dict[str, Any]:
     """An image's arrays as the service takes them. Raises InvalidDescriptorsError."""
     if not isinstance(image, Descriptors):
@@ -121,9 +144,16 @@ def packed_image(image: Image) -> dict[str, Any]:
     return packed
 
 
-def descriptors_of(stored: StoredImage) -> ImageArrays:
-    """The arrays of an image that was asked for with its descriptors. Raises ValueError where it
-    was asked for without."""
+def descriptors_of(stored: StoredImage | ExtractResponse) -> ImageArrays:
+    """The arrays of a picture that was extracted, or of an image that was asked for with its
+    descriptors. Raises ValueError where it was asked for without."""
+    if isinstance(stored, ExtractResponse):
+        query = stored.query
+        return ImageArrays(
+            _unpacked(query.descriptors),
+            np.array(query.scales, np.uint8),
+            _unpacked(query.global_),
+        )
     if stored.arrays is None:
         raise ValueError(f"image {stored.id!r} was asked for without its descriptors")
     global_, mask = stored.arrays.global_, stored.mask
@@ -145,7 +175,7 @@ def rerank_body(
     """The JSON body of POST /rerank; `options` are RerankFields."""
     return {
         "collection": collection,
-        "query": {"id": query} if isinstance(query, str) else packed_image(query),
+        "query": {"id": query} if isinstance(query, str) else image_fields(query),
         "gallery_ids": gallery_ids,
         **options,
     }

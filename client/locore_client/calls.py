@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel
 
-from locore_client.bodies import Query, RerankFields, rerank_body, to_json
+from locore_client.bodies import Picture, Query, RerankFields, picture_bytes, rerank_body, to_json
 from locore_client.contract import (
     MAX_TIMEOUT_MS,
     AliasMove,
@@ -17,6 +17,7 @@ from locore_client.contract import (
     CollectionPage,
     CollectionSummary,
     Emptied,
+    ExtractResponse,
     GalleryPage,
     Health,
     Info,
@@ -47,7 +48,8 @@ class HowToRerank(RerankFields, HowToCall, total=False):
 
 @dataclass(frozen=True)
 class Call(Generic[_Result]):
-    """`body`: the JSON, told the seconds that are left; `read`: the result from an answer's bytes,
+    """`body`: told the seconds that are left; `content_type`: of the body; `timed`: the parameters
+    tell the service what is left; `read`: the result from an answer's bytes,
     raises ValueError for bytes that are not the service's; `repeatable`: see
     `patience.policy`; `once`: an answer is wanted as it is now."""
 
@@ -56,6 +58,8 @@ class Call(Generic[_Result]):
     read: Callable[[bytes], _Result]
     params: Mapping[str, str | int] = field(default_factory=dict)
     body: Callable[[float], bytes] | None = None
+    content_type: str = "application/json"
+    timed: bool = False
     repeatable: bool = True
     once: bool = False
 
@@ -130,6 +134,18 @@ def rerank(
         return to_json({**fields, "timeout_ms": timeout_ms(seconds, longest)})
 
     return Call("POST", "/rerank", _reader(RerankResponse), body=body)
+
+
+def extract(picture: Picture) -> Call[ExtractResponse]:
+    data = picture_bytes(picture)
+    return Call(
+        "POST",
+        "/extract",
+        _reader(ExtractResponse),
+        body=lambda _: data,
+        content_type="image/*",
+        timed=True,
+    )
 
 
 def ready() -> Call[Health]:

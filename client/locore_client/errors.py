@@ -122,6 +122,10 @@ class DuplicateGalleryIdsError(ClientError):
     """422: an image is in the shortlist twice."""
 
 
+class NotAnImageError(ClientError):
+    """422: a picture that cannot be read; `image_id` or `field` says which."""
+
+
 class OverloadedError(ClientError):
     """429: the queue is full, and stayed so for as long as the client may wait."""
 
@@ -134,12 +138,21 @@ class StoreUnavailableError(UnavailableError):
     """503: Redis is away."""
 
 
+class ExtractorUnavailableError(UnavailableError):
+    """503: the process that describes pictures died, of this picture perhaps; it is not sent
+    again."""
+
+
 class NotReadyError(UnavailableError):
     """503: the model is not warm."""
 
 
 class ShuttingDownError(UnavailableError):
     """503: the process is draining."""
+
+
+class NoExtractorError(ClientError):
+    """501: a picture came, and the service makes no descriptors of pictures."""
 
 
 class DeadlineExceededError(ClientError):
@@ -186,9 +199,12 @@ ERRORS: dict[str, type[ClientError]] = {
     "descriptor_dim_mismatch": DescriptorDimMismatchError,
     "invalid_descriptors": InvalidDescriptorsError,
     "duplicate_gallery_ids": DuplicateGalleryIdsError,
+    "not_an_image": NotAnImageError,
+    "no_extractor": NoExtractorError,
     "overloaded": OverloadedError,
     "store_unavailable": StoreUnavailableError,
     "not_ready": NotReadyError,
+    "extractor_unavailable": ExtractorUnavailableError,
     "shutting_down": ShuttingDownError,
     "deadline_exceeded": DeadlineExceededError,
     "store_full": StoreFullError,

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 import httpx
 
-from locore_client.calls import Call, HowToCall
+from locore_client.calls import Call, HowToCall, timeout_ms
 from locore_client.contract import REQUEST_ID_HEADER, ErrorResponse
 from locore_client.errors import (
     ERRORS,
@@ -57,11 +57,15 @@ class Exchange(Generic[_Result]):
             self.headers.update(sendable(how.get("headers") or {}))
         self._request_id = self.headers[REQUEST_ID_HEADER]
         if call.body is not None:
-            self.headers["Content-Type"] = "application/json"
+            self.headers["Content-Type"] = call.content_type
 
     def wait(self, error: ClientError) -> float | None:
         """See `Patience.wait`."""
         return self._patience.wait(error)
+
+    def params(self) -> dict[str, str | int]:
+        told = {"timeout_ms": timeout_ms(self.deadline.left())} if self.call.timed else {}
+        return {**self.call.params, **told}
 
     def body(self) -> bytes | None:
         return None if self.call.body is None else self.call.body(self.deadline.left())

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
-from locore_client.errors import ClientError, UnreachableError
+from locore_client.errors import ClientError, ExtractorUnavailableError, UnreachableError
 
 _REFUSED_FOR_NOW = (429, 503)
 _ASKED_FOR_MORE = 0.25
@@ -82,6 +82,8 @@ class Patience:
     def _may_go_again(self, error: ClientError) -> bool:
         if isinstance(error, UnreachableError):
             return self._repeatable
+        if isinstance(error, ExtractorUnavailableError):
+            return False
         return error.status in _REFUSED_FOR_NOW
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -23,3 +25,16 @@ def images(count: int) -> Iterator[tuple[str, ImageArrays]]:
     rng = np.random.default_rng(5)
     for n in range(count):
         yield f"many/{n:04}", image(rng, 2, with_global=n % 2 > 0)
+
+
+def picture(seed: int, side: int = 96) -> bytes:
+    """A PNG of coloured squares."""
+    squares = np.random.default_rng(seed).integers(0, 256, (side // 8, side // 8, 3), np.uint8)
+    pixels = squares.repeat(8, 0).repeat(8, 1)
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in parts
+    )

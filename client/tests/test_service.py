@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from both_clients import Blocking, both
-from images import GLOBAL_DIM, LOCAL_DIM, images
+from images import GLOBAL_DIM, LOCAL_DIM, images, picture
 from locore_client import (
     Client,
     CollectionInUseError,
+    DeadlineExceededError,
+    Image,
     InvalidDescriptorsError,
+    InvalidRequestError,
     NameTakenError,
     NewImage,
+    NotAnImageError,
     NotFoundError,
+    Picture,
     descriptors_of,
     image_from_arrays,
 )
@@ -176,3 +183,62 @@ def test_a_stored_image_is_a_query_and_a_score_a_threshold(
     with pytest.raises(NotFoundError) as unknown:
         client.rerank("nobody", ids, name)
     assert (unknown.value.field, unknown.value.image_id) == ("query.id", "nobody")
+
+
+@both
+def test_pictures_are_registered_extracted_and_asked_with(
+    url: str, name: str, kind: type[Blocking], tmp_path: Path
+) -> None:
+    client = kind(url)
+    if client.info().extractor is None:
+        pytest.skip("the service has no extractor")
+    file = tmp_path / "a.png"
+    file.write_bytes(picture(0))
+    new: dict[str, Image | Picture | NewImage] = {
+        "a": file,
+        "b": NewImage(picture(1), {"url": "b.png"}),
+        "c": picture(2),
+    }
+    assert client.register(new, name).registered == 3
+    assert client.get("b", name).metadata == {"url": "b.png"}
+
+    extracted = client.extract(file)
+    assert (extracted.width, extracted.height) == (96, 96)
+    assert extracted.extractor == client.info().extractor
+    image, stored = descriptors_of(extracted), client.get("a", name, include_descriptors=True)
+    assert image.global_ is not None
+    kept = descriptors_of(stored)
+    assert kept.global_ is not None
+    assert_same_directions(image.global_, kept.global_)
+    assert image.scales[: len(kept.scales)].tolist() == kept.scales.tolist()
+
+    asked = [client.rerank(query, ["c", "b", "a"], name) for query in (file, picture(0), image)]
+    orders = [[result.id for result in answer.results] for answer in asked]
+    assert orders == [orders[0]] * 3
+    assert asked[0].timings_ms.extract > asked[2].timings_ms.extract == 0
+
+    with pytest.raises(NotAnImageError) as raised:
+        client.register({"fine": picture(3), "broken": b"no picture"}, name)
+    assert (raised.value.image_id, raised.value.registered) == ("broken", 0)
+    for call in (client.extract, lambda query: client.rerank(query, ["a"], name)):
+        with pytest.raises(NotAnImageError):
+            call(b"no picture")
+    with pytest.raises(InvalidRequestError, match=r"gone\.png: No such file"):
+        client.extract(tmp_path / "gone.png")
+    with pytest.raises(InvalidRequestError) as gone:
+        client.register({"gone": tmp_path / "gone.png"}, name)
+    assert gone.value.image_id == "gone"
+    with pytest.raises(DeadlineExceededError):
+        client.extract(file, timeout=0.001)
+
+
+def test_many_pictures_go_in_several_requests(url: str, name: str) -> None:
+    with Client(url) as client:
+        if client.info().extractor is None:
+            pytest.skip("the service has no extractor")
+        one = picture(0, 32)
+        pictures = [(f"{n}", one) for n in range(34)]
+        with pytest.raises(NotAnImageError) as raised:
+            client.register([*pictures, ("broken", b"no picture")], name)
+        assert raised.value.registered == 32
+        assert client.page(name).count == 32

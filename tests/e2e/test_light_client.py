@@ -7,13 +7,22 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.service import RunningService
+from tests.e2e.service import RunningService, running
 
 CLIENT = Path(__file__).parents[2] / "client"
+
+
+@pytest.fixture(scope="module")
+def service(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    """With an extractor."""
+    data = tmp_path_factory.mktemp("data")
+    with running(checkpoint, data, extractor="efficientnet-lite0") as started:
+        yield started
 
 
 def ran(*command: str | Path, **environment: str) -> str:

@@ -25,7 +25,7 @@ def test_every_code_of_the_contract_has_a_class_of_its_own() -> None:
     table = (DOCS / "api.md").read_text().split("## Errors")[1].split("## ")[0]
     rows = [line.split("|")[2] for line in table.splitlines() if line.startswith("| ")]
     codes = set(re.findall(r"`(\w+)`", " ".join(rows)))
-    assert len(codes) == 25
+    assert len(codes) == 28
     assert codes == set(ERRORS)
     assert len(set(ERRORS.values())) == len(ERRORS)
     assert all(issubclass(kind, ClientError) for kind in ERRORS.values())
