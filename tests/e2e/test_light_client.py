@@ -42,9 +42,9 @@ def test_it_imports_neither_the_service_nor_the_model() -> None:
 
 
 def test_its_tests_pass_against_a_service(service: RunningService) -> None:
-    tests = str(CLIENT / "tests" / "test_service.py")
+    tests = [str(CLIENT / "tests" / name) for name in ("test_service.py", "test_readme.py")]
     options = ("-q", "-p", "no:cacheprovider")
-    said = ran(sys.executable, "-m", "pytest", *options, tests, LOCORE_URL=service.url)
+    said = ran(sys.executable, "-m", "pytest", *options, *tests, LOCORE_URL=service.url)
     assert "skipped" not in said
 
 
