@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import httpx
 import numpy as np
 
-from service.client import packed_image, rerank_body
+from locore_client import packed_image, rerank_body
 from tests.e2e.service import RunningService
 from tests.factories import image, tiny_config
 
