@@ -114,6 +114,7 @@ async def _start(
         dtype=settings.store_dtype,
         pool_locals=settings.pool_locals,
         metrics=metrics,
+        thumbnail_bytes=settings.thumbnail_bytes,
     )
     state = ServiceState(settings, model, store, cached, worker, batcher, tracing.tracer)
     stack.callback(state.intake.close)

@@ -116,6 +116,11 @@ class Settings(BaseSettings):
     pool_locals: int | None = Field(
         None, ge=1, description="Locals that an image keeps at most; those nearest are merged."
     )
+    thumbnail_bytes: int = Field(
+        1 << 30,
+        ge=0,
+        description="What the thumbnails of all collections may take of the store; 0 keeps none.",
+    )
     log_format: Literal["text", "json"] = Field("text", description="How the log is written.")
     tracing: Literal["off", "otlp"] = Field(
         "off",

@@ -21,6 +21,7 @@ from service.gallery.record import (
     unpack_records,
 )
 from service.gallery.store import CollectionSizesError, GalleryStore, Page
+from service.gallery.thumbnails import Thumbnail, Thumbnails
 from service.learnt_metrics import in_metric
 from service.metrics import CACHE_BYTES, CACHE_REQUESTS, IMAGES_REGISTERED
 from service.sizes import joined, misfit
@@ -51,6 +52,7 @@ class Gallery:
         dtype: StoreDtype,
         pool_locals: int | None = None,
         metrics: Mapping[str, Metric] = MappingProxyType({}),
+        thumbnail_bytes: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -58,12 +60,18 @@ class Gallery:
         self._dtype: StoreDtype = dtype
         self._pool_locals = pool_locals
         self.metrics = metrics
+        self.thumbnails = Thumbnails(store, thumbnail_bytes, clock)
         self._clock = clock
 
     async def register(
-        self, collection: str, records: dict[str, GalleryRecord], ttl_seconds: int | None
+        self,
+        collection: str,
+        records: dict[str, GalleryRecord],
+        ttl_seconds: int | None,
+        thumbnails: Mapping[str, Thumbnail] = MappingProxyType({}),
     ) -> Registered:
         """All of the `records`, at least one, or none; an image that is there already is replaced.
+        `thumbnails` of some of them, by id, are kept as far as there is room.
 
         Raises DescriptorDimMismatchError unless they have the sizes of each other and of the
         collection.
@@ -84,6 +92,8 @@ class Gallery:
             # Also where the answer got lost on its way: the store may have the new images.
             self._forget(collection, records)
         IMAGES_REGISTERED.inc(len(records))
+        headers = {image_id: record[:HEADER_BYTES] for image_id, record in data.items()}
+        await self.thumbnails.put(collection, headers, thumbnails, ttl_seconds)
         return Registered(len(records), replaced)
 
     async def delete(self, collection: str, image_id: str) -> bool:

@@ -39,8 +39,8 @@ docs/storage.md."""
 
 _MAGIC = b"LOCR"
 _HEADER = struct.Struct("<4sBBHHHH")
-_DIGEST_BYTES = 16
-HEADER_BYTES = _HEADER.size + _DIGEST_BYTES
+DIGEST_BYTES = 16
+HEADER_BYTES = _HEADER.size + DIGEST_BYTES
 """A record's first bytes, which tell one version of an image from another."""
 
 _NUMBERS: Mapping[int, np.dtype[Any]] = {0: np.dtype("<f4"), 1: np.dtype("<f2")}
@@ -251,7 +251,7 @@ def header_sizes(header: bytes) -> DescriptorSizes | None:
 
 
 def _digest(collection: str, image_id: str, header: bytes, payload: bytes | memoryview) -> bytes:
-    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
     digest.update(f"{collection}\0{image_id}\0".encode())
     digest.update(header)
     digest.update(payload)
