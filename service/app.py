@@ -23,8 +23,8 @@ from service.memory import memory_limit
 from service.metrics import MEMORY_LIMIT, MODEL_INFO, QUEUE_TOKENS_LIMIT, READY
 from service.middleware import install_middleware, quiet
 from service.openapi import openapi_document
+from service.page.routes import install_page
 from service.routes import docs, gallery, health, info, rerank
-from service.routes.page import install_page
 from service.settings import EMBEDDED, Settings
 from service.state import ServiceState
 from service.tracing import Tracing

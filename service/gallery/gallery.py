@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+import numpy as np
+from numpy.typing import NDArray
+
 from model.descriptors import DescriptorSizes
 from model.metric import Metric
 from model.quantisation import StoreDtype
@@ -17,6 +20,7 @@ from service.gallery.record import (
     HEADER_BYTES,
     GalleryRecord,
     pack_record,
+    unpack_globals,
     unpack_record,
     unpack_records,
 )
@@ -108,6 +112,19 @@ class Gallery:
     async def sizes(self, collection: str) -> DescriptorSizes | None:
         """Of a collection's descriptors; None where it has no image."""
         return (await self._store.page(collection, 1, None)).sizes
+
+    async def version(self, collection: str) -> bytes | None:
+        """Another after each change of the collection's images; None where it has none."""
+        return await self._store.version(collection)
+
+    async def globals(
+        self, collection: str, ids: Sequence[str]
+    ) -> dict[str, NDArray[np.float32] | None]:
+        """Of those that are registered, in no metric and past the cache; None of an image that has
+        none."""
+        found = (await self._store.fetch(collection, ids)).records
+        stored = {i: data for i, data in zip(ids, found, strict=True) if data is not None}
+        return await asyncio.to_thread(unpack_globals, collection, stored)
 
     async def get(self, collection: str, image_id: str) -> GalleryRecord | None:
         """One image as the store has it now, in no metric."""

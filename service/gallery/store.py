@@ -147,6 +147,13 @@ class GalleryStore:
             (deleted,) = await self._answers([command], again=False)
         return bool(deleted)
 
+    async def version(self, collection: str) -> bytes | None:
+        """Another after each change of the collection's images; None where it has none."""
+        async with self._timed("list"):
+            await self._drop_expired(collection)
+            (found,) = await self._answers([("GET", collection_keys(collection).version)])
+        return None if found is None else bytes(found)
+
     async def answers(self, operation: str, asked: Sequence[Command]) -> list[Any]:
         """The answers to idempotent commands about what lies beside the records."""
         async with self._timed(operation):
