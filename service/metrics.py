@@ -28,7 +28,7 @@ REJECTIONS = (
 )
 EXTRACTION_REJECTIONS = ("queue_full", "too_late", "bytes")
 EXTRACTION_RESULTS = ("described", "refused", "failed")
-STORE_OPERATIONS = ("ping", "put", "fetch", "versions", "delete", "list")
+STORE_OPERATIONS = ("ping", "put", "fetch", "versions", "delete", "list", "thumbnails")
 
 # A cached re-rank takes milliseconds, a sliding window over 1,600 images on a CPU many seconds.
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -69,6 +69,8 @@ STORE_SECONDS = Histogram(
 READY = Gauge("locore_ready", "1 while requests are taken, whatever the store does, else 0.")
 STORE_UP = Gauge("locore_store_up", "1 where the store answered last time, else 0.")
 IMAGES_REGISTERED = Counter("locore_gallery_images_registered", "Images registered.")
+THUMBNAILS = Counter("locore_thumbnails", "Thumbnails of registered images.", ["result"])
+THUMBNAIL_BYTES = Gauge("locore_thumbnail_bytes", "What thumbnails take of the store.")
 MEMORY_LIMIT = Gauge(
     "locore_memory_limit_bytes",
     "Memory that the process may take: the container's or the machine's.",
@@ -97,6 +99,7 @@ for _metric, _values in (
     (STAGE_SECONDS, STAGES),
     (REJECTED, REJECTIONS),
     (CACHE_REQUESTS, ("hit", "miss")),
+    (THUMBNAILS, ("kept", "refused")),
     (STORE_SECONDS, STORE_OPERATIONS),
     (EXTRACTION_PICTURES, EXTRACTION_RESULTS),
     (EXTRACTION_REJECTED, EXTRACTION_REJECTIONS),

@@ -16,8 +16,8 @@ from service.cli.common import console, say, tracked
 from service.cli.extract import extract_to_file
 from service.cli.load import ThroughService, load_images
 from service.client import Client, ClientError, rerank_body
-from service.sample import PHOTOGRAPHS, write_views
-from service.sample_folders import COLLECTION, SampleFolders
+from service.page.sample.folders import COLLECTION, SampleFolders
+from service.page.sample.views import PHOTOGRAPHS, write_views
 from service.server import DrainingServer
 from service.settings import Settings
 

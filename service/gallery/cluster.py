@@ -21,7 +21,7 @@ from redis.asyncio.cluster import RedisCluster
 
 from model.descriptors import DescriptorSizes
 from service.gallery import commands
-from service.gallery.commands import Command, collection_keys, image_key
+from service.gallery.commands import Command, collection_keys, image_key, thumbnail_key
 from service.gallery.condition import AWAY, FAILURES
 from service.gallery.record import HEADER_BYTES
 from service.gallery.store import DEFAULT_CONNECTIONS, LONGEST_SECONDS, Fetched, GalleryStore
@@ -99,9 +99,8 @@ class ClusterStore(GalleryStore):
         async with self._timed("delete"):
             # In this order a list has no image that is not there, but one registered meanwhile.
             await self._answers([commands.unlist(collection, [image_id])])
-            (deleted,) = await self._answers(
-                [("DEL", image_key(collection, image_id))], again=False
-            )
+            keys = image_key(collection, image_id), thumbnail_key(collection, image_id)
+            deleted, _ = await self._answers([("DEL", key) for key in keys], again=False)
         return bool(deleted)
 
     async def _before(self, collection: str, ids: Sequence[str]) -> _Before:
@@ -123,8 +122,7 @@ class ClusterStore(GalleryStore):
                 new = [i for i, done in zip(ids, undone, strict=True) if done and i not in before]
                 # Of no effect unless the ids were listed and only the answer was lost.
                 unlisting = commands.unlist(collection, new)
-                *_, claim_key = collection_keys(collection)
-                await self._answers([unlisting, ("DEL", claim_key)])
+                await self._answers([unlisting, ("DEL", collection_keys(collection).claim)])
         except FAILURES as error:
             log.error("registration_not_undone", collection=collection, why=str(error))
 

@@ -4,8 +4,11 @@ Keys: `locore:image:COLLECTION|ID` holds a record; `locore:ids:{COLLECTION}`, a 
 all scores are 0, lists the ids in order; `locore:expiry:{COLLECTION}` has those that expire, by
 time; `locore:sizes:{COLLECTION}` has the lengths of locals and of globals, `128 512`, 0 for globals
 that have not come yet. The sizes hold while an image that has not expired is listed: those of an
-emptied collection count no more, whoever emptied it. `locore:claim:{COLLECTION}` is the cluster's
-own (cluster.py), of the same form. `locore:trial` never holds anything.
+emptied collection count no more, whoever emptied it. `locore:version:{COLLECTION}` has the time of
+the last change of its images. `locore:claim:{COLLECTION}` is the cluster's own (cluster.py), of the
+same form as the sizes. Thumbnails have keys of their own (thumbnails.py):
+`locore:thumbnail:COLLECTION|ID`, and `locore:thumbnails:{COLLECTION}`, a hash of their bytes by id
+and in all. `locore:trial` never holds anything.
 
 In a cluster the records of a collection so lie in all slots, and the rest in one: neither a
 collection nor an id may have braces or a bar in its name.
@@ -14,6 +17,7 @@ collection nor an id may have braces or a bar in its name.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from model.descriptors import DescriptorSizes
 
@@ -30,32 +34,54 @@ local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 """
 
-_EXPIRE = (
+# Of KEYS[5], the bytes of thumbnails; the field of the sum has no name, as no id has.
+_COUNT_THUMBNAIL = """
+local function count_thumbnail(id, bytes)
+    local before = tonumber(redis.call('HGET', KEYS[5], id) or 0)
+    if bytes > 0 then
+        redis.call('HSET', KEYS[5], id, bytes)
+    elseif before > 0 then
+        redis.call('HDEL', KEYS[5], id)
+    end
+    if bytes ~= before then
+        redis.call('HINCRBY', KEYS[5], '', bytes - before)
+    end
+end
+"""
+
+_FORGET = (
     _NOW
+    + _COUNT_THUMBNAIL
+    + """
+local function forget(ids)
+    for _, id in ipairs(ids) do
+        redis.call('ZREM', KEYS[1], id)
+        redis.call('ZREM', KEYS[2], id)
+        count_thumbnail(id, 0)
+    end
+    if redis.call('EXISTS', KEYS[1]) == 0 then
+        redis.call('DEL', KEYS[3], KEYS[4], KEYS[5], KEYS[6])
+    elseif #ids > 0 then
+        redis.call('SET', KEYS[6], now)
+    end
+end
+"""
+)
+
+_EXPIRE = (
+    _FORGET
     + f"""
 local gone = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, {EXPIRED_AT_ONCE})
 if #gone > 0 then
-    redis.call('ZREM', KEYS[1], unpack(gone))
-    redis.call('ZREM', KEYS[2], unpack(gone))
-    if redis.call('EXISTS', KEYS[1]) == 0 then
-        redis.call('DEL', KEYS[3], KEYS[4])
-    end
+    forget(gone)
 end
 return #gone
 """
 )
 
-_UNLIST = """
-for _, id in ipairs(ARGV) do
-    redis.call('ZREM', KEYS[1], id)
-    redis.call('ZREM', KEYS[2], id)
-end
-if redis.call('EXISTS', KEYS[1]) == 0 then
-    redis.call('DEL', KEYS[3], KEYS[4])
-end
-"""
+_UNLIST = _FORGET + "forget(ARGV)"
 
-_DELETE = _UNLIST + "return redis.call('DEL', KEYS[5])"
+_DELETE = _UNLIST + "\nredis.call('DEL', KEYS[8])\nreturn redis.call('DEL', KEYS[7])"
 
 # ARGV: the lengths of locals and of globals. Returns the collection's sizes where they differ, and
 # nothing where its images are from before there were sizes.
@@ -103,14 +129,15 @@ for place = 5, 4 + ARGV[4] do
         redis.call('ZREM', KEYS[2], ARGV[place])
     end
 end
-for place = 5, #KEYS do
-    local record = ARGV[place + ARGV[4]]
+for place = 7, #KEYS do
+    local record = ARGV[place - 2 + ARGV[4]]
     if expiry then
         redis.call('SET', KEYS[place], record, 'EX', ARGV[3])
     else
         redis.call('SET', KEYS[place], record)
     end
 end
+redis.call('SET', KEYS[6], now)
 return added
 """
 )
@@ -145,17 +172,40 @@ return 1
 """
 
 
+# Of an image that was deleted meanwhile, nothing is noted.
+_COUNT = (
+    _COUNT_THUMBNAIL
+    + """
+for place = 1, #ARGV, 2 do
+    local listed = redis.call('ZSCORE', KEYS[1], ARGV[place])
+    count_thumbnail(ARGV[place], listed and tonumber(ARGV[place + 1]) or 0)
+end
+return tonumber(redis.call('HGET', KEYS[5], '') or 0)
+"""
+)
+
+
 def image_key(collection: str, image_id: str) -> str:
     return f"locore:image:{collection}|{image_id}"
 
 
-def collection_keys(collection: str) -> tuple[str, str, str, str]:
-    """The keys of a collection's ids, their times of expiry, its sizes and a claim to them: all
-    in one slot."""
-    ids, expiry, sizes, claim = (
-        f"locore:{name}:{{{collection}}}" for name in ("ids", "expiry", "sizes", "claim")
-    )
-    return ids, expiry, sizes, claim
+class CollectionKeys(NamedTuple):
+    """In the order in which scripts have them, all in one slot."""
+
+    ids: str
+    expiry: str
+    sizes: str
+    claim: str
+    thumbnails: str
+    version: str
+
+
+def collection_keys(collection: str) -> CollectionKeys:
+    return CollectionKeys(*(f"locore:{name}:{{{collection}}}" for name in CollectionKeys._fields))
+
+
+def thumbnail_key(collection: str, image_id: str) -> str:
+    return f"locore:thumbnail:{collection}|{image_id}"
 
 
 def trial() -> Command:
@@ -170,8 +220,7 @@ def expire(collection: str) -> Command:
 
 def count_expiring(collection: str) -> Command:
     """How many images of a collection go by themselves at some time."""
-    _, expiry, _, _ = collection_keys(collection)
-    return ("ZCARD", expiry)
+    return ("ZCARD", collection_keys(collection).expiry)
 
 
 def put(
@@ -207,8 +256,15 @@ def unlist(collection: str, ids: Iterable[str]) -> Command:
 
 def delete(collection: str, image_id: str) -> Command:
     """Answers 0 where there was no such image."""
-    keys = [*collection_keys(collection), image_key(collection, image_id)]
-    return _script(_DELETE, keys, image_id)
+    of_image = image_key(collection, image_id), thumbnail_key(collection, image_id)
+    return _script(_DELETE, [*collection_keys(collection), *of_image], image_id)
+
+
+def count_thumbnails(collection: str, sizes: Mapping[str, int]) -> Command:
+    """Note the bytes of thumbnails by id, 0 where there is none now; answers the collection's
+    sum."""
+    pairs = [part for pair in sizes.items() for part in pair]
+    return _script(_COUNT, collection_keys(collection), *pairs)
 
 
 def put_back(key: str, header: bytes, before: bytes, milliseconds: int) -> Command:
@@ -224,8 +280,7 @@ def set_record(key: str, record: bytes, ttl_seconds: int | None) -> Command:
 
 def adopt_sizes(collection: str, sizes: DescriptorSizes) -> Command:
     """Give a collection sizes unless it has some."""
-    _, _, key, _ = collection_keys(collection)
-    return ("SET", key, " ".join(map(str, _numbers(sizes))), "NX")
+    return ("SET", collection_keys(collection).sizes, " ".join(map(str, _numbers(sizes))), "NX")
 
 
 def sizes_from(text: bytes) -> DescriptorSizes:

@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+import numpy as np
+from numpy.typing import NDArray
+
 from model.descriptors import DescriptorSizes
 from model.metric import Metric
 from model.quantisation import StoreDtype
@@ -17,10 +20,12 @@ from service.gallery.record import (
     HEADER_BYTES,
     GalleryRecord,
     pack_record,
+    unpack_globals,
     unpack_record,
     unpack_records,
 )
 from service.gallery.store import CollectionSizesError, GalleryStore, Page
+from service.gallery.thumbnails import Thumbnail, Thumbnails
 from service.learnt_metrics import in_metric
 from service.metrics import CACHE_BYTES, CACHE_REQUESTS, IMAGES_REGISTERED
 from service.sizes import joined, misfit
@@ -51,6 +56,7 @@ class Gallery:
         dtype: StoreDtype,
         pool_locals: int | None = None,
         metrics: Mapping[str, Metric] = MappingProxyType({}),
+        thumbnail_bytes: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -58,12 +64,18 @@ class Gallery:
         self._dtype: StoreDtype = dtype
         self._pool_locals = pool_locals
         self.metrics = metrics
+        self.thumbnails = Thumbnails(store, thumbnail_bytes, clock)
         self._clock = clock
 
     async def register(
-        self, collection: str, records: dict[str, GalleryRecord], ttl_seconds: int | None
+        self,
+        collection: str,
+        records: dict[str, GalleryRecord],
+        ttl_seconds: int | None,
+        thumbnails: Mapping[str, Thumbnail] = MappingProxyType({}),
     ) -> Registered:
         """All of the `records`, at least one, or none; an image that is there already is replaced.
+        `thumbnails` of some of them, by id, are kept as far as there is room.
 
         Raises DescriptorDimMismatchError unless they have the sizes of each other and of the
         collection.
@@ -84,6 +96,8 @@ class Gallery:
             # Also where the answer got lost on its way: the store may have the new images.
             self._forget(collection, records)
         IMAGES_REGISTERED.inc(len(records))
+        headers = {image_id: record[:HEADER_BYTES] for image_id, record in data.items()}
+        await self.thumbnails.put(collection, headers, thumbnails, ttl_seconds)
         return Registered(len(records), replaced)
 
     async def delete(self, collection: str, image_id: str) -> bool:
@@ -98,6 +112,19 @@ class Gallery:
     async def sizes(self, collection: str) -> DescriptorSizes | None:
         """Of a collection's descriptors; None where it has no image."""
         return (await self._store.page(collection, 1, None)).sizes
+
+    async def version(self, collection: str) -> bytes | None:
+        """Another after each change of the collection's images; None where it has none."""
+        return await self._store.version(collection)
+
+    async def globals(
+        self, collection: str, ids: Sequence[str]
+    ) -> dict[str, NDArray[np.float32] | None]:
+        """Of those that are registered, in no metric and past the cache; None of an image that has
+        none."""
+        found = (await self._store.fetch(collection, ids)).records
+        stored = {i: data for i, data in zip(ids, found, strict=True) if data is not None}
+        return await asyncio.to_thread(unpack_globals, collection, stored)
 
     async def get(self, collection: str, image_id: str) -> GalleryRecord | None:
         """One image as the store has it now, in no metric."""

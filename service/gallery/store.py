@@ -147,17 +147,29 @@ class GalleryStore:
             (deleted,) = await self._answers([command], again=False)
         return bool(deleted)
 
+    async def version(self, collection: str) -> bytes | None:
+        """Another after each change of the collection's images; None where it has none."""
+        async with self._timed("list"):
+            await self._drop_expired(collection)
+            (found,) = await self._answers([("GET", collection_keys(collection).version)])
+        return None if found is None else bytes(found)
+
+    async def answers(self, operation: str, asked: Sequence[Command]) -> list[Any]:
+        """The answers to idempotent commands about what lies beside the records."""
+        async with self._timed(operation):
+            return await self._answers(asked) if asked else []
+
     async def page(self, collection: str, limit: int, after: str | None) -> Page:
         """Ids in order, those behind `after` first; `next_cursor` is what to pass as `after`."""
-        key, _, sizes_key, _ = collection_keys(collection)
+        keys = collection_keys(collection)
         start = "-" if after is None else f"({after}"
         async with self._timed("list"):
             await self._drop_expired(collection)
             count, found, known = await self._answers(
                 [
-                    ("ZCARD", key),
-                    ("ZRANGEBYLEX", key, start, "+", "LIMIT", 0, limit + 1),
-                    ("GET", sizes_key),
+                    ("ZCARD", keys.ids),
+                    ("ZRANGEBYLEX", keys.ids, start, "+", "LIMIT", 0, limit + 1),
+                    ("GET", keys.sizes),
                 ]
             )
             sizes = commands.sizes_from(known) if count and known else None
@@ -183,11 +195,11 @@ class GalleryStore:
     ) -> DescriptorSizes | None:
         """Gives a gallery from before collections had sizes those of its first images; those
         `otherwise` where it lists none that is there."""
-        key, _, sizes_key, _ = collection_keys(collection)
+        keys = collection_keys(collection)
         sizes: DescriptorSizes | None = None
         start = 0
         while sizes is None:
-            (ids,) = await self._answers([("ZRANGE", key, start, start + CHUNK - 1)])
+            (ids,) = await self._answers([("ZRANGE", keys.ids, start, start + CHUNK - 1)])
             if not ids:
                 break
             for header in await self._headers(collection, [i.decode() for i in ids]):
@@ -198,7 +210,7 @@ class GalleryStore:
         if sizes is None:
             return None
         adopt = commands.adopt_sizes(collection, sizes)
-        _, known = await self._answers([adopt, ("GET", sizes_key)])
+        _, known = await self._answers([adopt, ("GET", keys.sizes)])
         return commands.sizes_from(known) if known else sizes
 
     async def _headers(self, collection: str, ids: Sequence[str]) -> list[bytes]:

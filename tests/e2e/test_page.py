@@ -15,7 +15,7 @@ import pytest
 from model.descriptor_file import DescriptorReader, DescriptorWriter
 from service.arrays import pack
 from service.client import packed_image
-from service.sample_folders import SampleFolders
+from service.page.sample.folders import SampleFolders
 from tests.e2e.service import RunningService, code_of, ids_of, running
 from tests.page_sample import (
     EXTRACTOR,
@@ -57,7 +57,7 @@ def test_the_page_comes_with_a_strict_policy_and_all_its_files(page: RunningServ
     assert "unsafe" not in policy
     assert "http" not in policy
     assert " on" not in policy
-    folder = Path(__file__).parents[2] / "service/page"
+    folder = Path(__file__).parents[2] / "service/page/static"
     kinds = {".js": "javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html"}
     for file in folder.iterdir():
         found = page.http.get(f"/page/static/{file.name}")
@@ -71,7 +71,7 @@ def test_the_page_comes_with_a_strict_policy_and_all_its_files(page: RunningServ
 
 
 def test_no_file_of_the_page_asks_anyone_else(page: RunningService) -> None:
-    for file in (Path(__file__).parents[2] / "service/page").iterdir():
+    for file in (Path(__file__).parents[2] / "service/page/static").iterdir():
         text = file.read_text().replace("http://www.w3.org/2000/svg", "")
         assert "http:" not in text
         assert "https:" not in text
