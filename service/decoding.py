@@ -25,7 +25,8 @@ from service.gallery.record import GalleryRecord, encode_metadata
 from service.schemas import (
     MAX_METADATA_BYTES,
     GalleryImage,
-    Query,
+    QueryDescriptors,
+    QueryId,
     RegisterRequest,
     RerankRequest,
 )
@@ -71,8 +72,9 @@ def _check_metadata(metadata: dict[str, Any], field: str) -> None:
         raise UnprocessableError(f"{field}: {size} bytes, over {MAX_METADATA_BYTES}", field=field)
 
 
-def decode_query(request: RerankRequest, config: ModelConfig) -> Decoded:
-    """The query, once the rest of the request makes sense. Raises ApiError."""
+def decode_query(request: RerankRequest, config: ModelConfig) -> Decoded | QueryId:
+    """The query, once the rest of the request makes sense; a stored image is looked up later.
+    Raises ApiError."""
     ids = request.gallery_ids
     if len(set(ids)) < len(ids):
         twice = next(image_id for image_id, times in Counter(ids).items() if times > 1)
@@ -87,10 +89,16 @@ def decode_query(request: RerankRequest, config: ModelConfig) -> Decoded:
             f"global_scores: {len(request.global_scores)} scores for {len(ids)} ids",
             field="global_scores",
         )
-    return decode_image(request.query, config, "query")
+    match request.query:
+        case QueryDescriptors() as image:
+            return decode_image(image, config, "query")
+        case QueryId() as stored:
+            return stored
 
 
-def decode_image(image: GalleryImage | Query, config: ModelConfig, where: str) -> Decoded:
+def decode_image(
+    image: GalleryImage | QueryDescriptors, config: ModelConfig, where: str
+) -> Decoded:
     """Checks every row that came, keeps those that count. Raises UnprocessableError."""
     field, global_field = f"{where}.descriptors", f"{where}.global"
     rows = _array(image.descriptors, 2, field)

@@ -73,6 +73,14 @@ class GalleryIdsMissingError(ApiError):
         )
 
 
+class CollectionInUseError(ApiError):
+    status, code = 409, "collection_in_use"
+
+
+class NameTakenError(ApiError):
+    status, code = 409, "name_taken"
+
+
 class TooLargeError(ApiError):
     status, code = 413, "payload_too_large"
 

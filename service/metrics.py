@@ -5,10 +5,11 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 ENDPOINTS = (
-    *("rerank", "gallery", "gallery_image", "info", "health", "metrics", "docs", "page", "other"),
+    *("rerank", "gallery", "gallery_image", "collections", "aliases", "info", "health", "metrics"),
+    *("docs", "page", "other"),
 )
 _STATUSES = (
-    *(200, 204, 304, 400, 401, 403, 404, 405, 413, 415, 422),
+    *(200, 204, 304, 400, 401, 403, 404, 405, 409, 413, 415, 422),
     *(429, 499, 500, 503, 504, 507),
 )
 STATUSES = tuple(str(status) for status in _STATUSES)
@@ -25,7 +26,10 @@ REJECTIONS = (
     ),
     *("bodies", "connections", "malformed", "slow"),
 )
-STORE_OPERATIONS = ("ping", "put", "fetch", "versions", "delete", "list", "thumbnails")
+STORE_OPERATIONS = (
+    *("ping", "put", "fetch", "versions", "delete", "list", "resolve", "names", "sweep"),
+    "thumbnails",
+)
 
 # A cached re-rank takes milliseconds, a sliding window over 1,600 images on a CPU many seconds.
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)

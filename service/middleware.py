@@ -86,7 +86,7 @@ def endpoint_of(scope: MutableMapping[str, Any]) -> str:
             return "page"
         case "gallery":
             return "gallery" if path.rstrip("/") == "/gallery" else "gallery_image"
-        case ("rerank" | "info" | "health" | "metrics") as endpoint:
+        case ("rerank" | "collections" | "aliases" | "info" | "health" | "metrics") as endpoint:
             return endpoint
         case "docs" | "openapi.json":
             return "docs"
@@ -102,7 +102,7 @@ def install_middleware(app: FastAPI, allowed_origins: tuple[str, ...]) -> None:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=allowed_origins,
-            allow_methods=["GET", "POST", "DELETE"],
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=["Authorization", "Content-Type", REQUEST_ID_HEADER],
             expose_headers=["Retry-After", REQUEST_ID_HEADER],
         )

@@ -49,11 +49,21 @@ class RegisterResponse(BaseModel):
     truncated: int
 
 
-class Query(_Request):
+class QueryDescriptors(_Request):
     descriptors: Matrix
     scales: Scales | None = None
     mask: Mask | None = None
     global_: Vector | None = Field(None, alias="global")
+
+
+class QueryId(_Request):
+    """A stored image of the collection."""
+
+    id: ImageId
+
+
+# The first field of each form tells it from the others (`service.outline`).
+Query = QueryDescriptors | QueryId
 
 
 class RerankRequest(_Request):
@@ -66,6 +76,7 @@ class RerankRequest(_Request):
         Annotated[list[Score], Field(fail_fast=True), JsonBytes(MAX_SHORTLIST * 64)] | None
     ) = None
     top_n: int | None = Field(None, ge=1)
+    min_score: Score | None = None
     alpha: float | None = Field(None, ge=0, le=1)
     temperature: float | None = Field(None, gt=0, allow_inf_nan=False)
     window: int | None = Field(None, ge=1, le=MAX_SHORTLIST)
@@ -98,8 +109,11 @@ class Timings(BaseModel):
 
 
 class RerankResponse(BaseModel):
+    """`collection`: None of a service that does not tell it."""
+
     id: str
     model: str
+    collection: str | None = None
     results: list[Result]
     missing: list[str]
     truncated: bool
@@ -117,12 +131,54 @@ class Sizes(BaseModel):
 
 
 class GalleryPage(BaseModel):
-    """`sizes`: None of a collection without images, and of a service that does not tell them."""
+    """`sizes`: None of a collection without images, and of a service that does not tell them, as is
+    `collection`."""
 
+    collection: str | None = None
     count: int
     ids: list[str]
     next_cursor: str | None
     sizes: Sizes | None = None
+
+
+class Emptied(BaseModel):
+    collection: str
+    deleted: int
+
+
+class CollectionSummary(BaseModel):
+    """`bytes`: of its records, reckoned from some of them where there are many."""
+
+    name: str
+    count: int
+    sizes: Sizes | None
+    bytes: int
+    aliases: list[str]
+
+
+class CollectionPage(BaseModel):
+    collections: list[CollectionSummary]
+    next_cursor: str | None
+
+
+class Alias(BaseModel):
+    alias: str
+    collection: str
+
+
+class AliasPage(BaseModel):
+    aliases: list[Alias]
+    next_cursor: str | None
+
+
+class AliasRequest(_Request):
+    collection: Collection
+
+
+class AliasMove(Alias):
+    """`previous`: what the alias stood for before."""
+
+    previous: str | None
 
 
 class StoredArrays(BaseModel):

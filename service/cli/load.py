@@ -123,7 +123,8 @@ class StraightToRedis:
         )
 
     def page(self, cursor: str | None) -> tuple[list[str], str | None]:
-        page = self._runner.run(self._gallery.page(self._collection, _PAGE, cursor))
+        generation = self._runner.run(self._gallery.names.resolve(self._collection))
+        page = self._runner.run(self._gallery.page(generation, _PAGE, cursor))
         return page.ids, page.next_cursor
 
     def register(self, images: Mapping[str, ImageDescriptors]) -> None:

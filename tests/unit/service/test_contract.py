@@ -60,7 +60,7 @@ def test_the_code_has_every_path_of_the_page(app: FastAPI) -> None:
     served = {
         (m.upper(), path) for path, methods in app.openapi()["paths"].items() for m in methods
     }
-    named = set(re.findall(r"`(GET|POST|DELETE) (/[\w/.{}]*)", PAGE))
+    named = set(re.findall(r"`(GET|POST|PUT|DELETE) (/[\w/.{}]*)", PAGE))
     # These three are pages for people; tests/e2e/test_faults.py asks for them.
     documents = {("GET", "/"), ("GET", "/docs"), ("GET", "/openapi.json")}
     assert documents <= named
