@@ -36,12 +36,13 @@ async def images(
     parts: Parts,
     collection: InCollection,
     after: Annotated[ImageId | None, Query()] = None,
+    start: Annotated[ImageId | None, Query()] = None,
     limit: Annotated[int, Query(ge=1, le=_MOST_SHOWN)] = 60,
 ) -> Answer:
-    """Images by their ids, those behind `after`, which need not be one of them; `next` is what to
-    pass as `after` for more."""
+    """Images by their ids: those behind `after`, or from `start` on, neither of which need be one
+    of them. `next` is what to pass as `after` for more."""
     generation = await state.gallery.names.resolve(collection)
-    page = await state.gallery.page(generation, limit, after)
+    page = await state.gallery.page(generation, limit, _before(start) if start else after)
     return {
         "collection": page.collection,
         "count": page.count,
@@ -102,6 +103,11 @@ async def known_keypoints(
         kept = await state.gallery.thumbnails.get(generation, image_id)
         keypoints = None if kept is None else kept.keypoints
     return keypoints if keypoints is not None and len(keypoints) == count else None
+
+
+def _before(start: str) -> str:
+    """What comes right before all ids that are not before `start`: ids are of ASCII."""
+    return f"{start[:-1]}{chr(ord(start[-1]) - 1)}\x7f"
 
 
 def described(image: ImageDescriptors, keypoints: NDArray[np.float32] | None) -> Answer:
