@@ -11,12 +11,15 @@ import structlog
 from fastapi import FastAPI
 
 from model.checkpoint import LoadedModel
+from model.config import ModelConfig
 from model.metric import Metric
 from service import __version__
 from service.batching.batcher import Batcher
 from service.batching.queue import WindowQueue
 from service.batching.worker import Worker
 from service.errors import install_error_handlers
+from service.extraction.process import ExtractorProcess
+from service.extraction.queue import ExtractionQueue
 from service.gallery.connect import connect_store
 from service.gallery.embedded import EmbeddedValkey
 from service.gallery.gallery import Gallery
@@ -27,9 +30,9 @@ from service.metrics import MEMORY_LIMIT, MODEL_INFO, QUEUE_TOKENS_LIMIT, READY
 from service.middleware import install_middleware, quiet
 from service.openapi import openapi_document
 from service.page.routes import install_page
-from service.routes import collections, docs, gallery, health, info, rerank
-from service.settings import EMBEDDED, Settings
-from service.state import ServiceState
+from service.routes import collections, docs, extract, gallery, health, info, rerank
+from service.settings import CHECKPOINTS_EXTRACTOR, EMBEDDED, Settings
+from service.state import BODIES_HELD, ServiceState
 from service.tracing import Tracing
 
 log = structlog.get_logger(__name__)
@@ -61,7 +64,7 @@ def create_app(settings: Settings, model: LoadedModel) -> FastAPI:
     )
     install_middleware(app, settings.allowed_origins)
     install_error_handlers(app)
-    for routes in (rerank, gallery, collections, info, health, docs):
+    for routes in (rerank, gallery, extract, collections, info, health, docs):
         app.include_router(routes.router)
     install_page(app, settings, model.config)
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
@@ -130,9 +133,27 @@ async def _start(
         metrics=metrics,
         thumbnail_bytes=settings.thumbnail_bytes,
     )
-    state = ServiceState(settings, model, store, cached, worker, batcher, tracing.tracer)
+    extraction = _extraction(settings, config)
+    stack.callback(extraction.close)
+    state = ServiceState(
+        settings, model, store, cached, worker, batcher, extraction, tracing.tracer
+    )
     stack.callback(state.intake.close)
     QUEUE_TOKENS_LIMIT.set(settings.max_queue_tokens)
     MEMORY_LIMIT.set(memory_limit())
     READY.set_function(lambda: float(state.refusal() is None))
     return state
+
+
+def _extraction(settings: Settings, config: ModelConfig) -> ExtractionQueue:
+    """Started by the first picture."""
+    count = config.descriptors_per_image
+    if settings.extractor == CHECKPOINTS_EXTRACTOR:
+        process = ExtractorProcess(config.extractor.name, config.extractor, count)
+    else:
+        process = ExtractorProcess(settings.extractor, None, count)
+    return ExtractionQueue(
+        process,
+        most_requests=settings.max_queued_pictures,
+        most_bytes=BODIES_HELD * settings.max_payload_bytes,
+    )

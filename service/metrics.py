@@ -5,12 +5,12 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 ENDPOINTS = (
-    *("rerank", "gallery", "gallery_image", "collections", "aliases", "info", "health", "metrics"),
-    *("docs", "page", "other"),
+    *("rerank", "gallery", "gallery_image", "extract", "collections", "aliases", "info"),
+    *("health", "metrics", "docs", "page", "other"),
 )
 _STATUSES = (
     *(200, 204, 304, 400, 401, 403, 404, 405, 409, 413, 415, 422),
-    *(429, 499, 500, 503, 504, 507),
+    *(429, 499, 500, 501, 503, 504, 507),
 )
 STATUSES = tuple(str(status) for status in _STATUSES)
 STAGES = ("decode", "fetch", "queue", "inference", "total")
@@ -26,6 +26,8 @@ REJECTIONS = (
     ),
     *("bodies", "connections", "malformed", "slow"),
 )
+EXTRACTION_REJECTIONS = ("queue_full", "too_late", "bytes")
+EXTRACTION_RESULTS = ("described", "refused", "failed")
 STORE_OPERATIONS = (
     *("ping", "put", "fetch", "versions", "delete", "list", "resolve", "names", "sweep"),
     "thumbnails",
@@ -76,6 +78,20 @@ MEMORY_LIMIT = Gauge(
     "locore_memory_limit_bytes",
     "Memory that the process may take: the container's or the machine's.",
 )
+EXTRACTION_QUEUE = Gauge(
+    "locore_extraction_queue", "Requests that wait for a picture to be extracted, or have one."
+)
+EXTRACTION_SECONDS = Histogram(
+    "locore_extraction_duration_seconds",
+    "Time that a picture took, without its wait.",
+    buckets=_SECONDS,
+)
+EXTRACTION_PICTURES = Counter(
+    "locore_extraction_pictures", "Pictures that had their turn.", ["result"]
+)
+EXTRACTION_REJECTED = Counter(
+    "locore_extraction_rejected", "Requests with pictures that found no place.", ["reason"]
+)
 MODEL_INFO = Gauge("locore_model_info", "Always 1.", ["checkpoint", "device", "dtype", "kernel"])
 
 for _endpoint in ENDPOINTS:
@@ -88,6 +104,8 @@ for _metric, _values in (
     (CACHE_REQUESTS, ("hit", "miss")),
     (THUMBNAILS, ("kept", "refused")),
     (STORE_SECONDS, STORE_OPERATIONS),
+    (EXTRACTION_PICTURES, EXTRACTION_RESULTS),
+    (EXTRACTION_REJECTED, EXTRACTION_REJECTIONS),
 ):
     for _value in _values:
         _metric.labels(_value)

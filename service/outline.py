@@ -12,14 +12,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import chain
+from types import NoneType
 from typing import Any, TypeGuard, TypeVar, get_args, get_origin
 
 import msgspec
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from locore_client.packing import InvalidArrayError
 from service import nested
-from service.arrays import InvalidArrayError, JsonBytes, Numbers, PackedArray
+from service.arrays import JsonBytes, Numbers, PackedArray
 from service.errors import (
     InvalidJsonError,
     TooLargeError,
@@ -148,11 +150,11 @@ def _value(text: msgspec.Raw, field: FieldInfo, place: str, most_objects: int) -
     if schema is not None and _is_schema(schema):
         texts = _texts(text, place, most_objects)
         return [_object(t, schema, f"{place}.{n}", most_objects) for n, t in enumerate(texts)]
-    forms = [form for form in get_args(kind) or (kind,) if _is_schema(form)]
-    if forms:
+    json, kinds = bytes(text), get_args(kind) or (kind,)
+    forms = [form for form in kinds if _is_schema(form)]
+    if forms and (json != b"null" or NoneType not in kinds):
         form = forms[0] if len(forms) == 1 else _form_of(text, forms, place)
         return _object(text, form, place, most_objects)
-    json = bytes(text)
     if _mark(field, Numbers) and json.startswith(b"{"):
         return _object(json, PackedArray, place, most_objects)
     with _faults(place):

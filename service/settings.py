@@ -16,12 +16,14 @@ from pydantic_settings import (
 )
 
 from model.config import DEFAULT_CHECKPOINT
+from model.extraction.registry import registered
 from model.quantisation import STORE_DTYPES, StoreDtype
 from model.shipped import checkpoint_file, shipped_names
 from service.gallery.record import DEFAULT_STORE_DTYPE
 from service.gallery.urls import parse_store_url
 
 EMBEDDED = "embedded"
+CHECKPOINTS_EXTRACTOR, NO_EXTRACTOR = "checkpoint", "none"
 
 _ORIGIN = re.compile(r"https?://[a-z0-9.\-_\[\]:]+")
 _LINK = re.compile(r"(tcp|udp|sctp)://.+:\d+")
@@ -106,6 +108,15 @@ class Settings(BaseSettings):
     )
     max_payload_bytes: int = Field(32 << 20, ge=1, description="Largest request body.")
     max_rerank_bytes: int = Field(8 << 20, ge=1, description="Largest body of a re-ranking.")
+    extractor: str = Field(
+        CHECKPOINTS_EXTRACTOR,
+        description="What makes descriptors of pictures: `checkpoint` takes what the checkpoint "
+        "was made with; else a name as of `locore extract --extractor`, or `none`.",
+    )
+    max_image_bytes: int = Field(16 << 20, ge=1, description="Largest picture, as a file.")
+    max_queued_pictures: int = Field(
+        64, ge=1, description="Requests with pictures above which more are refused (429)."
+    )
     max_images_per_request: int = Field(256, ge=1, description="Images of one registration.")
     cache_bytes: int = Field(
         256 << 20, ge=0, description="Memory for decoded gallery images; 0 turns the cache off."
@@ -200,6 +211,13 @@ class Settings(BaseSettings):
         if self.read_key is not None and self.read_key == self.api_key:
             raise ValueError("read_key: is the same as api_key, which may do everything")
         return self
+
+    @field_validator("extractor")
+    @classmethod
+    def _is_an_extractor(cls, value: str) -> str:
+        if value not in (CHECKPOINTS_EXTRACTOR, NO_EXTRACTOR):
+            registered(value)
+        return value
 
     @field_validator("checkpoint")
     @classmethod

@@ -187,10 +187,9 @@ def storage_options(when: str) -> Callable[[_Function], _Function]:
     return with_options
 
 
-def service_options(function: _Function) -> _Function:
-    """--url, --api-key and --collection of the commands that talk to a running service."""
+def connection_options(function: _Function) -> _Function:
+    """--url and --api-key of the commands that talk to a running service."""
     for option in (
-        click.option("--collection", default="default", show_default=True),
         click.option(
             "--api-key", envvar="LOCORE_API_KEY", help="The service's key, if it has one."
         ),
@@ -204,3 +203,9 @@ def service_options(function: _Function) -> _Function:
     ):
         function = option(function)
     return function
+
+
+def service_options(function: _Function) -> _Function:
+    """And --collection of those that talk to it about one."""
+    collection = click.option("--collection", default="default", show_default=True)
+    return connection_options(collection(function))

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 import click
 from pydantic import TypeAdapter, ValidationError
 
+from locore_client import Client
 from model.descriptor_file import DescriptorFileError, DescriptorReader, NoDescriptorError
 from model.descriptors import ImageDescriptors
 from model.quantisation import StoreDtype
@@ -22,7 +23,6 @@ from service.cli.common import (
     service_options,
     storage_options,
 )
-from service.client import Client
 from service.gallery.connect import connect_store
 from service.gallery.gallery import Gallery
 from service.gallery.record import GalleryRecord

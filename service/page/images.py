@@ -10,10 +10,10 @@ import numpy as np
 from fastapi import APIRouter, Depends, Query, Request, Response
 from numpy.typing import NDArray
 
+from locore_client import packed_image
+from locore_client.packing import pack
 from model.descriptors import ImageDescriptors
 from service.access import reader
-from service.arrays import pack
-from service.client import packed_image
 from service.errors import NotFoundError
 from service.gallery.keys import collection_of
 from service.page.parts import Answer, PageParts, Parts

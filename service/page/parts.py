@@ -17,7 +17,6 @@ from service.page.sample.folders import SampleFolders
 from service.page.sample.pictures import Sample, load_sample
 from service.settings import Settings
 from service.state import ServiceState
-from service.uploads import Uploads
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +28,6 @@ class PageParts:
 
     folders: SampleFolders
     config: ModelConfig
-    uploads: Uploads
     _read: tuple[int, Sample | None] | None = None
     _globals: GlobalsCache | None = field(default=None, init=False)
 
@@ -66,11 +64,7 @@ class PageParts:
 
 
 def make_parts(app: FastAPI, settings: Settings, config: ModelConfig) -> None:
-    app.state.page = PageParts(
-        SampleFolders(settings.data_dir / "sample"),
-        config,
-        Uploads(config.extractor, config.descriptors_per_image),
-    )
+    app.state.page = PageParts(SampleFolders(settings.data_dir / "sample"), config)
 
 
 async def page_parts(request: Request) -> PageParts:

@@ -67,7 +67,7 @@ async def about(parts: Parts, state: State) -> Answer:
         "sample": COLLECTION,
         "queries": [] if sample is None else [asdict(sample_query(i)) for i in sample.queries],
         "no_sample": why if sample is None else None,
-        "no_extraction": await parts.uploads.problem(),
+        "no_extraction": await state.extraction.problem(),
         "formats": list(FORMATS),
         "max_upload_bytes": state.settings.max_payload_bytes,
         "max_images": MOST_IMAGES,

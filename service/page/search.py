@@ -11,22 +11,28 @@ from fastapi import APIRouter, Depends, Request
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from locore_client.packing import InvalidArrayError
 from model.descriptors import ImageDescriptors
 from model.matches import mutual_matches
 from service.access import reader
-from service.arrays import InvalidArrayError, Matrix, unpack
+from service.arrays import Matrix, unpack
+from service.arrival import arrival_of
 from service.decoding import decode_image
 from service.errors import DescriptorDimMismatchError, NotFoundError, UnprocessableError
 from service.gallery.keys import collection_of
 from service.page.images import described, known_keypoints
 from service.page.parts import Answer, PageParts, Parts
 from service.page.shown import shown_images
+from service.pictures import extract_picture
 from service.routes.body import parse
 from service.schemas import MAX_SHORTLIST, Collection, ImageId, QueryDescriptors
 from service.sizes import misfit
 from service.state import ServiceState, State, accepting
 
 router = APIRouter(prefix="/page", include_in_schema=False, dependencies=[Depends(reader)])
+
+
+_EXTRACT_SECONDS = 60.0
 
 
 class ShortlistRequest(BaseModel):
@@ -52,11 +58,11 @@ class MatchesRequest(BaseModel):
 
 
 @router.post("/extract", dependencies=[Depends(accepting)])
-async def extract(request: Request, state: State, parts: Parts) -> Answer:
+async def extract(request: Request, state: State) -> Answer:
     """Descriptors and keypoints of the image that is the body."""
     async with state.intake.body(request, state.settings.max_payload_bytes) as body:
         started = time.perf_counter()
-        done = await parts.uploads.extract(body)
+        done = await extract_picture(body, state.extraction, arrival_of(request) + _EXTRACT_SECONDS)
     width, height = done.size
     answer = described(done.features.for_reranking(), done.features.keypoints)
     return answer | {"width": width, "height": height, "ms": _ms_since(started)}

@@ -6,20 +6,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
+from locore_client.contract import Alias, AliasMove, AliasPage, CollectionPage, CollectionSummary
 from service.access import reader, writer
 from service.gallery.names import Summary
 from service.routes.body import documented_body, documented_errors, parse
 from service.routes.cursor import decode_cursor, encode_cursor
 from service.routes.info import sizes_answer
-from service.schemas import (
-    Alias,
-    AliasMove,
-    AliasPage,
-    AliasRequest,
-    Collection,
-    CollectionPage,
-    CollectionSummary,
-)
+from service.schemas import AliasRequest, Collection
 from service.state import State
 from service.tracing import stage_span
 

@@ -7,24 +7,19 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 from opentelemetry import trace
 
+from locore_client.contract import Emptied, GalleryPage, RegisterResponse, StoredArrays, StoredImage
+from locore_client.packing import pack
 from service.access import reader, writer
-from service.arrays import pack
 from service.decoding import decode_registration
 from service.errors import NotFoundError
 from service.gallery.keys import collection_of
+from service.gallery.record import GalleryRecord
+from service.pictures import describe_images
 from service.routes.body import documented_body, documented_errors, parse
 from service.routes.cursor import decode_cursor, encode_cursor
+from service.routes.disconnect import unless_disconnected
 from service.routes.info import sizes_answer
-from service.schemas import (
-    Collection,
-    Emptied,
-    GalleryPage,
-    ImageId,
-    RegisterRequest,
-    RegisterResponse,
-    StoredArrays,
-    StoredImage,
-)
+from service.schemas import Collection, ImageId, RegisterRequest
 from service.state import State, accepting
 from service.tracing import stage_span
 
@@ -38,15 +33,24 @@ InCollection = Annotated[Collection, Query()]
     response_model=RegisterResponse,
     dependencies=[Depends(writer), Depends(accepting)],
     openapi_extra=documented_body(RegisterRequest),
-    responses=documented_errors(400, 401, 403, 413, 415, 422, 429, 500, 503, 507),
+    responses=documented_errors(400, 401, 403, 413, 415, 422, 429, 500, 501, 503, 507),
 )
 async def register(request: Request, state: State) -> RegisterResponse:
-    """Register images, all or none; an id that is there already is replaced."""
+    """Register images, by their descriptors or as pictures, all or none; an id that is there
+    already is replaced."""
     with stage_span(state.tracer, "decode"):
-        asked, (records, truncated) = await parse(
-            request, state, RegisterRequest, lambda r: decode_registration(r, state.model.config)
+        most = state.settings.max_image_bytes
+        asked, (images, truncated) = await parse(
+            request,
+            state,
+            RegisterRequest,
+            lambda r: decode_registration(r, state.model.config, most),
         )
-    trace.get_current_span().set_attribute("locore.images", len(records))
+    trace.get_current_span().set_attribute("locore.images", len(images))
+    records = {i: one for i, one in images.items() if isinstance(one, GalleryRecord)}
+    if len(records) < len(images):
+        with stage_span(state.tracer, "extract"):
+            records = await unless_disconnected(request, describe_images(images, state))
     with stage_span(state.tracer, "store"):
         done = await state.gallery.register(asked.collection, records, asked.ttl_seconds)
     return RegisterResponse(registered=done.registered, replaced=done.replaced, truncated=truncated)

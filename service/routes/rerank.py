@@ -12,6 +12,7 @@ from asgi_correlation_id import correlation_id
 from fastapi import APIRouter, Depends, Request
 from opentelemetry import trace
 
+from locore_client.contract import RerankResponse, Result, Timings, Usage
 from model.config import ModelConfig
 from model.descriptors import DescriptorSizes, ImageDescriptors, first_stage_scores
 from service.access import reader
@@ -28,17 +29,11 @@ from service.gallery.keys import collection_of
 from service.gallery.record import GalleryRecord
 from service.learnt_metrics import in_metric
 from service.metrics import STAGE_SECONDS
+from service.pictures import describe_query
 from service.rerank_options import rerank_options
 from service.routes.body import documented_body, documented_errors, parse
 from service.routes.disconnect import unless_disconnected
-from service.schemas import (
-    QueryId,
-    RerankRequest,
-    RerankResponse,
-    Result,
-    Timings,
-    Usage,
-)
+from service.schemas import QueryId, RerankRequest
 from service.sizes import joined, misfit
 from service.state import ServiceState, State, accepting
 from service.tracing import stage_span
@@ -51,17 +46,17 @@ router = APIRouter(tags=["re-rank"])
     response_model=RerankResponse,
     dependencies=[Depends(reader), Depends(accepting)],
     openapi_extra=documented_body(RerankRequest),
-    responses=documented_errors(400, 401, 403, 404, 413, 415, 422, 429, 500, 503, 504),
+    responses=documented_errors(400, 401, 403, 404, 413, 415, 422, 429, 500, 501, 503, 504),
 )
 async def rerank(request: Request, state: State) -> RerankResponse:
-    """A better order of a shortlist, by the query's local descriptors."""
+    """A better order of a shortlist, by the query's local descriptors or the query as a picture."""
     arrival = arrival_of(request)
     with stage_span(state.tracer, "decode"):
         asked, query = await parse(
             request,
             state,
             RerankRequest,
-            lambda r: decode_query(r, state.model.config),
+            lambda r: decode_query(r, state.model.config, state.settings.max_image_bytes),
             lambda body: state.batcher.expect(deadline_of(body, arrival)),
         )
     decoded = time.monotonic()
@@ -75,12 +70,19 @@ async def rerank(request: Request, state: State) -> RerankResponse:
 
 async def _rerank(
     request: RerankRequest,
-    query: Decoded | QueryId,
+    query: Decoded | bytes | QueryId,
     state: ServiceState,
     arrival: float,
     decoded: float,
 ) -> RerankResponse:
     config = state.model.config
+    deadline = arrival + request.timeout_ms / 1000
+    extracted = decoded
+    if isinstance(query, bytes):
+        # Before the list has a place: it takes none from those that come with descriptors.
+        with stage_span(state.tracer, "extract"):
+            query = await describe_query(query, state, deadline)
+        extracted = time.monotonic()
     span = trace.get_current_span()
     span.set_attributes({"locore.model": config.name, "locore.images": len(request.gallery_ids)})
     options = rerank_options(
@@ -92,7 +94,6 @@ async def _rerank(
         stride=request.stride,
         direction=request.direction,
     )
-    deadline = arrival + request.timeout_ms / 1000
     job = Job(config, len(request.gallery_ids), options, deadline)
     with state.batcher.admit(job):
         with stage_span(state.tracer, "fetch"):
@@ -112,13 +113,14 @@ async def _rerank(
     ended = time.monotonic()
     seconds = {
         "decode": decoded - arrival,
-        "fetch": fetched - decoded,
+        "fetch": fetched - extracted,
         "queue": max(0.0, ended - fetched - job.seconds),
         "inference": job.seconds,
         "total": ended - arrival,
     }
     for stage, value in seconds.items():
         STAGE_SECONDS.labels(stage).observe(value)
+    seconds["extract"] = extracted - decoded
     return RerankResponse(
         id=correlation_id.get() or "",
         model=config.name,

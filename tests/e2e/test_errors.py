@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import redis
 
+from locore_client import packed_image
 from model.descriptors import ImageDescriptors
-from service.client import packed_image
 from service.gallery.record import GalleryRecord, pack_record
 from tests.e2e.service import RunningService, code_of
 from tests.factories import LOCAL_DIM, tiny_config
@@ -54,7 +54,7 @@ RERANK_ERRORS: dict[str, tuple[dict[str, Any], str, str]] = {
     "timeout": ({"timeout_ms": 0}, "validation_error", "timeout_ms"),
     "scores too few": ({"global_scores": [1.0]}, "validation_error", "global_scores"),
     "no query": ({"query": None}, "validation_error", "query"),
-    "no descriptors": ({"query": {}}, "validation_error", "query.descriptors"),
+    "no descriptors": ({"query": {}}, "validation_error", "query"),
     "no rows": ({"query": {"descriptors": []}}, "validation_error", "query.descriptors"),
     "ragged": (
         {"query": {"descriptors": [[1.0], [1.0, 2.0]]}},

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from locore_client import packed_image
+from locore_client.packing import pack
 from model.descriptor_file import DescriptorReader, DescriptorWriter
-from service.arrays import pack
-from service.client import packed_image
 from service.page.sample.folders import SampleFolders
 from tests.e2e.service import RunningService, code_of, ids_of, running
 from tests.page_sample import (
@@ -277,14 +277,14 @@ def test_without_sample_and_extractor_the_page_can_say_so(strict: RunningService
     assert about["queries"] == []
     assert about["no_sample"] == "there is no sample gallery here"
     assert "made-up" in about["no_extraction"]
-    for method, path, code in (
-        ("POST", "/page/extract", "extractor_not_installed"),
-        ("POST", "/page/shortlist", "no_sample"),
-        ("POST", "/page/matches", "no_sample"),
-        ("GET", "/page/sample/gallery/one/0.jpg", "no_sample"),
+    for method, path, refusal in (
+        ("POST", "/page/extract", (501, "no_extractor")),
+        ("POST", "/page/shortlist", (404, "no_sample")),
+        ("POST", "/page/matches", (404, "no_sample")),
+        ("GET", "/page/sample/gallery/one/0.jpg", (404, "no_sample")),
     ):
         response = strict.http.request(method, path, headers=headers)
-        assert code_of(response) == (404, code)
+        assert code_of(response) == refusal
 
 
 def test_a_sample_of_another_extractor_is_not_searched(tmp_path: Path, checkpoint: Path) -> None:

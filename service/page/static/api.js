@@ -113,7 +113,7 @@ function problemOf(response, error) {
       return new Problem(
         code, "This image is too large", `${sentence(said)} Make it smaller and drop it again.`, false,
       );
-    case "extractor_not_installed":
+    case "no_extractor":
       return new Problem(code, "Images cannot be extracted here", sentence(said), false);
     case "overloaded":
       return new Problem(code, "The service is busy", soon);

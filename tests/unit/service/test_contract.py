@@ -11,17 +11,12 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client import Counter, Gauge, Histogram
 
+from locore_client.contract import RerankResponse
 from model.checkpoint import LoadedModel
 from service import errors, metrics
 from service.app import create_app
 from service.routes.info import describe
-from service.schemas import (
-    MAX_METADATA_BYTES,
-    MAX_SHORTLIST,
-    Info,
-    RerankRequest,
-    RerankResponse,
-)
+from service.schemas import MAX_METADATA_BYTES, MAX_SHORTLIST, Info, RerankRequest
 from service.settings import Settings
 from service.sizes import MAX_DIM, MIN_DIM
 from tests.factories import load_tiny
