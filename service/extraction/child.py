@@ -19,10 +19,12 @@ import torch
 from model.extraction.extractor import Extractor, ExtractorError, NoDescriptorsError
 from model.extraction.pixels import FORMATS, PixelsError, TooManyPixelsError, read_pixels
 from model.extraction.registry import load_extractor
+from model.extraction.thumbnail import thumbnail
 from service.extraction.messages import (
     Answer,
     Failed,
     NotInstalled,
+    Picture,
     Ready,
     Refused,
     described,
@@ -45,14 +47,15 @@ def serve(connection: Connection, name: str, count: int) -> None:
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
             picture = picture_from(connection.recv_bytes())
-            connection.send_bytes(encode(describe(extractor, picture.data, count)))
+            connection.send_bytes(encode(describe(extractor, picture, count)))
 
 
-def describe(extractor: Extractor, data: bytes, count: int) -> Answer:
+def describe(extractor: Extractor, picture: Picture, count: int) -> Answer:
     """`count`: locals at most."""
     try:
-        pixels = read_pixels(io.BytesIO(data))
-        return described(extractor.extract(pixels.image, count), pixels.size)
+        pixels = read_pixels(io.BytesIO(picture.data))
+        shown = thumbnail(pixels.image) if picture.thumbnail else None
+        return described(extractor.extract(pixels.image, count), pixels.size, shown)
     except TooManyPixelsError as error:
         return Refused(f"has {error}", error.max_pixels)
     except PixelsError:

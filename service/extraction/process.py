@@ -68,11 +68,11 @@ class ExtractorProcess:
             raise NoExtractorError(f"this service cannot extract pictures: {self._problem}")
         return self._connection
 
-    def extract(self, picture: bytes) -> ExtractedPicture:
+    def extract(self, picture: bytes, *, thumbnail: bool = False) -> ExtractedPicture:
         """Raises what `start` raises, UnprocessableError and TooLargeError for what is no picture
         that can be read, UnavailableError where the process died of it."""
         connection = self.start()
-        match self._ask(connection, Picture(picture)):
+        match self._ask(connection, Picture(picture, thumbnail)):
             case Described() as answer:
                 return extracted(answer)
             case Refused(why, None):

@@ -201,4 +201,5 @@ def _unpacked(data: bytes, header: bytes) -> Thumbnail | None:
     if not count:
         return Thumbnail(data[start:])
     places = np.frombuffer(data, np.uint8, 2 * count, offset=start).reshape(count, 2)
-    return Thumbnail(data[start + 2 * count :], places / np.float32(_STEPS))
+    keypoints = np.divide(places, _STEPS, dtype=np.float32)
+    return Thumbnail(data[start + 2 * count :], keypoints)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from service.gallery.keys import change_keys
 from service.gallery.record import GalleryRecord
 from service.gallery.sweeper import Sweeper
 from service.gallery.thumbnails import Thumbnail
-from tests.factories import image, tiny_config, unit
+from tests.factories import image, tiny_config
 from tests.slow.valkey_nodes import valkey_cluster, valkey_node
 
 CONFIG = tiny_config()
@@ -37,7 +38,7 @@ class Rig:
             clock=lambda: self.now,
         )
 
-    async def left(self) -> list[bytes]:
+    async def left(self) -> list[Any]:
         """Keys of thumbnails."""
         return sorted(await self.raw.keys("locore:thumbnail:*"))
 
@@ -89,7 +90,7 @@ async def shown(gallery: Gallery, *ids: str) -> list[bytes | None]:
 
 
 def test_a_thumbnail_is_kept_with_its_keypoints(run: Run) -> None:
-    points = unit(np.random.default_rng(2), 6, 2) / 2 + 0.5
+    points = np.random.default_rng(2).random((6, 2), np.float32)
 
     async def work(rig: Rig) -> None:
         gallery = rig.gallery(10_000)
@@ -152,6 +153,7 @@ def test_a_thumbnail_of_another_version_is_none(run: Run) -> None:
         gallery = rig.gallery(10_000)
         await gallery.register("c", records("a"), None, pictures("a"))
         old = await rig.raw.get("locore:thumbnail:c|a")
+        assert isinstance(old, bytes)
         await gallery.register("c", records("a", seed=1), None, pictures("a"))
         await rig.raw.set("locore:thumbnail:c|a", old)
         assert await shown(gallery, "a") == [None]
@@ -220,12 +222,12 @@ def test_with_no_room_at_all_none_is_kept(run: Run) -> None:
 def test_a_store_that_refuses_thumbnails_takes_the_registration(run: Run) -> None:
     async def work(rig: Rig) -> None:
         gallery = rig.gallery(10_000)
-        await rig.raw.execute_command("ACL", "SETUSER", "default", "-hvals")
+        await rig.raw.acl_setuser("default", enabled=True, commands=["-hvals"])
         try:
             with capture_logs() as log:
                 done = await gallery.register("c", records("a"), None, pictures("a"))
         finally:
-            await rig.raw.execute_command("ACL", "SETUSER", "default", "+hvals")
+            await rig.raw.acl_setuser("default", enabled=True, commands=["+hvals"])
         assert done.registered == 1
         assert await shown(gallery, "a") == [None]
         assert [line["event"] for line in log] == ["thumbnails_not_kept"]
