@@ -41,7 +41,7 @@ async def shown_images(
             label_of(records[i].metadata),
             thumbnail_path(collection, i)
             if i in thumbnails
-            else _allowed_url(records[i].metadata, origins),
+            else allowed_url(records[i].metadata, origins),
         )
         for i in kept
     ]
@@ -68,7 +68,7 @@ def thumbnail_path(collection: str, image_id: str) -> str:
     return "page/thumbnail?" + urlencode({"collection": collection, "id": image_id})
 
 
-def _allowed_url(metadata: Mapping[str, Any] | None, origins: Collection[str]) -> str | None:
+def allowed_url(metadata: Mapping[str, Any] | None, origins: Collection[str]) -> str | None:
     """`thumbnail_url` where it is of one of the `origins`: whoever registers images must not make
     the browsers of those who look at them ask any site."""
     url = (metadata or {}).get("thumbnail_url")
