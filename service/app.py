@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
@@ -21,13 +23,14 @@ from service.extraction.queue import ExtractionQueue
 from service.gallery.connect import connect_store
 from service.gallery.embedded import EmbeddedValkey
 from service.gallery.gallery import Gallery
+from service.gallery.sweeper import Sweeper
 from service.learnt_metrics import load_metrics
 from service.memory import memory_limit
 from service.metrics import MEMORY_LIMIT, MODEL_INFO, QUEUE_TOKENS_LIMIT, READY
 from service.middleware import install_middleware, quiet
 from service.openapi import openapi_document
 from service.page.routes import install_page
-from service.routes import docs, extract, gallery, health, info, rerank
+from service.routes import collections, docs, extract, gallery, health, info, rerank
 from service.settings import CHECKPOINTS_EXTRACTOR, EMBEDDED, Settings
 from service.state import BODIES_HELD, ServiceState
 from service.tracing import Tracing
@@ -61,11 +64,21 @@ def create_app(settings: Settings, model: LoadedModel) -> FastAPI:
     )
     install_middleware(app, settings.allowed_origins)
     install_error_handlers(app)
-    for routes in (rerank, gallery, extract, info, health, docs):
+    for routes in (rerank, gallery, extract, collections, info, health, docs):
         app.include_router(routes.router)
     install_page(app, settings, model.config)
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
     return app
+
+
+@asynccontextmanager
+async def _in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
 
 
 async def _start(
@@ -87,6 +100,7 @@ async def _start(
     store = connect_store(url)
     store.condition.log_changes = True
     stack.push_async_callback(store.close)
+    await stack.enter_async_context(_in_background(Sweeper(store).run()))
     worker = Worker(model)
     stack.callback(worker.close)
     config = model.config

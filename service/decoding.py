@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from locore_client.packing import InvalidArrayError
 from model.config import ModelConfig
 from model.descriptors import (
     DescriptorSizes,
@@ -20,13 +21,15 @@ from model.descriptors import (
     normalised_rows,
 )
 from model.extraction.extractor import ExtractedImage
-from service.arrays import InvalidArrayError, unpack
+from service.arrays import unpack
 from service.errors import DescriptorDimMismatchError, TooLargeError, UnprocessableError
 from service.gallery.record import GalleryRecord, encode_metadata
 from service.schemas import (
     MAX_METADATA_BYTES,
     GalleryImage,
-    Query,
+    QueryDescriptors,
+    QueryId,
+    QueryPicture,
     RegisterRequest,
     RerankRequest,
 )
@@ -93,8 +96,11 @@ def _check_metadata(metadata: dict[str, Any], field: str) -> None:
         raise UnprocessableError(f"{field}: {size} bytes, over {MAX_METADATA_BYTES}", field=field)
 
 
-def check_list(request: RerankRequest) -> None:
-    """Whether the request makes sense but for its query. Raises ApiError."""
+def decode_query(
+    request: RerankRequest, config: ModelConfig, max_image_bytes: int
+) -> Decoded | bytes | QueryId:
+    """The query, once the rest of the request makes sense; a picture is described and a stored
+    image looked up later. Raises ApiError."""
     ids = request.gallery_ids
     if len(set(ids)) < len(ids):
         twice = next(image_id for image_id, times in Counter(ids).items() if times > 1)
@@ -109,14 +115,21 @@ def check_list(request: RerankRequest) -> None:
             f"global_scores: {len(request.global_scores)} scores for {len(ids)} ids",
             field="global_scores",
         )
+    match request.query:
+        case QueryDescriptors() as image:
+            return decode_image(image, config, "query")
+        case QueryPicture(image=picture):
+            check_picture(picture.data, max_image_bytes, "query.image")
+            return picture.data
+        case QueryId() as stored:
+            return stored
 
 
-def decode_image(image: GalleryImage | Query, config: ModelConfig, where: str) -> Decoded:
+def decode_image(
+    image: GalleryImage | QueryDescriptors, config: ModelConfig, where: str
+) -> Decoded:
     """Of descriptors. Checks every row that came, keeps those that count. Raises
     UnprocessableError."""
-    if image.descriptors is None:
-        field = f"{where}.descriptors"
-        raise UnprocessableError(f"{field}: no picture is taken here", field=field)
     rows = _array(image.descriptors, 2, f"{where}.descriptors")
     vector = None if image.global_ is None else _array(image.global_, 1, f"{where}.global")
     named = {"id": image.id} if isinstance(image, GalleryImage) else {}

@@ -14,8 +14,8 @@ from opentelemetry import trace
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
+from locore_client.contract import REQUEST_ID_HEADER
 from service.gallery.record import DamagedRecordError
-from service.schemas import REQUEST_ID_HEADER
 from service.sizes import Misfit
 
 log = structlog.get_logger(__name__)
@@ -71,6 +71,14 @@ class GalleryIdsMissingError(ApiError):
             missing=missing[:20],
             count=len(missing),
         )
+
+
+class CollectionInUseError(ApiError):
+    status, code = 409, "collection_in_use"
+
+
+class NameTakenError(ApiError):
+    status, code = 409, "name_taken"
 
 
 class TooLargeError(ApiError):

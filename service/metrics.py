@@ -5,11 +5,11 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 ENDPOINTS = (
-    *("rerank", "gallery", "gallery_image", "extract", "info"),
+    *("rerank", "gallery", "gallery_image", "extract", "collections", "aliases", "info"),
     *("health", "metrics", "docs", "page", "other"),
 )
 _STATUSES = (
-    *(200, 204, 304, 400, 401, 403, 404, 405, 413, 415, 422),
+    *(200, 204, 304, 400, 401, 403, 404, 405, 409, 413, 415, 422),
     *(429, 499, 500, 501, 503, 504, 507),
 )
 STATUSES = tuple(str(status) for status in _STATUSES)
@@ -28,7 +28,10 @@ REJECTIONS = (
 )
 EXTRACTION_REJECTIONS = ("queue_full", "too_late", "bytes")
 EXTRACTION_RESULTS = ("described", "refused", "failed")
-STORE_OPERATIONS = ("ping", "put", "fetch", "versions", "delete", "list", "thumbnails")
+STORE_OPERATIONS = (
+    *("ping", "put", "fetch", "versions", "delete", "list", "resolve", "names", "sweep"),
+    "thumbnails",
+)
 
 # A cached re-rank takes milliseconds, a sliding window over 1,600 images on a CPU many seconds.
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)

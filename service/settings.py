@@ -86,10 +86,10 @@ class Settings(BaseSettings):
         description="Path under which a proxy serves this, such as /locore.",
     )
     api_key: SecretStr | None = Field(
-        None, description="Key that /gallery and /rerank then ask for."
+        None, description="Key that re-ranking and all that is stored then ask for."
     )
     read_key: SecretStr | None = Field(
-        None, description="A second key, which may re-rank and read but not register or delete."
+        None, description="A second key, which may re-rank and read but change nothing."
     )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (),

@@ -197,10 +197,9 @@ def check_collection(name: str) -> None:
         raise click.UsageError(f"--collection: {error.errors()[0]['msg']}") from None
 
 
-def service_options(function: _Function) -> _Function:
-    """--url, --api-key and --collection of the commands that talk to a running service."""
+def connection_options(function: _Function) -> _Function:
+    """--url and --api-key of the commands that talk to a running service."""
     for option in (
-        click.option("--collection", default="default", show_default=True),
         click.option(
             "--api-key", envvar="LOCORE_API_KEY", help="The service's key, if it has one."
         ),
@@ -214,3 +213,9 @@ def service_options(function: _Function) -> _Function:
     ):
         function = option(function)
     return function
+
+
+def service_options(function: _Function) -> _Function:
+    """And --collection of those that talk to it about one."""
+    collection = click.option("--collection", default="default", show_default=True)
+    return connection_options(collection(function))

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 import click
 from pydantic import TypeAdapter, ValidationError
 
+from locore_client import Client
 from model.descriptor_file import DescriptorFileError, DescriptorReader, NoDescriptorError
 from model.descriptors import ImageDescriptors
 from model.quantisation import StoreDtype
@@ -23,7 +24,6 @@ from service.cli.common import (
     service_options,
     storage_options,
 )
-from service.client import Client
 from service.gallery.connect import connect_store
 from service.gallery.gallery import Gallery
 from service.gallery.record import GalleryRecord
@@ -124,7 +124,8 @@ class StraightToRedis:
         )
 
     def page(self, cursor: str | None) -> tuple[list[str], str | None]:
-        page = self._runner.run(self._gallery.page(self._collection, _PAGE, cursor))
+        generation = self._runner.run(self._gallery.names.resolve(self._collection))
+        page = self._runner.run(self._gallery.page(generation, _PAGE, cursor))
         return page.ids, page.next_cursor
 
     def register(self, images: Mapping[str, ImageDescriptors]) -> None:

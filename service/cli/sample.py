@@ -6,6 +6,7 @@ import json
 import shlex
 from pathlib import Path
 
+from locore_client import Client, ClientError, rerank_body
 from model.config import ModelConfig
 from model.descriptor_file import DescriptorFileError, DescriptorReader
 from model.evaluation.retrieval import first_stage_order
@@ -14,7 +15,6 @@ from model.extraction.registry import load_extractor
 from service.cli.common import console, say, tracked
 from service.cli.description import extract_to_file
 from service.cli.load import ThroughService, load_images
-from service.client import Client, ClientError, rerank_body
 from service.page.sample.folders import COLLECTION, SampleFolders
 from service.page.sample.views import PHOTOGRAPHS, write_views
 from service.server import DrainingServer

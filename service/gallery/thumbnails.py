@@ -4,8 +4,8 @@
 
 A thumbnail belongs to one version of its record: where the record is gone, or another, there is
 none, whatever still lies under the key. So no registration waits for thumbnails or fails with them.
-All of them have a bound; what they take is counted by collection (commands.py) and summed under
-`locore:thumbnails`, a hash of bytes by collection.
+All of them have a bound; what they take is counted by generation (keys.py) and summed under
+`locore:thumbnails`, a hash of bytes by generation.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from service.errors import StoreFullError, StoreUnavailableError
 from service.gallery import commands
-from service.gallery.commands import Command, collection_keys, image_key, thumbnail_key
+from service.gallery.commands import Command
+from service.gallery.keys import change_keys, image_key, thumbnail_key
 from service.gallery.record import DIGEST_BYTES, HEADER_BYTES
 from service.gallery.store import GalleryStore
 from service.metrics import THUMBNAIL_BYTES, THUMBNAILS
@@ -62,7 +63,7 @@ class Thumbnails:
 
     async def put(
         self,
-        collection: str,
+        generation: str,
         headers: Mapping[str, bytes],
         thumbnails: Mapping[str, Thumbnail],
         ttl_seconds: int | None,
@@ -70,19 +71,19 @@ class Thumbnails:
         """Those of images whose records, with `headers`, have just been stored; an image that has
         none now loses that of its former record. What cannot be kept is not: the log says so."""
         try:
-            await self._put(collection, headers, thumbnails, ttl_seconds)
+            await self._put(generation, headers, thumbnails, ttl_seconds)
         except (StoreFullError, StoreUnavailableError) as error:
             THUMBNAILS.labels("refused").inc(len(thumbnails))
             self._note_refusal(str(error) if thumbnails else None)
 
     async def _put(
         self,
-        collection: str,
+        generation: str,
         headers: Mapping[str, bytes],
         thumbnails: Mapping[str, Thumbnail],
         ttl_seconds: int | None,
     ) -> None:
-        key = collection_keys(collection).thumbnails
+        key, _ = change_keys(generation)
         asked: list[Command] = [("HMGET", key, *headers), ("HVALS", _SUMS)]
         counted, sums = await self._store.answers("thumbnails", asked)
         before = {i: int(size) for i, size in zip(headers, counted, strict=True) if size}
@@ -96,7 +97,7 @@ class Thumbnails:
         kept = _fitting(packed, self._most_bytes - total + sum(before.values()))
         sizes = {i: len(kept.get(i, b"")) for i in headers if i in kept or i in before}
         if sizes:
-            await self._write(collection, kept, sizes, ttl_seconds)
+            await self._write(generation, kept, sizes, ttl_seconds)
         THUMBNAIL_BYTES.set(total - sum(before.values()) + sum(sizes.values()))
         THUMBNAILS.labels("kept").inc(len(kept))
         THUMBNAILS.labels("refused").inc(len(packed) - len(kept))
@@ -106,41 +107,41 @@ class Thumbnails:
 
     async def _write(
         self,
-        collection: str,
+        generation: str,
         kept: Mapping[str, bytes],
         sizes: Mapping[str, int],
         ttl_seconds: int | None,
     ) -> None:
         # Counted first: what is there and not counted would never go.
-        counting = commands.count_thumbnails(collection, sizes)
-        (of_collection,) = await self._store.answers("thumbnails", [counting])
+        counting = commands.note_thumbnails(generation, sizes)
+        (of_generation,) = await self._store.answers("thumbnails", [counting])
         await self._store.answers(
             "thumbnails",
             [
-                ("HSET", _SUMS, collection, of_collection),
+                ("HSET", _SUMS, generation, of_generation),
                 *(
-                    commands.set_record(thumbnail_key(collection, i), kept[i], ttl_seconds)
+                    commands.set_record(thumbnail_key(generation, i), kept[i], ttl_seconds)
                     if i in kept
-                    else ("DEL", thumbnail_key(collection, i))
+                    else ("DEL", thumbnail_key(generation, i))
                     for i in sizes
                 ),
             ],
         )
 
-    async def get(self, collection: str, image_id: str) -> Thumbnail | None:
+    async def get(self, generation: str, image_id: str) -> Thumbnail | None:
         asked: list[Command] = [
-            ("GET", thumbnail_key(collection, image_id)),
-            ("GETRANGE", image_key(collection, image_id), 0, HEADER_BYTES - 1),
+            ("GET", thumbnail_key(generation, image_id)),
+            ("GETRANGE", image_key(generation, image_id), 0, HEADER_BYTES - 1),
         ]
         data, header = await self._store.answers("thumbnails", asked)
         return None if data is None else _unpacked(data, header)
 
-    async def of(self, collection: str, ids: Sequence[str]) -> set[str]:
+    async def of(self, generation: str, ids: Sequence[str]) -> set[str]:
         """Those of `ids` that have a thumbnail."""
         if not ids:
             return set()
-        asked: Command = ("HMGET", collection_keys(collection).thumbnails, *ids)
-        (counted,) = await self._store.answers("thumbnails", [asked])
+        key, _ = change_keys(generation)
+        (counted,) = await self._store.answers("thumbnails", [("HMGET", key, *ids)])
         return {i for i, size in zip(ids, counted, strict=True) if size}
 
     async def _recount(self, otherwise: int) -> int:
@@ -150,17 +151,17 @@ class Thumbnails:
             return otherwise
         self._recounted = self._clock()
         (names,) = await self._store.answers("thumbnails", [("HKEYS", _SUMS)])
-        collections = [name.decode() for name in names]
+        generations = [name.decode() for name in names]
         asked = [
             command
-            for name in collections
+            for name in generations
             for command in (
                 commands.expire(name),
-                ("HGET", collection_keys(name).thumbnails, ""),
+                ("HGET", change_keys(name)[0], ""),
             )
         ]
         answers = await self._store.answers("thumbnails", asked)
-        sums = {n: int(size or 0) for n, size in zip(collections, answers[1::2], strict=True)}
+        sums = {n: int(size or 0) for n, size in zip(generations, answers[1::2], strict=True)}
         await self._store.answers(
             "thumbnails",
             [("HSET", _SUMS, n, s) if s else ("HDEL", _SUMS, n) for n, s in sums.items()],
@@ -200,4 +201,5 @@ def _unpacked(data: bytes, header: bytes) -> Thumbnail | None:
     if not count:
         return Thumbnail(data[start:])
     places = np.frombuffer(data, np.uint8, 2 * count, offset=start).reshape(count, 2)
-    return Thumbnail(data[start + 2 * count :], places.astype(np.float32) / _STEPS)
+    keypoints = np.divide(places, _STEPS, dtype=np.float32)
+    return Thumbnail(data[start + 2 * count :], keypoints)

@@ -54,37 +54,37 @@ class GlobalsCache:
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._reading: dict[str, asyncio.Task[_Entry]] = {}
 
-    async def get(self, collection: str) -> SearchedGlobals:
+    async def get(self, generation: str) -> SearchedGlobals:
         """Raises UnprocessableError for a collection that is too large to be searched here."""
-        entry = self._entries.get(collection)
-        version = await self._gallery.version(collection)
+        entry = self._entries.get(generation)
+        version = await self._gallery.version(generation)
         if entry is None or (version != entry.version and time.monotonic() >= entry.again):
-            entry = await self._read_once(collection)
-        self._entries[collection] = entry
-        self._entries.move_to_end(collection)
+            entry = await self._read_once(generation)
+        self._entries[generation] = entry
+        self._entries.move_to_end(generation)
         while sum(e.nbytes for e in self._entries.values()) > self._most_bytes:
             self._entries.popitem(last=False)
         return SearchedGlobals(entry.count, entry.matrix)
 
-    async def _read_once(self, collection: str) -> _Entry:
+    async def _read_once(self, generation: str) -> _Entry:
         """Those who ask meanwhile wait for the same reading, which goes on should one leave."""
-        task = self._reading.get(collection)
+        task = self._reading.get(generation)
         if task is None:
-            task = asyncio.create_task(self._read(collection))
-            self._reading[collection] = task
-            task.add_done_callback(lambda done: self._end(collection, done))
+            task = asyncio.create_task(self._read(generation))
+            self._reading[generation] = task
+            task.add_done_callback(lambda done: self._end(generation, done))
         return await asyncio.shield(task)
 
-    def _end(self, collection: str, done: asyncio.Task[_Entry]) -> None:
-        del self._reading[collection]
+    def _end(self, generation: str, done: asyncio.Task[_Entry]) -> None:
+        del self._reading[generation]
         if not done.cancelled():
             done.exception()  # whoever waited has it; asyncio is not to log that nobody did
 
-    async def _read(self, collection: str) -> _Entry:
+    async def _read(self, generation: str) -> _Entry:
         started = time.monotonic()
         # Before the images: what changes while they are read is seen by the next search.
-        version = await self._gallery.version(collection)
-        page = await self._gallery.page(collection, _PAGE, None)
+        version = await self._gallery.version(generation)
+        page = await self._gallery.page(generation, _PAGE, None)
         count, dim = page.count, (page.sizes.global_dim if page.sizes else None) or 0
         self._check_room(count, dim)
         rows = np.empty((count, dim), np.float32)
@@ -94,14 +94,14 @@ class GlobalsCache:
             seen += len(page.ids)
             for start in range(0, len(page.ids) if dim else 0, _CHUNK):
                 chunk = page.ids[start : start + _CHUNK]
-                for image_id, vector in (await self._gallery.globals(collection, chunk)).items():
+                for image_id, vector in (await self._gallery.globals(generation, chunk)).items():
                     # More may have come since they were counted.
                     if vector is not None and len(vector) == dim and len(ids) < count:
                         rows[len(ids)] = vector
                         ids.append(image_id)
             if page.next_cursor is None:
                 break
-            page = await self._gallery.page(collection, _PAGE, page.next_cursor)
+            page = await self._gallery.page(generation, _PAGE, page.next_cursor)
         matrix = GlobalsMatrix(ids, rows if len(ids) == count else rows[: len(ids)].copy())
         now = time.monotonic()
         return _Entry(version, seen, matrix, now + _PATIENCE * (now - started))

@@ -10,11 +10,12 @@ import numpy as np
 from fastapi import APIRouter, Depends, Query, Request, Response
 from numpy.typing import NDArray
 
+from locore_client import packed_image
+from locore_client.packing import pack
 from model.descriptors import ImageDescriptors
 from service.access import reader
-from service.arrays import pack
-from service.client import packed_image
 from service.errors import NotFoundError
+from service.gallery.keys import collection_of
 from service.page.parts import Answer, PageParts, Parts
 from service.page.sample.folders import COLLECTION
 from service.page.shown import sample_query, shown_images
@@ -35,16 +36,18 @@ async def images(
     parts: Parts,
     collection: InCollection,
     after: Annotated[ImageId | None, Query()] = None,
+    start: Annotated[ImageId | None, Query()] = None,
     limit: Annotated[int, Query(ge=1, le=_MOST_SHOWN)] = 60,
 ) -> Answer:
-    """Images by their ids, those behind `after`, which need not be one of them; `next` is what to
-    pass as `after` for more."""
-    page = await state.gallery.page(collection, limit, after)
+    """Images by their ids: those behind `after`, or from `start` on, neither of which need be one
+    of them. `next` is what to pass as `after` for more."""
+    generation = await state.gallery.names.resolve(collection)
+    page = await state.gallery.page(generation, limit, _before(start) if start else after)
     return {
-        "collection": collection,
+        "collection": page.collection,
         "count": page.count,
         "has_globals": bool(page.sizes and page.sizes.global_dim),
-        "images": [asdict(i) for i in await shown_images(state, parts, collection, page.ids)],
+        "images": [asdict(i) for i in await shown_images(state, parts, generation, page.ids)],
         "next": page.next_cursor,
     }
 
@@ -52,11 +55,12 @@ async def images(
 @router.get("/image")
 async def image(state: State, parts: Parts, collection: InCollection, id: Id) -> Answer:  # noqa: A002
     """An image as a query: what /rerank takes, and where its locals lie, if that is known."""
-    record = await state.gallery.get(collection, id)
-    shown = await shown_images(state, parts, collection, [id])
+    generation = await state.gallery.names.resolve(collection)
+    record = await state.gallery.get(generation, id)
+    shown = await shown_images(state, parts, generation, [id])
     if record is None or not shown:
         raise NotFoundError(f"no image {id!r} in collection {collection!r}")
-    keypoints = await known_keypoints(state, parts, collection, id, record.descriptors.count)
+    keypoints = await known_keypoints(state, parts, generation, id, record.descriptors.count)
     return asdict(shown[0]) | described(record.descriptors, keypoints)
 
 
@@ -71,7 +75,8 @@ async def query(parts: Parts, id: Id) -> Answer:  # noqa: A002
 
 @router.get("/thumbnail")
 async def thumbnail(request: Request, state: State, collection: InCollection, id: Id) -> Response:  # noqa: A002
-    kept = await state.gallery.thumbnails.get(collection, id)
+    generation = await state.gallery.names.resolve(collection)
+    kept = await state.gallery.thumbnails.get(generation, id)
     if kept is None:
         raise NotFoundError(f"no thumbnail of image {id!r} in collection {collection!r}")
     tag = f'"{hashlib.blake2b(kept.webp, digest_size=16).hexdigest()}"'
@@ -86,18 +91,23 @@ async def thumbnail(request: Request, state: State, collection: InCollection, id
 
 
 async def known_keypoints(
-    state: ServiceState, parts: PageParts, collection: str, image_id: str, count: int
+    state: ServiceState, parts: PageParts, generation: str, image_id: str, count: int
 ) -> NDArray[np.float32] | None:
     """(count, 2): where the locals of an image lie; None where that is not known, as of those that
     were merged."""
     keypoints = None
-    if collection == COLLECTION:
+    if collection_of(generation) == COLLECTION:
         sample, _ = await parts.sample_or_why()
         keypoints = None if sample is None else sample.keypoints.get(image_id)
     if keypoints is None:
-        kept = await state.gallery.thumbnails.get(collection, image_id)
+        kept = await state.gallery.thumbnails.get(generation, image_id)
         keypoints = None if kept is None else kept.keypoints
     return keypoints if keypoints is not None and len(keypoints) == count else None
+
+
+def _before(start: str) -> str:
+    """What comes right before all ids that are not before `start`: ids are of ASCII."""
+    return f"{start[:-1]}{chr(ord(start[-1]) - 1)}\x7f"
 
 
 def described(image: ImageDescriptors, keypoints: NDArray[np.float32] | None) -> Answer:

@@ -64,10 +64,7 @@ class PageParts:
 
 
 def make_parts(app: FastAPI, settings: Settings, config: ModelConfig) -> None:
-    app.state.page = PageParts(
-        SampleFolders(settings.data_dir / "sample"),
-        config,
-    )
+    app.state.page = PageParts(SampleFolders(settings.data_dir / "sample"), config)
 
 
 async def page_parts(request: Request) -> PageParts:

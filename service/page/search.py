@@ -11,25 +11,28 @@ from fastapi import APIRouter, Depends, Request
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from locore_client.packing import InvalidArrayError
 from model.descriptors import ImageDescriptors
 from model.matches import mutual_matches
 from service.access import reader
-from service.arrays import InvalidArrayError, Matrix, unpack
+from service.arrays import Matrix, unpack
 from service.arrival import arrival_of
 from service.decoding import decode_image
 from service.errors import DescriptorDimMismatchError, NotFoundError, UnprocessableError
+from service.gallery.keys import collection_of
 from service.page.images import described, known_keypoints
 from service.page.parts import Answer, PageParts, Parts
 from service.page.shown import shown_images
 from service.pictures import extract_picture
 from service.routes.body import parse
-from service.schemas import MAX_SHORTLIST, Collection, ImageId, Query
+from service.schemas import MAX_SHORTLIST, Collection, ImageId, QueryDescriptors
 from service.sizes import misfit
 from service.state import ServiceState, State, accepting
 
-_EXTRACT_SECONDS = 60.0
-
 router = APIRouter(prefix="/page", include_in_schema=False, dependencies=[Depends(reader)])
+
+
+_EXTRACT_SECONDS = 60.0
 
 
 class ShortlistRequest(BaseModel):
@@ -38,7 +41,7 @@ class ShortlistRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     collection: Collection
-    query: Query
+    query: QueryDescriptors
     top: int = Field(50, ge=1, le=MAX_SHORTLIST)
     without: ImageId | None = None
 
@@ -49,7 +52,7 @@ class MatchesRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     collection: Collection
-    query: Query
+    query: QueryDescriptors
     keypoints: Matrix | None = None
     id: ImageId
 
@@ -59,8 +62,7 @@ async def extract(request: Request, state: State) -> Answer:
     """Descriptors and keypoints of the image that is the body."""
     async with state.intake.body(request, state.settings.max_payload_bytes) as body:
         started = time.perf_counter()
-        deadline = arrival_of(request) + _EXTRACT_SECONDS
-        done = await extract_picture(body, state.extraction, deadline)
+        done = await extract_picture(body, state.extraction, arrival_of(request) + _EXTRACT_SECONDS)
     width, height = done.size
     answer = described(done.features.for_reranking(), done.features.keypoints)
     return answer | {"width": width, "height": height, "ms": _ms_since(started)}
@@ -73,8 +75,9 @@ async def shortlist(request: Request, state: State, parts: Parts) -> Answer:
     asked, query = await parse(
         request, state, ShortlistRequest, lambda r: decode_image(r.query, parts.config, "query")
     )
-    collection = asked.collection
-    sizes = await state.gallery.sizes(collection)
+    generation = await state.gallery.names.resolve(asked.collection)
+    collection = collection_of(generation)
+    sizes = await state.gallery.sizes(generation)
     if sizes is None:
         raise NotFoundError(f"no image in collection {collection!r}")
     image: ImageDescriptors = query.image
@@ -84,9 +87,9 @@ async def shortlist(request: Request, state: State, parts: Parts) -> Answer:
     by_globals = bool(sizes.global_dim) and image.global_ is not None
     find = _by_globals if by_globals else _by_ids
     started = time.perf_counter()
-    answer, scores = await find(state, parts, asked, image)
+    answer, scores = await find(state, parts, generation, asked, image)
     ms = _ms_since(started)
-    shown = await shown_images(state, parts, collection, list(scores))
+    shown = await shown_images(state, parts, generation, list(scores))
     results = [asdict(one) | {"score": scores[one.id]} for one in shown]
     return answer | {"collection": collection, "results": results, "ms": ms}
 
@@ -95,23 +98,31 @@ _Scores = dict[str, float | None]
 
 
 async def _by_globals(
-    state: ServiceState, parts: PageParts, asked: ShortlistRequest, query: ImageDescriptors
+    state: ServiceState,
+    parts: PageParts,
+    generation: str,
+    asked: ShortlistRequest,
+    query: ImageDescriptors,
 ) -> tuple[Answer, _Scores]:
     """Raises UnprocessableError for a collection that is too large."""
     assert query.global_ is not None  # noqa: S101
-    searched = await parts.globals(state).get(asked.collection)
+    searched = await parts.globals(state).get(generation)
     matrix = searched.matrix
     if not len(matrix.ids) or matrix.dim != len(query.global_):
-        return await _by_ids(state, parts, asked, query)
+        return await _by_ids(state, parts, generation, asked, query)
     found = await asyncio.to_thread(matrix.nearest, query.global_, asked.top, asked.without)
     about = {"order": "globals", "images": searched.count, "searched": len(matrix.ids)}
     return about, {image_id: round(cosine, 6) for image_id, cosine in found}
 
 
 async def _by_ids(
-    state: ServiceState, _parts: PageParts, asked: ShortlistRequest, _query: ImageDescriptors
+    state: ServiceState,
+    _parts: PageParts,
+    generation: str,
+    asked: ShortlistRequest,
+    _query: ImageDescriptors,
 ) -> tuple[Answer, _Scores]:
-    page = await state.gallery.page(asked.collection, asked.top + 1, None)
+    page = await state.gallery.page(generation, asked.top + 1, None)
     ids = [image_id for image_id in page.ids if image_id != asked.without][: asked.top]
     about = {"order": "ids", "images": page.count, "searched": 0}
     return about, dict.fromkeys(ids)
@@ -124,7 +135,8 @@ async def matches(request: Request, state: State, parts: Parts) -> Answer:
     asked, (query, keypoints) = await parse(
         request, state, MatchesRequest, lambda r: _with_keypoints(r, parts)
     )
-    record = await state.gallery.get(asked.collection, asked.id)
+    generation = await state.gallery.names.resolve(asked.collection)
+    record = await state.gallery.get(generation, asked.id)
     if record is None:
         message = f"no image {asked.id!r} in collection {asked.collection!r}"
         raise NotFoundError(message, id=asked.id)
@@ -132,7 +144,7 @@ async def matches(request: Request, state: State, parts: Parts) -> Answer:
     wrong = misfit(query.sizes, image.sizes)
     if wrong is not None and wrong.part == "descriptors":
         raise DescriptorDimMismatchError("query.descriptors", wrong, f"image {asked.id!r}")
-    places = await known_keypoints(state, parts, asked.collection, asked.id, image.count)
+    places = await known_keypoints(state, parts, generation, asked.id, image.count)
     found = await asyncio.to_thread(mutual_matches, query, image)
     return {
         "matches": [

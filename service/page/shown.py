@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+from service.gallery.keys import collection_of
 from service.page.parts import PageParts
 from service.page.sample.folders import COLLECTION
 from service.page.sample.pictures import Sample, subject_of
@@ -24,13 +25,14 @@ class Shown:
 
 
 async def shown_images(
-    state: ServiceState, parts: PageParts, collection: str, ids: Sequence[str]
+    state: ServiceState, parts: PageParts, generation: str, ids: Sequence[str]
 ) -> list[Shown]:
     """Those of `ids` that are registered, in this order."""
-    records = await state.gallery.fetch(collection, ids) if ids else {}
+    records = await state.gallery.fetch(generation, ids) if ids else {}
+    collection = collection_of(generation)
     kept = [image_id for image_id in ids if image_id in records]
     sample = (await parts.sample_or_why())[0] if collection == COLLECTION else None
-    thumbnails = await state.gallery.thumbnails.of(collection, kept)
+    thumbnails = await state.gallery.thumbnails.of(generation, kept)
     origins = state.settings.thumbnail_origins
     return [
         _of_sample(i, sample)
@@ -39,7 +41,7 @@ async def shown_images(
             label_of(records[i].metadata),
             thumbnail_path(collection, i)
             if i in thumbnails
-            else _allowed_url(records[i].metadata, origins),
+            else allowed_url(records[i].metadata, origins),
         )
         for i in kept
     ]
@@ -66,7 +68,7 @@ def thumbnail_path(collection: str, image_id: str) -> str:
     return "page/thumbnail?" + urlencode({"collection": collection, "id": image_id})
 
 
-def _allowed_url(metadata: Mapping[str, Any] | None, origins: Collection[str]) -> str | None:
+def allowed_url(metadata: Mapping[str, Any] | None, origins: Collection[str]) -> str | None:
     """`thumbnail_url` where it is of one of the `origins`: whoever registers images must not make
     the browsers of those who look at them ask any site."""
     url = (metadata or {}).get("thumbnail_url")

@@ -8,8 +8,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 
+from locore_client.contract import MAX_TIMEOUT_MS, ExtractResponse, QueryArrays
+from locore_client.packing import pack
 from service.access import reader
-from service.arrays import pack
 from service.arrival import arrival_of
 from service.decoding import check_picture
 from service.errors import DeadlineExceededError, MediaTypeError
@@ -19,12 +20,7 @@ from service.pictures import extract_picture
 from service.routes.body import documented_body, documented_errors, parse
 from service.routes.disconnect import unless_disconnected
 from service.routes.info import extractor_answer
-from service.schemas import (
-    MAX_TIMEOUT_MS,
-    ExtractRequest,
-    ExtractResponse,
-    QueryArrays,
-)
+from service.schemas import ExtractRequest
 from service.state import ServiceState, State, accepting
 
 router = APIRouter(tags=["extract"])

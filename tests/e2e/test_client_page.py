@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import service.client as client_package
-from service.client import ERRORS
+import locore_client as client_package
+from locore_client import ERRORS
 from tests.descriptor_files import write_descriptors
 from tests.e2e.service import running
 from tests.factories import image, tiny_config

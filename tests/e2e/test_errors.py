@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import redis
 
+from locore_client import packed_image
 from model.descriptors import ImageDescriptors
-from service.client import packed_image
 from service.gallery.record import GalleryRecord, pack_record
 from tests.e2e.service import RunningService, code_of
 from tests.factories import LOCAL_DIM, tiny_config

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import redis
 
+from locore_client import rerank_body
 from model.batch import Window
 from model.checkpoint import LoadedModel
 from model.descriptors import ImageDescriptors
@@ -18,7 +19,6 @@ from model.evaluation.retrieval import rerank_list
 from model.reranker import score_windows
 from model.scoring import ensemble
 from model.windows import RerankOptions
-from service.client import rerank_body
 from service.gallery.record import DEFAULT_STORE_DTYPE
 from tests.e2e.service import RunningService, ids_of, scores_of, stored
 from tests.factories import image, tiny_config

@@ -84,6 +84,7 @@ def test_a_collection_follows_its_folder(tiny: Path, tmp_path: Path) -> None:
     with serving(tiny, data, folder) as service:
         said = done(service)
         assert counts(said) == (5, 0, 0, 1)
+        assert f"can be searched meanwhile: {service.url}/#collection={COLLECTION}" in said
         assert f"left out: {folder}/cats/letter.jpg: not a readable image" in said
         assert ids(service) == {image_id(Path(name)) for name in names}
         labels = {name: stored(service, image_id(Path(name)))["metadata"] for name in names}
@@ -97,8 +98,12 @@ def test_a_collection_follows_its_folder(tiny: Path, tmp_path: Path) -> None:
         path = f"/page/thumbnail?collection={COLLECTION}&id=cats/1.png"
         assert service.http.get(path).content[8:12] == b"WEBP"
         query = {"image": {"data": base64.b64encode((folder / "cats/2.png").read_bytes()).decode()}}
-        asked = {"collection": COLLECTION, "query": query, "gallery_ids": sorted(ids(service))}
-        asked["timeout_ms"] = 60_000
+        asked = {
+            "collection": COLLECTION,
+            "query": query,
+            "gallery_ids": sorted(ids(service)),
+            "timeout_ms": 60_000,
+        }
         assert ids_of(service.http.post("/rerank", json=asked))
         first = stored(service, "cats/1.png"), stored(service, "cats/2.png")
         # Somebody else's, which is none of the folder's business.

@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
+from locore_client import Client, ClientError
 from model.descriptors import ImageDescriptors
-from service.client import Client, ClientError
 from tests.e2e.service import RunningService, code_of, running
 
 FRIEND = "https://shop.example"

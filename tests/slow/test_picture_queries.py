@@ -16,8 +16,8 @@ import pytest
 import skimage.data
 from PIL import Image
 
+from locore_client import packed_image
 from model.extraction.registry import load_extractor
-from service.client import packed_image
 from tests.e2e.overload import CHECKPOINT, CONFIG
 from tests.e2e.service import RunningService, running
 from tests.pictures import EXTRACTOR, photograph

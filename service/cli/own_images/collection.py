@@ -45,7 +45,7 @@ class OwnCollection(Closing):
         ids: set[str] = set()
         after: str | None = None
         while True:
-            page = self._runner.run(self._gallery.page(self.name, _PAGE, after))
+            page = self._runner.run(self._gallery.page(self._generation(), _PAGE, after))
             ids.update(page.ids)
             after = page.next_cursor
             if after is None:
@@ -58,7 +58,10 @@ class OwnCollection(Closing):
             self._runner.run(self._gallery.register(self.name, records, None, shown))
 
     def remove(self, image_id: str) -> None:
-        self._runner.run(self._gallery.delete(self.name, image_id))
+        self._runner.run(self._gallery.delete(self._generation(), image_id))
+
+    def _generation(self) -> str:
+        return self._runner.run(self._gallery.names.resolve(self.name))
 
     def close(self) -> None:
         self._runner.run(self._store.close())

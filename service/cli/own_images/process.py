@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
+from urllib.parse import urlencode
 
 import click
 import torch
@@ -72,7 +73,7 @@ def offer_images(
     )
     say(
         f"The pictures go into collection {collection}. Those that are described can be searched "
-        f"meanwhile: {url}/"
+        f"meanwhile: {url}/#{urlencode({'collection': collection})}"
     )
     # Spawned: a fork would take over the locks of other threads.
     process = multiprocessing.get_context("spawn").Process(

@@ -1,34 +1,37 @@
 /** The page: a query comes in, both orders of its shortlist come out. */
 
-import { get, key, pictureOf, post, Problem, sentence, showPicture } from "./api.js";
+import { get, key, post, Problem } from "./api.js";
 import { focusResult, prepareBoard, showBoard } from "./board.js";
-import { byId, make } from "./dom.js";
-import { arrowKeys, setStop } from "./keys.js";
+import { limitsOf, listCollections, prepareCollections, showCollections } from "./collections.js";
+import { byId } from "./dom.js";
+import { prepareDrop } from "./drop.js";
 import { closeMatches, prepareMatches, showMatches } from "./matches.js";
+import { markPicked, pickedInSight, preparePicks, showImages, showSampleQueries } from "./picks.js";
+import { addressOf, fileQuery, sampleQuery, storedQuery } from "./queries.js";
+import { tile } from "./tiles.js";
 import { showTimes } from "./times.js";
-
-/**
- * @typedef {object} Query
- * @property {string} name
- * @property {(image: HTMLImageElement) => void} show
- * @property {(signal: AbortSignal) => Promise<any>} describe the service's answer: query, keypoints
- * @property {Set<string> | null} relevant ids that are right, where that is known
- * @property {any} [described] kept: a second look needs no second extraction
- */
+import { detailsOf, verdictOf } from "./verdict.js";
 
 /** @type {any} */
 let about = null;
-/** @type {Query | null} */
+/** @type {import("./collections.js").Collection[]} */
+let collections = [];
+/** @type {import("./collections.js").Collection | null} */
+let current = null;
+/** @type {import("./queries.js").Query | null} */
 let query = null;
 /** @type {import("./board.js").Result[]} in the new order */
 let results = [];
 /** @type {import("./board.js").Result | null} */
 let opened = null;
+let visit = 0;
 let running = new AbortController();
 /** The browser's address of the picture that was dropped last. */
 let dropped = "";
 
 async function start() {
+  prepareCollections((name) => { location.hash = addressOf({ collection: name }); });
+  preparePicks((id) => { location.hash = addressOfPick(id); }, show);
   prepareBoard((result) => void open(result));
   prepareMatches(
     (by) => {
@@ -36,125 +39,158 @@ async function start() {
       if (next) void open(next);
     },
     () => {
+      const asked = opened;
+      opened = null;
+      closeMatches();
+      if (asked && current) location.hash = addressOf({ collection: current.name, image: asked.id });
+    },
+    () => {
       if (opened) focusResult(opened.id);
     },
   );
-  prepareDrop();
-  arrowKeys(byId("samples"));
-  byId("samples").addEventListener("click", (event) => {
-    const id = event.target.closest("button")?.dataset.id;
-    if (id) location.hash = id;
-  });
-  window.addEventListener("hashchange", fromAddress);
+  prepareDrop(() => Boolean(about && !about.no_extraction && current), takeFile);
+  // Once the picture has taken room from the picks, the one that was picked stays in sight.
+  byId("chosen-image").addEventListener("load", pickedInSight, true);
+  window.addEventListener("hashchange", () => void fromAddress());
   byId("size").addEventListener("change", () => void run());
-  byId("dismiss").addEventListener("click", () => hideProblem());
-  byId("again").addEventListener("click", () => {
-    hideProblem();
-    if (about) void run();
-    else void load();
-  });
+  byId("dismiss").addEventListener("click", hideProblem);
+  byId("look-again").addEventListener("click", () => void load());
+  byId("again").addEventListener("click", again);
   byId("ask-form").addEventListener("submit", () => {
     key.set(byId("key").value.trim());
-    hideProblem();
-    void (about ? run() : load());
+    again();
   });
   await load();
 }
 
+function again() {
+  hideProblem();
+  if (about && current && query) void run();
+  else void load();
+}
+
 async function load() {
   try {
-    about = await get("page/about");
+    [about, collections] = [await get("page/about"), await listCollections()];
   } catch (error) {
     show(error);
     return;
   }
   byId("model").textContent = `model ${about.model}`;
-  const samples = byId("samples");
-  samples.replaceChildren(...about.queries.map(({ id }) => {
-    const picture = make("img", { alt: "", loading: "lazy", draggable: "false" });
-    void showPicture(picture, pictureOf("queries", id));
-    const name = nameOf(id);
-    return make("li", {}, make(
-      "button", { type: "button", "data-id": id, title: name, "aria-label": name, "aria-pressed": "false" }, picture,
-    ));
-  }));
-  setStop(samples);
-  byId("samples-title").textContent = `Or pick one of ${about.queries.length} samples`;
-  byId("samples-title").hidden = Boolean(about.no_sample);
-  note("no-sample", about.no_sample && `${sentence(about.no_sample)} This page searches the sample collection only, which “locore serve --sample” makes. Other collections answer through the API.`);
   note("no-extraction", about.no_extraction && `Own images cannot be used here: ${about.no_extraction}.`);
   byId("drop-text").hidden = Boolean(about.no_extraction);
-  byId("empty").hidden = Boolean(about.no_sample);
-  fromAddress();
+  const none = !collections.length;
+  byId("nothing").hidden = !none;
+  byId("empty").hidden = none;
+  byId("nothing-text").textContent = about.no_sample
+    ? "“locore serve --sample” registers a sample, “locore load” and POST /gallery images of your own."
+    : "A service started with “locore serve --sample” registers the sample in its first seconds.";
+  await fromAddress();
 }
 
-/** A sample is named in the address, so that a look at it can be passed on. */
-function fromAddress() {
-  const id = decodeURIComponent(location.hash.slice(1));
-  const known = about?.queries.find((sample) => sample.id === id);
-  if (!known) return;
-  take({
-    name: nameOf(id),
-    show: (image) => void showPicture(image, pictureOf("queries", id)),
-    describe: (signal) => get(`page/sample/descriptors/${encodeURIComponent(id)}`, signal),
-    relevant: new Set(known.relevant),
-  }, id);
+/** A look is named in the address, so that it can be passed on. */
+async function fromAddress() {
+  const mine = visit += 1;
+  const asked = new URLSearchParams(location.hash.slice(1));
+  const name = asked.get("collection");
+  const wanted = collections.find((one) => one.name === name || one.aliases.includes(name ?? ""))
+    ?? (name ? null : collections.find((one) => one.name === about.sample) ?? collections[0]);
+  if (name && !wanted && collections.length) {
+    show(new Problem("no_collection", "There is no such collection", `“${name}” is not there, or has no images.`));
+  }
+  try {
+    if (wanted && wanted !== current) await choose(wanted);
+    const taken = current && await queryFrom(asked);
+    // The address may have changed again meanwhile.
+    if (mine === visit) await take(taken);
+  } catch (error) {
+    show(error);
+  }
+}
+
+/** @param {URLSearchParams} asked */
+async function queryFrom(asked) {
+  const [image, name] = [asked.get("image"), asked.get("query")];
+  if (image) return storedQuery(current.name, image);
+  const known = name && current.name === about.sample && about.queries.find(({ id }) => id === name);
+  return known ? sampleQuery(about.sample, known) : null;
+}
+
+/** @param {import("./collections.js").Collection} collection */
+async function choose(collection) {
+  current = collection;
+  showCollections(collections, collection.name);
+  note("collection-note", limitsOf(collection, about.max_images));
+  const own = query && query.address === null;
+  if (!own) clear();
+  if (collection.name === about.sample && about.queries.length) showSampleQueries(about.queries);
+  else await showImages(collection);
+  if (own) void run();
+}
+
+function clear() {
+  running.abort();
+  query = null;
+  byId("chosen").hidden = byId("outcome").hidden = true;
+  byId("empty").hidden = !collections.length;
+  byId("results").removeAttribute("aria-busy");
+  hideProblem();
+}
+
+/** @param {string} id */
+function addressOfPick(id) {
+  const ofSample = current.name === about.sample && about.queries.some((one) => one.id === id);
+  return addressOf({ collection: current.name, [ofSample ? "query" : "image"]: id });
 }
 
 /** @param {File} file */
 function takeFile(file) {
-  if (about?.no_extraction || about?.no_sample) return;
   URL.revokeObjectURL(dropped);
-  const url = dropped = URL.createObjectURL(file);
-  history.replaceState(null, "", location.pathname);
-  take({
-    name: file.name || "pasted image",
-    show: (image) => { image.src = url; },
-    describe: (signal) => {
-      const most = about?.max_upload_bytes ?? Infinity;
-      if (file.size > most) {
-        const mega = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MB`;
-        throw new Problem("payload_too_large", "This image is too large", `${file.name} has ${mega(file.size)}; the service takes ${mega(most)}. Make it smaller and drop it again.`, false);
-      }
-      return post("page/extract", file, signal);
-    },
-    relevant: null,
-  }, null);
+  dropped = URL.createObjectURL(file);
+  history.replaceState(null, "", addressOf({ collection: current.name }));
+  void take(fileQuery(file, dropped, about.max_upload_bytes));
 }
 
-/** @param {Query} taken @param {string | null} sample */
-function take(taken, sample) {
+/** @param {import("./queries.js").Query | null} taken */
+async function take(taken) {
+  if (!taken) return;
   query = taken;
-  for (const button of byId("samples").querySelectorAll("button")) {
-    button.setAttribute("aria-pressed", String(button.dataset.id === sample));
-  }
+  markPicked(taken.address === null ? null : taken.id);
   byId("chosen").hidden = false;
   byId("chosen-name").textContent = taken.name;
-  const picture = byId("chosen-image");
-  picture.alt = `The query ${taken.name}`;
-  taken.show(picture);
-  void run();
+  byId("chosen-label").textContent = labelBeside(taken);
+  byId("chosen-image").replaceChildren(tile(taken, `The query ${taken.name}`));
+  await run();
+}
+
+/** The label, unless the name says it already. @param {import("./queries.js").Query} taken */
+function labelBeside({ name, label }) {
+  const plain = (text) => text.toLowerCase().replaceAll(/[-_ ]/g, " ");
+  return label !== null && !plain(name).includes(plain(label)) ? label : "";
 }
 
 /** First stage, then re-ranking; a newer run ends an older one. */
 async function run() {
-  if (!query) return;
+  if (!query || !current) return;
   running.abort();
   running = new AbortController();
   const { signal } = running;
-  const asked = query;
+  const [asked, collection] = [query, current.name];
   hideProblem();
   byId("results").setAttribute("aria-busy", "true");
   say(`Re-ranking for ${asked.name} …`);
   try {
     asked.described ??= await asked.describe(signal);
     const top = Number(byId("size").value);
-    const first = await post("page/shortlist", { query: asked.described.query, top }, signal);
+    const descriptors = asked.described.query;
+    const first = await post("page/shortlist", { collection, query: descriptors, top, without: asked.without }, signal);
+    if (!first.results.length) throw new Problem("nothing", "There is nothing to search in", "The collection has no other image than this one.", false);
+    const scores = first.results.map(({ score }) => score);
     const ranked = await post("rerank", {
       collection: first.collection,
-      query: asked.described.query,
+      query: descriptors,
       gallery_ids: first.results.map(({ id }) => id),
-      global_scores: first.results.map(({ score }) => score),
+      ...(first.order === "globals" ? { global_scores: scores } : {}),
     }, signal);
     showOutcome(asked, first, ranked);
   } catch (error) {
@@ -165,85 +201,38 @@ async function run() {
 }
 
 function showOutcome(asked, first, ranked) {
-  results = ranked.results.map(({ id, index, relevance_score: score }, after) => ({
-    id, before: index, after, score,
-    cosine: first.results[index].score,
-    right: asked.relevant ? asked.relevant.has(id) : null,
-  }));
+  const knows = asked.label !== null;
+  results = ranked.results.map(({ index, relevance_score: score }, after) => {
+    const { id, label, picture, score: cosine } = first.results[index];
+    return { id, label, picture, before: index, after, score, cosine, right: knows ? label === asked.label : null };
+  });
   byId("empty").hidden = true;
   byId("outcome").hidden = false;
-  byId("outcome").classList.toggle("unknown", !asked.relevant);
-  const verdict = inWords(asked, first);
-  byId("verdict").replaceChildren(...verdict);
-  showBoard([...results].sort((a, b) => a.before - b.before));
+  byId("outcome").classList.toggle("unknown", !knows);
+  byId("verdict").replaceChildren(...verdictOf(results, asked.label));
+  byId("details").textContent = detailsOf(results, asked.label, first);
+  byId("first-order").textContent = first.order === "globals" ? "by cosine of the globals" : "by id";
+  showBoard(results);
   showTimes(asked.described.ms, first.ms, ranked.timings_ms);
   say(`${byId("verdict").textContent} ${ranked.results.length} images re-ranked in ${Math.round(ranked.timings_ms.total)} milliseconds.`);
-}
-
-/** What has changed, in a sentence. */
-function inWords(asked, first) {
-  const moved = results.filter((result) => result.before !== result.after).length;
-  const all = `${results.length} of ${first.images} images`;
-  if (!asked.relevant) return [`${moved} of the ${results.length} nearest images moved.`];
-  const right = asked.relevant.size;
-  const among = (side) => results.filter((result) => result[side] < right && result.right).length;
-  return [
-    "Right among the first ", `${right}: `, make("strong", {}, String(among("before"))), " before, ",
-    make("strong", { class: among("after") > among("before") ? "up" : "" }, String(among("after"))),
-    " after re-ranking. ", make("span", { class: "muted" }, `${all} in the shortlist.`),
-  ];
 }
 
 /** @param {import("./board.js").Result} result */
 async function open(result) {
   opened = result;
   const asked = query;
-  if (!asked) return;
+  if (!asked || !current) return;
   const { query: descriptors, keypoints } = asked.described;
-  const coming = post("page/matches", { query: descriptors, keypoints, id: result.id });
+  const coming = post("page/matches", { collection: current.name, query: descriptors, keypoints, id: result.id });
   try {
     await showMatches(
-      result, asked.show, coming.then((found) => found.matches),
+      result, asked, coming.then((found) => found.matches),
       { first: result.after === 0, last: result.after === results.length - 1 },
     );
   } catch (error) {
     closeMatches();
     show(error);
   }
-}
-
-function prepareDrop() {
-  const over = byId("over");
-  const withFiles = (event) => event.dataTransfer?.types.includes("Files") && !about?.no_extraction && !about?.no_sample;
-  window.addEventListener("dragover", (event) => {
-    if (!withFiles(event)) return;
-    event.preventDefault();
-    over.hidden = false;
-  });
-  window.addEventListener("dragleave", (event) => {
-    if (!event.relatedTarget) over.hidden = true;
-  });
-  window.addEventListener("drop", (event) => {
-    over.hidden = true;
-    if (!withFiles(event)) return;
-    event.preventDefault();
-    if (event.dataTransfer.files[0]) takeFile(event.dataTransfer.files[0]);
-  });
-  window.addEventListener("paste", (event) => {
-    const file = event.clipboardData?.files[0];
-    if (file) takeFile(file);
-  });
-  byId("file").addEventListener("change", (event) => {
-    const [file] = event.target.files;
-    if (file) takeFile(file);
-    event.target.value = ""; // the same file can be chosen again
-  });
-  byId("chosen-image").addEventListener("error", () => byId("chosen").classList.add("unseen"));
-  byId("chosen-image").addEventListener("load", () => {
-    byId("chosen").classList.remove("unseen");
-    // The picture has taken room from the samples: the one that was picked stays in sight.
-    byId("samples").querySelector('[aria-pressed="true"]')?.scrollIntoView({ block: "nearest", inline: "nearest" });
-  });
 }
 
 function show(error) {
@@ -274,11 +263,6 @@ function note(id, text) {
 
 function say(text) {
   byId("status").textContent = text;
-}
-
-/** `retina-1.jpg` is `retina 1` to a person. @param {string} id */
-function nameOf(id) {
-  return id.replace(/\.\w+$/, "").replaceAll(/[-_]/g, " ");
 }
 
 void start();

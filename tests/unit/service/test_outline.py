@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from service.arrays import MAX_ROWS, pack, unpack
+from locore_client.packing import pack
+from service.arrays import MAX_ROWS, unpack
 from service.decoding import decode_registration
 from service.errors import ApiError, InvalidJsonError, TooLargeError, UnprocessableError
 from service.outline import read_request

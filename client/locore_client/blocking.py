@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TypeVar, Unpack
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from types import TracebackType
+from typing import Self, TypeVar, Unpack
 
 import httpx
-from tenacity import Retrying
 
-from model.closing import Closing
-from service.client import calls
-from service.client.bodies import Image
-from service.client.calls import Call, HowToCall, HowToRerank
-from service.client.exchange import Answer, Exchange, Setup
-from service.client.splitting import NewImages, Registration, parts
-from service.schemas import (
+from locore_client import calls
+from locore_client.bodies import Picture, Query
+from locore_client.calls import Call, HowToCall, HowToRerank
+from locore_client.contract import (
+    Alias,
+    AliasMove,
+    AliasPage,
+    CollectionPage,
+    CollectionSummary,
+    Emptied,
+    ExtractResponse,
     GalleryPage,
     Health,
     Info,
@@ -22,12 +28,16 @@ from service.schemas import (
     RerankResponse,
     StoredImage,
 )
+from locore_client.errors import ClientError
+from locore_client.exchange import Answer, Exchange, Setup
+from locore_client.splitting import NewImages, Registration, parts
 
 _Result = TypeVar("_Result")
+_Page = TypeVar("_Page", CollectionPage, AliasPage)
 _CHUNK = 1 << 16
 
 
-class Client(Closing):
+class Client:
     """One connection pool. Every method raises ClientError, or one of its subclasses by the code.
 
     What the service refuses for now (429, 503) is asked for again, when `Retry-After` says or
@@ -92,12 +102,13 @@ class Client(Closing):
     def ids(
         self, collection: str = "default", page_size: int = 10_000, **how: Unpack[HowToCall]
     ) -> Iterator[str]:
-        """All ids of a collection, page by page; `timeout` is each page's."""
+        """All ids of a collection, page by page; `timeout` is each page's. Of an alias that moves
+        meanwhile: those of the collection that it stood for."""
         cursor: str | None = None
         while True:
             page = self.page(collection, page_size, cursor, **how)
             yield from page.ids
-            cursor = page.next_cursor
+            collection, cursor = page.collection or collection, page.next_cursor
             if cursor is None:
                 return
 
@@ -109,23 +120,64 @@ class Client(Closing):
         include_descriptors: bool = False,
         **how: Unpack[HowToCall],
     ) -> StoredImage:
-        """What is stored of an image; `service.client.descriptors_of` unpacks its arrays."""
+        """What is stored of an image; `locore_client.descriptors_of` unpacks its arrays."""
         return self._run(calls.get(image_id, collection, include_descriptors), how)
 
     def delete(self, image_id: str, collection: str = "default", **how: Unpack[HowToCall]) -> None:
         """Raises NotFoundError for an id that is not there."""
         self._run(calls.delete(image_id, collection), how)
 
+    def collections(
+        self, page_size: int = 100, **how: Unpack[HowToCall]
+    ) -> Iterator[CollectionSummary]:
+        """All collections by name, one after the other: their counts, sizes, bytes and aliases."""
+        for page in self._pages(partial(calls.collections, page_size), how):
+            yield from page.collections
+
+    def collection(self, name: str, **how: Unpack[HowToCall]) -> CollectionSummary:
+        """One collection, by its name or an alias. Raises NotFoundError."""
+        return self._run(calls.collection(name), how)
+
+    def empty(self, collection: str, **how: Unpack[HowToCall]) -> Emptied:
+        """Forget all images of a collection in one step; its name and aliases stay."""
+        return self._run(calls.empty(collection), how)
+
+    def drop(self, collection: str, **how: Unpack[HowToCall]) -> None:
+        """Raises NotFoundError, and CollectionInUseError while an alias points at it."""
+        self._run(calls.drop(collection), how)
+
+    def aliases(self, page_size: int = 100, **how: Unpack[HowToCall]) -> Iterator[Alias]:
+        """All aliases by name, one after the other."""
+        for page in self._pages(partial(calls.aliases, page_size), how):
+            yield from page.aliases
+
+    def set_alias(self, alias: str, collection: str, **how: Unpack[HowToCall]) -> AliasMove:
+        """Make an alias, or move it to another collection in one step; `previous` tells where it
+        pointed, or after a retry of what had no answer may tell the new one. Raises NotFoundError
+        where there is no such collection, NameTakenError where one has the alias's name."""
+        return self._run(calls.set_alias(alias, collection), how)
+
+    def delete_alias(self, alias: str, **how: Unpack[HowToCall]) -> None:
+        """The collection stays. Raises NotFoundError."""
+        self._run(calls.delete_alias(alias), how)
+
     def rerank(
         self,
-        query: Image,
+        query: Query,
         gallery_ids: list[str],
         collection: str = "default",
         **how: Unpack[HowToRerank],
     ) -> RerankResponse:
-        """A better order of `gallery_ids`, best first. The service is told how much of `timeout`
-        is left and gives up by itself. `how` also takes the further fields of docs/api.md."""
+        """A better order of `gallery_ids`, best first, for an image, a picture or the id of an
+        image of the collection. The service is told how much of `timeout` is left and gives up by
+        itself. `how` also takes the further fields of docs/api.md."""
         return self._run(calls.rerank(query, gallery_ids, collection, how), how)
+
+    def extract(self, picture: Picture, **how: Unpack[HowToCall]) -> ExtractResponse:
+        """Descriptors of a picture by the service's extractor; `locore_client.descriptors_of` makes
+        an image of them, which is sooner re-ranked than the picture. Raises NotAnImageError,
+        NoExtractorError and ExtractorUnavailableError."""
+        return self._run(calls.extract(picture), how)
 
     def ready(self, **how: Unpack[HowToCall]) -> Health:
         """Asked once. Raises NotReadyError, StoreUnavailableError or ShuttingDownError."""
@@ -138,16 +190,39 @@ class Client(Closing):
     def close(self) -> None:
         self._http.close()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _pages(self, call: Callable[[str | None], Call[_Page]], how: HowToCall) -> Iterator[_Page]:
+        cursor: str | None = None
+        while True:
+            page = self._run(call(cursor), how)
+            yield page
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
     def _run(self, call: Call[_Result], how: HowToCall) -> _Result:
         exchange = self._setup.exchange(call, how)
-
-        def attempt() -> _Result:
-            body = exchange.body()
-            with exchange.faults():
-                answer = self._send(exchange, body)
-            return exchange.result(answer)
-
-        return Retrying(**exchange.policy)(attempt)
+        while True:
+            try:
+                body = exchange.body()
+                with exchange.faults():
+                    answer = self._send(exchange, body)
+                return exchange.result(answer)
+            except ClientError as error:
+                seconds = exchange.wait(error)
+                if seconds is None:
+                    raise
+            time.sleep(seconds)
 
     def _send(self, exchange: Exchange[_Result], body: bytes | None) -> Answer:
         call, deadline, headers = exchange.call, exchange.deadline, exchange.headers
@@ -161,7 +236,7 @@ class Client(Closing):
         with self._http.stream(
             call.method,
             call.path,
-            params=call.params,
+            params=exchange.params(),
             headers=headers,
             content=pieces,
             extensions={"timeout": deadline},

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from service.client import AsyncClient, Client, InvalidRequestError, UnreachableError
-from service.proxies import proxy_for
+from locore_client import AsyncClient, Client, InvalidRequestError, UnreachableError
+from locore_client.proxies import proxy_for
 
 PROXY = "http://user:hunter2@127.0.0.1:9"
 
@@ -73,7 +73,7 @@ def test_a_proxy_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, proxy:
 
 def test_a_proxy_that_wants_a_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
-    monkeypatch.setattr("service.proxies.find_spec", lambda _: None)
+    monkeypatch.setattr("locore_client.proxies.find_spec", lambda _: None)
     with pytest.raises(InvalidRequestError, match="pip install socksio"):
         Client("http://shop")
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
 
 import httpx
-from tenacity import AsyncRetrying
 
-from service.client import calls
-from service.client.bodies import Image
-from service.client.calls import Call, HowToCall, HowToRerank
-from service.client.exchange import Answer, Exchange, Setup
-from service.client.splitting import NewImages, Registration, parts
-from service.schemas import (
+from locore_client import calls
+from locore_client.bodies import Picture, Query
+from locore_client.calls import Call, HowToCall, HowToRerank
+from locore_client.contract import (
+    Alias,
+    AliasMove,
+    AliasPage,
+    CollectionPage,
+    CollectionSummary,
+    Emptied,
+    ExtractResponse,
     GalleryPage,
     Health,
     Info,
@@ -23,8 +28,12 @@ from service.schemas import (
     RerankResponse,
     StoredImage,
 )
+from locore_client.errors import ClientError
+from locore_client.exchange import Answer, Exchange, Setup
+from locore_client.splitting import NewImages, Registration, parts
 
 _Result = TypeVar("_Result")
+_Page = TypeVar("_Page", CollectionPage, AliasPage)
 
 
 class AsyncClient:
@@ -79,7 +88,7 @@ class AsyncClient:
             page = await self.page(collection, page_size, cursor, **how)
             for image_id in page.ids:
                 yield image_id
-            cursor = page.next_cursor
+            collection, cursor = page.collection or collection, page.next_cursor
             if cursor is None:
                 return
 
@@ -98,14 +107,44 @@ class AsyncClient:
     ) -> None:
         await self._run(calls.delete(image_id, collection), how)
 
+    async def collections(
+        self, page_size: int = 100, **how: Unpack[HowToCall]
+    ) -> AsyncIterator[CollectionSummary]:
+        async for page in self._pages(partial(calls.collections, page_size), how):
+            for one in page.collections:
+                yield one
+
+    async def collection(self, name: str, **how: Unpack[HowToCall]) -> CollectionSummary:
+        return await self._run(calls.collection(name), how)
+
+    async def empty(self, collection: str, **how: Unpack[HowToCall]) -> Emptied:
+        return await self._run(calls.empty(collection), how)
+
+    async def drop(self, collection: str, **how: Unpack[HowToCall]) -> None:
+        await self._run(calls.drop(collection), how)
+
+    async def aliases(self, page_size: int = 100, **how: Unpack[HowToCall]) -> AsyncIterator[Alias]:
+        async for page in self._pages(partial(calls.aliases, page_size), how):
+            for one in page.aliases:
+                yield one
+
+    async def set_alias(self, alias: str, collection: str, **how: Unpack[HowToCall]) -> AliasMove:
+        return await self._run(calls.set_alias(alias, collection), how)
+
+    async def delete_alias(self, alias: str, **how: Unpack[HowToCall]) -> None:
+        await self._run(calls.delete_alias(alias), how)
+
     async def rerank(
         self,
-        query: Image,
+        query: Query,
         gallery_ids: list[str],
         collection: str = "default",
         **how: Unpack[HowToRerank],
     ) -> RerankResponse:
         return await self._run(calls.rerank(query, gallery_ids, collection, how), how)
+
+    async def extract(self, picture: Picture, **how: Unpack[HowToCall]) -> ExtractResponse:
+        return await self._run(calls.extract(picture), how)
 
     async def ready(self, **how: Unpack[HowToCall]) -> Health:
         return await self._run(calls.ready(), how)
@@ -127,24 +166,38 @@ class AsyncClient:
     ) -> None:
         await self.aclose()
 
+    async def _pages(
+        self, call: Callable[[str | None], Call[_Page]], how: HowToCall
+    ) -> AsyncIterator[_Page]:
+        cursor: str | None = None
+        while True:
+            page = await self._run(call(cursor), how)
+            yield page
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
     async def _run(self, call: Call[_Result], how: HowToCall) -> _Result:
         exchange = self._setup.exchange(call, how)
-
-        async def attempt() -> _Result:
-            body = exchange.body()
-            with exchange.faults():
-                async with asyncio.timeout(exchange.deadline.left()):
-                    answer = await self._send(exchange, body)
-            return exchange.result(answer)
-
-        return await AsyncRetrying(**exchange.policy)(attempt)
+        while True:
+            try:
+                body = exchange.body()
+                with exchange.faults():
+                    async with asyncio.timeout(exchange.deadline.left()):
+                        answer = await self._send(exchange, body)
+                return exchange.result(answer)
+            except ClientError as error:
+                seconds = exchange.wait(error)
+                if seconds is None:
+                    raise
+            await asyncio.sleep(seconds)
 
     async def _send(self, exchange: Exchange[_Result], body: bytes | None) -> Answer:
         call = exchange.call
         response = await self._http.request(
             call.method,
             call.path,
-            params=call.params,
+            params=exchange.params(),
             headers=exchange.headers,
             content=body,
             extensions={"timeout": exchange.deadline},

@@ -47,7 +47,7 @@ class UnauthorizedError(ClientError):
 
 
 class NotFoundError(ClientError):
-    """404: no such image, or no such path."""
+    """404: no such image, collection, alias or path."""
 
 
 class GalleryIdsMissingError(ClientError):
@@ -86,6 +86,18 @@ class MethodNotAllowedError(ClientError):
     """405: not to be had through this client, unless its URL is not the service's root."""
 
 
+class CollectionInUseError(ClientError):
+    """409: an alias points at the collection; `aliases` names the first 20."""
+
+    @property
+    def aliases(self) -> list[str]:
+        return list(self.details.get("aliases", []))
+
+
+class NameTakenError(ClientError):
+    """409: a collection has the name that an alias was to have."""
+
+
 class PayloadTooLargeError(ClientError):
     """413: a body over the service's limit; one image alone, or the client's limit is too high."""
 
@@ -110,6 +122,10 @@ class DuplicateGalleryIdsError(ClientError):
     """422: an image is in the shortlist twice."""
 
 
+class NotAnImageError(ClientError):
+    """422: a picture that cannot be read; `image_id` or `field` says which."""
+
+
 class OverloadedError(ClientError):
     """429: the queue is full, and stayed so for as long as the client may wait."""
 
@@ -122,12 +138,21 @@ class StoreUnavailableError(UnavailableError):
     """503: Redis is away."""
 
 
+class ExtractorUnavailableError(UnavailableError):
+    """503: the process that describes pictures died, of this picture perhaps; it is not sent
+    again."""
+
+
 class NotReadyError(UnavailableError):
     """503: the model is not warm."""
 
 
 class ShuttingDownError(UnavailableError):
     """503: the process is draining."""
+
+
+class NoExtractorError(ClientError):
+    """501: a picture came, and the service makes no descriptors of pictures."""
 
 
 class DeadlineExceededError(ClientError):
@@ -166,15 +191,20 @@ ERRORS: dict[str, type[ClientError]] = {
     "request_timeout": RequestTimeoutError,
     "headers_too_large": HeadersTooLargeError,
     "unsupported_media_type": UnsupportedMediaTypeError,
+    "collection_in_use": CollectionInUseError,
+    "name_taken": NameTakenError,
     "payload_too_large": PayloadTooLargeError,
     "too_many_images": TooManyImagesError,
     "validation_error": RequestValidationError,
     "descriptor_dim_mismatch": DescriptorDimMismatchError,
     "invalid_descriptors": InvalidDescriptorsError,
     "duplicate_gallery_ids": DuplicateGalleryIdsError,
+    "not_an_image": NotAnImageError,
+    "no_extractor": NoExtractorError,
     "overloaded": OverloadedError,
     "store_unavailable": StoreUnavailableError,
     "not_ready": NotReadyError,
+    "extractor_unavailable": ExtractorUnavailableError,
     "shutting_down": ShuttingDownError,
     "deadline_exceeded": DeadlineExceededError,
     "store_full": StoreFullError,

@@ -2,20 +2,57 @@
 
 from __future__ import annotations
 
+import base64
 import json
-from typing import Any, Literal, TypeAlias, TypedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias, TypedDict, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from model.descriptors import ImageDescriptors
-from model.windows import Direction
-from service.arrays import PackedArray, pack, unpack
-from service.client.errors import InvalidDescriptorsError, InvalidRequestError
-from service.schemas import StoredImage
+from locore_client.contract import Direction, ExtractResponse, StoredImage
+from locore_client.errors import InvalidDescriptorsError, InvalidRequestError
+from locore_client.packing import PackedArray, pack, unpack
 
-Image: TypeAlias = ImageDescriptors | NDArray[np.floating]
+
+@runtime_checkable
+class Descriptors(Protocol):
+    """An image as extractors and descriptor files give it. `locals`: (n, d), strongest first;
+    `scales`: (n,); `global_`: (g,) or None; `padding`: (n,), rows that are not read, or None."""
+
+    @property
+    def locals(self) -> NDArray[np.floating]: ...
+
+    @property
+    def scales(self) -> NDArray[np.uint8]: ...
+
+    @property
+    def global_(self) -> NDArray[np.floating] | None: ...
+
+    @property
+    def padding(self) -> NDArray[np.bool_] | None: ...
+
+
+@dataclass(frozen=True, eq=False)
+class ImageArrays:
+    """Plain `Descriptors`."""
+
+    locals: NDArray[np.floating]
+    scales: NDArray[np.uint8]
+    global_: NDArray[np.floating] | None = None
+    padding: NDArray[np.bool_] | None = None
+
+
+Image: TypeAlias = Descriptors | NDArray[np.floating]
 """An array alone, (n, d), is an image's local descriptors, strongest first."""
+
+
+Picture: TypeAlias = bytes | Path
+"""The bytes of a picture's file, or where it is: the service makes descriptors of it."""
+
+Query: TypeAlias = Image | Picture | str
+"""Of a re-ranking; a text is the id of a stored image."""
 
 
 class RerankFields(TypedDict, total=False):
@@ -24,6 +61,7 @@ class RerankFields(TypedDict, total=False):
 
     global_scores: list[float] | NDArray[np.floating] | None
     top_n: int | None
+    min_score: float | None
     alpha: float | None
     temperature: float | None
     window: int | None
@@ -36,7 +74,7 @@ class RerankFields(TypedDict, total=False):
 
 def image_from_arrays(
     locals_: ArrayLike, scales: ArrayLike | None = None, global_: ArrayLike | None = None
-) -> ImageDescriptors:
+) -> ImageArrays:
     """An image from arrays: `locals_` (n, d), strongest first; `scales` (n,) small whole numbers,
     zeros where there are none; `global_` (g,). Lengths do not matter, the service normalises.
 
@@ -49,9 +87,7 @@ def image_from_arrays(
     small = steps.astype(np.uint8, casting="unsafe") if _within_a_byte(steps) else None
     if small is None or (small != steps).any():
         raise _invalid("scales: whole numbers from 0 to 255 are asked for")
-    return ImageDescriptors(
-        rows, small, None if global_ is None else _numbers(global_, 1, "global_")
-    )
+    return ImageArrays(rows, small, None if global_ is None else _numbers(global_, 1, "global_"))
 
 
 def _numbers(values: ArrayLike, ndim: int, what: str) -> NDArray[np.floating]:
@@ -75,9 +111,27 @@ def _invalid(message: str) -> InvalidDescriptorsError:
     return InvalidDescriptorsError("invalid_descriptors", message)
 
 
+def picture_bytes(picture: Picture) -> bytes:
+    """Raises InvalidRequestError for a file that cannot be read."""
+    if isinstance(picture, bytes):
+        return picture
+    try:
+        return picture.read_bytes()
+    except OSError as error:
+        raise InvalidRequestError("invalid_request", f"{picture}: {error.strerror}") from None
+
+
+def image_fields(image: Image | Picture) -> dict[str, Any]:
+    """An image as the service takes it, described or to be described. Raises
+    InvalidDescriptorsError and InvalidRequestError."""
+    if not isinstance(image, bytes | Path):
+        return packed_image(image)
+    return {"image": {"data": base64.b64encode(picture_bytes(image)).decode("ascii")}}
+
+
 def packed_image(image: Image) -> dict[str, Any]:
     """An image's arrays as the service takes them. Raises InvalidDescriptorsError."""
-    if not isinstance(image, ImageDescriptors):
+    if not isinstance(image, Descriptors):
         image = image_from_arrays(image)
     packed: dict[str, Any] = {
         "descriptors": pack(np.asarray(image.locals)),
@@ -90,31 +144,38 @@ def packed_image(image: Image) -> dict[str, Any]:
     return packed
 
 
-def descriptors_of(stored: StoredImage) -> ImageDescriptors:
-    """The arrays of an image that was asked for with its descriptors. Raises ValueError where it
-    was asked for without."""
+def descriptors_of(stored: StoredImage | ExtractResponse) -> ImageArrays:
+    """The arrays of a picture that was extracted, or of an image that was asked for with its
+    descriptors. Raises ValueError where it was asked for without."""
+    if isinstance(stored, ExtractResponse):
+        query = stored.query
+        return ImageArrays(
+            _unpacked(query.descriptors),
+            np.array(query.scales, np.uint8),
+            _unpacked(query.global_),
+        )
     if stored.arrays is None:
         raise ValueError(f"image {stored.id!r} was asked for without its descriptors")
     global_, mask = stored.arrays.global_, stored.mask
-    return ImageDescriptors(
-        _unpacked(stored.arrays.descriptors, 2),
+    return ImageArrays(
+        _unpacked(stored.arrays.descriptors),
         np.array(stored.scales, np.uint8),
-        None if global_ is None else _unpacked(global_, 1),
+        None if global_ is None else _unpacked(global_),
         None if mask is None else np.array(mask, np.bool_),
     )
 
 
-def _unpacked(array: dict[str, Any], ndim: int) -> NDArray[np.float32]:
-    return unpack(PackedArray.model_validate(array), ndim)
+def _unpacked(array: dict[str, Any]) -> NDArray[np.floating]:
+    return unpack(PackedArray.model_validate(array))
 
 
 def rerank_body(
-    query: Image, gallery_ids: list[str], collection: str, **options: Any
+    query: Query, gallery_ids: list[str], collection: str, **options: Any
 ) -> dict[str, Any]:
     """The JSON body of POST /rerank; `options` are RerankFields."""
     return {
         "collection": collection,
-        "query": packed_image(query),
+        "query": {"id": query} if isinstance(query, str) else image_fields(query),
         "gallery_ids": gallery_ids,
         **options,
     }

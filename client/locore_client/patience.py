@@ -7,25 +7,16 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TypedDict, TypeVar
+from typing import TypeVar
 
-from tenacity import (
-    RetryCallState,
-    retry_if_exception,
-    stop_after_attempt,
-    stop_before_delay,
-    wait_random_exponential,
-)
-from tenacity.retry import retry_base
-from tenacity.stop import stop_base
-from tenacity.wait import wait_base
-
-from service.client.errors import ClientError, UnreachableError
+from locore_client.errors import ClientError, ExtractorUnavailableError, UnreachableError
 
 _REFUSED_FOR_NOW = (429, 503)
 _ASKED_FOR_MORE = 0.25
 """What is at most added to a Retry-After: clients refused together are not to come back so."""
 _LEAST = 0.001
+_FIRST_BOUND, _LAST_BOUND = 0.25, 5.0
+"""Seconds that a wait has at most where the service does not say; each has twice the former's."""
 _Item = TypeVar("_Item")
 
 
@@ -62,43 +53,38 @@ class Deadline(Mapping[str, float]):
         return 4
 
 
-class Policy(TypedDict):
-    """Arguments of tenacity's Retrying and AsyncRetrying."""
+class Patience:
+    """How often, and when, a call that failed is made again: at most `retries` times and never past
+    `deadline`, since a wait that would end later is not begun. `repeatable`: whether a call of
+    which no answer came may be made again."""
 
-    stop: stop_base
-    wait: wait_base
-    retry: retry_base
-    reraise: bool
+    def __init__(self, deadline: Deadline, retries: int, *, repeatable: bool) -> None:
+        self._deadline = deadline
+        self._retries = retries
+        self._repeatable = repeatable
+        self._bound = _FIRST_BOUND
 
+    def wait(self, error: ClientError) -> float | None:
+        """Seconds until the next try; None where there is none, and `error` is what is left. As
+        Retry-After says and a little more, else at random up to 0.25 s, 0.5 s, 1 s, … 5 s."""
+        if not self._retries or not self._may_go_again(error):
+            return None
+        if error.retry_after is None:
+            seconds = random.uniform(0, self._bound)  # noqa: S311
+        else:
+            seconds = error.retry_after * random.uniform(1, 1 + _ASKED_FOR_MORE)  # noqa: S311
+        if seconds >= self._deadline.left():
+            return None
+        self._retries -= 1
+        self._bound = min(2 * self._bound, _LAST_BOUND)
+        return seconds
 
-def policy(timeout: float, retries: int, *, repeatable: bool) -> Policy:
-    """At most `retries` times again and never past `timeout` seconds: a wait that would end later
-    is not begun, and the error before it is raised. `repeatable`: whether a call of which no answer
-    came may be made again."""
-
-    def again(error: BaseException) -> bool:
+    def _may_go_again(self, error: ClientError) -> bool:
         if isinstance(error, UnreachableError):
-            return repeatable
-        return isinstance(error, ClientError) and error.status in _REFUSED_FOR_NOW
-
-    return Policy(
-        stop=stop_after_attempt(retries + 1) | stop_before_delay(timeout),
-        wait=_Wait(),
-        retry=retry_if_exception(again),
-        reraise=True,
-    )
-
-
-class _Wait(wait_base):
-    """As Retry-After says and a little more, else at random up to 0.25 s, 0.5 s, 1 s, … 5 s."""
-
-    _backoff = wait_random_exponential(multiplier=0.25, max=5)
-
-    def __call__(self, retry_state: RetryCallState) -> float:
-        error = retry_state.outcome.exception() if retry_state.outcome else None
-        if isinstance(error, ClientError) and error.retry_after is not None:
-            return error.retry_after * random.uniform(1, 1 + _ASKED_FOR_MORE)  # noqa: S311
-        return self._backoff(retry_state)
+            return self._repeatable
+        if isinstance(error, ExtractorUnavailableError):
+            return False
+        return error.status in _REFUSED_FOR_NOW
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -6,17 +6,28 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias
 
-from service.client.bodies import Image, packed_image, to_json
-from service.client.errors import ClientError
-from service.gallery.record import GalleryRecord
-from service.schemas import RegisterResponse
+from locore_client.bodies import Image, Picture, image_fields, to_json
+from locore_client.contract import RegisterResponse
+from locore_client.errors import ClientError
 
-NewImage: TypeAlias = Image | GalleryRecord
-"""With a GalleryRecord an image comes with metadata."""
 
-NewImages: TypeAlias = Mapping[str, NewImage] | Iterable[tuple[str, NewImage]]
+@dataclass(frozen=True, eq=False)
+class NewImage:
+    """An image with metadata, a JSON object of at most 4 KiB."""
+
+    image: Image | Picture
+    metadata: dict[str, Any] | None = None
+
+
+NewImages: TypeAlias = (
+    Mapping[str, Image | Picture | NewImage] | Iterable[tuple[str, Image | Picture | NewImage]]
+)
+
+_PICTURES = 32
+"""At most in a request: they are described one after the other, within the call's timeout."""
 
 _PLACE = re.compile(r"images\.(\d+)\b")
 
@@ -36,8 +47,9 @@ def parts(
     max_images: int,
     max_bytes: int,
 ) -> Iterator[Part]:
-    """Bodies of POST /gallery: each has at most `max_images` images and `max_bytes` bytes, except
-    that an image which alone is larger comes alone. Images are taken as they are needed.
+    """Bodies of POST /gallery: each has at most `max_images` images, 32 of them pictures, and
+    `max_bytes` bytes, except that an image which alone is larger comes alone. Images are taken as
+    they are needed.
 
     Raises InvalidDescriptorsError and InvalidRequestError for what cannot be sent.
     """
@@ -45,28 +57,34 @@ def parts(
     start, end = to_json(fields)[:-1] + b',"images":[', b"]}"
     ids: list[str] = []
     packed: list[bytes] = []
-    size = 0
+    size = pictures = 0
     for image_id, image in images.items() if isinstance(images, Mapping) else images:
-        one = _listed(image_id, image)
-        if ids and (len(ids) == max_images or size + 1 + len(one) > max_bytes):
+        one, more = _listed(image_id, image), _is_picture(image)
+        full = len(ids) == max_images or pictures + more > _PICTURES
+        if ids and (full or size + 1 + len(one) > max_bytes):
             yield Part(ids, start + b",".join(packed) + end)
-            ids, packed = [], []
+            ids, packed, pictures = [], [], 0
         size = size + 1 + len(one) if ids else len(start) + len(one) + len(end)
+        pictures += more
         ids.append(image_id)
         packed.append(one)
     if ids:
         yield Part(ids, start + b",".join(packed) + end)
 
 
-def _listed(image_id: str, image: NewImage) -> bytes:
+def _is_picture(image: Image | Picture | NewImage) -> bool:
+    return isinstance(image.image if isinstance(image, NewImage) else image, bytes | Path)
+
+
+def _listed(image_id: str, image: Image | Picture | NewImage) -> bytes:
     """An image's JSON. Raises ClientError, which says that it is about this image."""
     further: dict[str, object] = {}
-    if isinstance(image, GalleryRecord):
+    if isinstance(image, NewImage):
         if image.metadata is not None:
             further["metadata"] = image.metadata
-        image = image.descriptors
+        image = image.image
     try:
-        return to_json({"id": image_id, **packed_image(image), **further})
+        return to_json({"id": image_id, **image_fields(image), **further})
     except ClientError as error:
         error.image_id = image_id
         raise

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from service.client import AsyncClient, Client
+from locore_client import AsyncClient, Client
+
+_LISTS = ("ids", "collections", "aliases")
 
 
 class Blocking:
@@ -20,7 +22,7 @@ class Blocking:
         def call(*arguments: Any, **options: Any) -> Any:
             with Client(*self._made[0], **self._made[1]) as client:
                 found = getattr(client, method)(*arguments, **options)
-                return list(found) if method == "ids" else found
+                return list(found) if method in _LISTS else found
 
         return call
 
@@ -32,7 +34,9 @@ class Asynchronous(Blocking):
         async def work(*arguments: Any, **options: Any) -> Any:
             async with AsyncClient(*self._made[0], **self._made[1]) as client:
                 found = getattr(client, method)(*arguments, **options)
-                return [item async for item in found] if method == "ids" else await found
+                if method in _LISTS:
+                    return [item async for item in found]
+                return await found
 
         return lambda *arguments, **options: asyncio.run(work(*arguments, **options))
 

@@ -12,8 +12,9 @@ from typing import Any, Generic, TypeVar
 
 import httpx
 
-from service.client.calls import Call, HowToCall
-from service.client.errors import (
+from locore_client.calls import Call, HowToCall, timeout_ms
+from locore_client.contract import REQUEST_ID_HEADER, ErrorResponse
+from locore_client.errors import (
     ERRORS,
     ClientError,
     DeadlineExceededError,
@@ -21,9 +22,8 @@ from service.client.errors import (
     NotFromServiceError,
     UnreachableError,
 )
-from service.client.patience import Deadline, Policy, policy, retry_after
-from service.proxies import Way, way_to
-from service.schemas import REQUEST_ID_HEADER, ErrorResponse
+from locore_client.patience import Deadline, Patience, retry_after
+from locore_client.proxies import Way, way_to
 
 _Result = TypeVar("_Result")
 
@@ -43,11 +43,13 @@ class Exchange(Generic[_Result]):
     ) -> None:
         given = how.get("timeout")
         self._timeout = timeout if given is None else given
-        self._retries = 0 if call.once else retries
         self._url = url
         self._refusal: ClientError | None = None
         self.call = call
         self.deadline = Deadline(self._timeout)
+        self._patience = Patience(
+            self.deadline, 0 if call.once else retries, repeatable=call.repeatable
+        )
         # The retries of a call share its id: in the service's log they are one.
         self._request_id = how.get("request_id") or uuid.uuid4().hex
         with self.faults():
@@ -55,11 +57,15 @@ class Exchange(Generic[_Result]):
             self.headers.update(sendable(how.get("headers") or {}))
         self._request_id = self.headers[REQUEST_ID_HEADER]
         if call.body is not None:
-            self.headers["Content-Type"] = "application/json"
+            self.headers["Content-Type"] = call.content_type
 
-    @property
-    def policy(self) -> Policy:
-        return policy(self._timeout, self._retries, repeatable=self.call.repeatable)
+    def wait(self, error: ClientError) -> float | None:
+        """See `Patience.wait`."""
+        return self._patience.wait(error)
+
+    def params(self) -> dict[str, str | int]:
+        told = {"timeout_ms": timeout_ms(self.deadline.left())} if self.call.timed else {}
+        return {**self.call.params, **told}
 
     def body(self) -> bytes | None:
         return None if self.call.body is None else self.call.body(self.deadline.left())

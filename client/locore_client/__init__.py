@@ -8,21 +8,27 @@ what its answer comes to. None of these does I/O: that is `blocking` and `asynch
 
 from __future__ import annotations
 
-from service.client.asynchronous import AsyncClient
-from service.client.blocking import Client
-from service.client.bodies import (
+from locore_client.asynchronous import AsyncClient
+from locore_client.blocking import Client
+from locore_client.bodies import (
+    Descriptors,
     Image,
+    ImageArrays,
+    Picture,
+    Query,
     descriptors_of,
     image_from_arrays,
     packed_image,
     rerank_body,
 )
-from service.client.errors import (
+from locore_client.errors import (
     ERRORS,
     ClientError,
+    CollectionInUseError,
     DeadlineExceededError,
     DescriptorDimMismatchError,
     DuplicateGalleryIdsError,
+    ExtractorUnavailableError,
     ForbiddenError,
     GalleryIdsMissingError,
     HeadersTooLargeError,
@@ -32,6 +38,9 @@ from service.client.errors import (
     InvalidRequestError,
     MalformedRequestError,
     MethodNotAllowedError,
+    NameTakenError,
+    NoExtractorError,
+    NotAnImageError,
     NotFoundError,
     NotFromServiceError,
     NotReadyError,
@@ -48,33 +57,42 @@ from service.client.errors import (
     UnreachableError,
     UnsupportedMediaTypeError,
 )
-from service.client.splitting import NewImage, NewImages
+from locore_client.splitting import NewImage, NewImages
 
 __all__ = [
     "ERRORS",
     "AsyncClient",
     "Client",
     "ClientError",
+    "CollectionInUseError",
     "DeadlineExceededError",
     "DescriptorDimMismatchError",
+    "Descriptors",
     "DuplicateGalleryIdsError",
+    "ExtractorUnavailableError",
     "ForbiddenError",
     "GalleryIdsMissingError",
     "HeadersTooLargeError",
     "Image",
+    "ImageArrays",
     "InternalError",
     "InvalidDescriptorsError",
     "InvalidJsonError",
     "InvalidRequestError",
     "MalformedRequestError",
     "MethodNotAllowedError",
+    "NameTakenError",
     "NewImage",
     "NewImages",
+    "NoExtractorError",
+    "NotAnImageError",
     "NotFoundError",
     "NotFromServiceError",
     "NotReadyError",
     "OverloadedError",
     "PayloadTooLargeError",
+    "Picture",
+    "Query",
     "RequestTimeoutError",
     "RequestValidationError",
     "ShuttingDownError",

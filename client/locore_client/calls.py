@@ -9,11 +9,15 @@ from urllib.parse import quote
 
 from pydantic import BaseModel
 
-from service.client.bodies import Image, RerankFields, rerank_body, to_json
-from service.client.errors import InvalidRequestError
-from service.client.splitting import Part
-from service.schemas import (
+from locore_client.bodies import Picture, Query, RerankFields, picture_bytes, rerank_body, to_json
+from locore_client.contract import (
     MAX_TIMEOUT_MS,
+    AliasMove,
+    AliasPage,
+    CollectionPage,
+    CollectionSummary,
+    Emptied,
+    ExtractResponse,
     GalleryPage,
     Health,
     Info,
@@ -21,6 +25,8 @@ from service.schemas import (
     RerankResponse,
     StoredImage,
 )
+from locore_client.errors import InvalidRequestError
+from locore_client.splitting import Part
 
 _Result = TypeVar("_Result")
 _Schema = TypeVar("_Schema", bound=BaseModel)
@@ -42,7 +48,8 @@ class HowToRerank(RerankFields, HowToCall, total=False):
 
 @dataclass(frozen=True)
 class Call(Generic[_Result]):
-    """`body`: the JSON, told the seconds that are left; `read`: the result from an answer's bytes,
+    """`body`: told the seconds that are left; `content_type`: of the body; `timed`: the parameters
+    tell the service what is left; `read`: the result from an answer's bytes,
     raises ValueError for bytes that are not the service's; `repeatable`: see
     `patience.policy`; `once`: an answer is wanted as it is now."""
 
@@ -51,6 +58,8 @@ class Call(Generic[_Result]):
     read: Callable[[bytes], _Result]
     params: Mapping[str, str | int] = field(default_factory=dict)
     body: Callable[[float], bytes] | None = None
+    content_type: str = "application/json"
+    timed: bool = False
     repeatable: bool = True
     once: bool = False
 
@@ -62,9 +71,7 @@ def register(part: Part) -> Call[RegisterResponse]:
 
 
 def page(collection: str, limit: int, cursor: str | None) -> Call[GalleryPage]:
-    parameters: dict[str, str | int] = {"collection": collection, "limit": limit}
-    if cursor is not None:
-        parameters["cursor"] = cursor
+    parameters = {"collection": collection, **_turn(limit, cursor)}
     return Call("GET", "/gallery", _reader(GalleryPage), parameters)
 
 
@@ -72,18 +79,51 @@ def get(image_id: str, collection: str, include_descriptors: bool) -> Call[Store
     parameters: dict[str, str | int] = {"collection": collection}
     if include_descriptors:
         parameters["include"] = "descriptors"
-    return Call("GET", _image_path(image_id), _reader(StoredImage), parameters)
+    return Call("GET", _path("gallery", image_id), _reader(StoredImage), parameters)
 
 
 def delete(image_id: str, collection: str) -> Call[None]:
     """Not repeatable: a second time would not find what a first, of which no answer came, had
     deleted."""
-    path, parameters = _image_path(image_id), {"collection": collection}
+    path, parameters = _path("gallery", image_id), {"collection": collection}
     return Call("DELETE", path, lambda _: None, parameters, repeatable=False)
 
 
+def collections(limit: int, cursor: str | None) -> Call[CollectionPage]:
+    return Call("GET", "/collections", _reader(CollectionPage), _turn(limit, cursor))
+
+
+def collection(name: str) -> Call[CollectionSummary]:
+    return Call("GET", _path("collections", name), _reader(CollectionSummary))
+
+
+def empty(collection: str) -> Call[Emptied]:
+    """Not repeatable: a second time might forget what was registered after the first."""
+    parameters = {"collection": collection}
+    return Call("DELETE", "/gallery", _reader(Emptied), parameters, repeatable=False)
+
+
+def drop(collection: str) -> Call[None]:
+    """Not repeatable, as `delete`."""
+    return Call("DELETE", _path("collections", collection), lambda _: None, repeatable=False)
+
+
+def aliases(limit: int, cursor: str | None) -> Call[AliasPage]:
+    return Call("GET", "/aliases", _reader(AliasPage), _turn(limit, cursor))
+
+
+def set_alias(alias: str, collection: str) -> Call[AliasMove]:
+    body = to_json({"collection": collection})
+    return Call("PUT", _path("aliases", alias), _reader(AliasMove), body=lambda _: body)
+
+
+def delete_alias(alias: str) -> Call[None]:
+    """Not repeatable, as `delete`."""
+    return Call("DELETE", _path("aliases", alias), lambda _: None, repeatable=False)
+
+
 def rerank(
-    query: Image, gallery_ids: list[str], collection: str, how: HowToRerank
+    query: Query, gallery_ids: list[str], collection: str, how: HowToRerank
 ) -> Call[RerankResponse]:
     """The body has the fields of RerankFields."""
     options = {name: value for name, value in how.items() if name not in HowToCall.__annotations__}
@@ -94,6 +134,18 @@ def rerank(
         return to_json({**fields, "timeout_ms": timeout_ms(seconds, longest)})
 
     return Call("POST", "/rerank", _reader(RerankResponse), body=body)
+
+
+def extract(picture: Picture) -> Call[ExtractResponse]:
+    data = picture_bytes(picture)
+    return Call(
+        "POST",
+        "/extract",
+        _reader(ExtractResponse),
+        body=lambda _: data,
+        content_type="image/*",
+        timed=True,
+    )
 
 
 def ready() -> Call[Health]:
@@ -113,14 +165,18 @@ def _reader(schema: type[_Schema]) -> Callable[[bytes], _Schema]:
     return schema.model_validate_json
 
 
-def _image_path(image_id: str) -> str:
-    if not image_id:
-        raise InvalidRequestError("invalid_request", "an image id has at least one character")
-    if not image_id.isascii():
-        raise InvalidRequestError("invalid_request", f"{image_id!a} is no image id")
+def _turn(limit: int, cursor: str | None) -> dict[str, str | int]:
+    return {"limit": limit} if cursor is None else {"limit": limit, "cursor": cursor}
+
+
+def _path(what: str, name: str) -> str:
+    if not name:
+        raise InvalidRequestError("invalid_request", "an id or name has at least one character")
+    if not name.isascii():
+        raise InvalidRequestError("invalid_request", f"{name!a} is no id or name")
     # Ids may be paths; `..` in one is not to be resolved on the way.
     steps = (
         step.replace(".", "%2E") if step in (".", "..") else quote(step, safe=":@=+")
-        for step in image_id.split("/")
+        for step in name.split("/")
     )
-    return "/gallery/" + "/".join(steps)
+    return f"/{what}/" + "/".join(steps)
