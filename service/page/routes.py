@@ -69,7 +69,7 @@ async def about(parts: Parts, state: State) -> Answer:
         "no_sample": why if sample is None else None,
         "no_extraction": await state.extraction.problem(),
         "formats": list(FORMATS),
-        "max_upload_bytes": state.settings.max_payload_bytes,
+        "max_upload_bytes": search.most_bytes(state.settings),
         "max_images": MOST_IMAGES,
     }
 
