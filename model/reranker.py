@@ -130,7 +130,8 @@ def reading_order(relations: RelationBatch) -> Tensor:
     """(w, i): the query, then the gallery by falling evidence, then padding."""
     evidence = relations.image[:, :, : len(TO_QUERY)].sum(2)
     evidence = evidence.masked_fill(~relations.mask[:, :, IMAGE], -torch.inf)
-    evidence[:, 0] = torch.inf
+    query = torch.arange(evidence.shape[1], device=evidence.device) == 0
+    evidence = evidence.masked_fill(query, torch.inf)
     return evidence.argsort(dim=1, descending=True, stable=True)
 
 

@@ -89,8 +89,7 @@ class Tokens(nn.Module):
         """(w, i, 1 + t, dim); padded tokens are zero."""
         dtype = self.role.weight.dtype
         images = relations.image.shape[1]
-        role = torch.zeros(images, dtype=torch.long, device=relations.image.device)
-        role[0] = 1
+        role = (torch.arange(images, device=relations.image.device) == 0).long()
         context = self.context(relations.context.to(dtype)).unsqueeze(1)
         image = self.image(relations.image.to(dtype)) + self.role(role) + context
         match = self.match(relations.matches.to(dtype))
