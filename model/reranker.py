@@ -103,9 +103,9 @@ class MambaReranker(ListReranker):
         order = reading_order(relations)
         x = self.tokens(relations)
         trust = 2 * torch.sigmoid(self.trust(relations.context.to(x.dtype)))
-        pairs = relations.pairs.to(x.dtype) * trust[:, :, None, None]
+        pairs = relations.pairs.to(x.dtype)
         for block in self.blocks:
-            x = block(x, relations.mask, order, pairs, self.scan)
+            x = block(x, relations.mask, order, pairs, trust, self.scan)
         logits: Tensor = self.head(self.norm(x[:, :, IMAGE])).squeeze(-1)
         logits = logits + self.evidence(relations)
         return logits.float()

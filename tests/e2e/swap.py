@@ -80,6 +80,17 @@ class Load:
                 )
 
 
+def pages(http: httpx.Client, path: str, limit: int) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = http.get(path, params={"limit": limit, **cursor}).json()
+        found += page[path.strip("/")]
+        if page["next_cursor"] is None:
+            return found
+        cursor = {"cursor": page["next_cursor"]}
+
+
 def register_version(service: RunningService, version: int) -> None:
     """In two registrations, into a collection of its own."""
     rng = np.random.default_rng(version)
@@ -121,7 +132,7 @@ def swap_under_load(
         newest = max(v for at, v in swapped if at <= answer.asked)
         assert version >= newest, (answer, newest)
     assert len({answer.versions for answer in load.answers}) > 2
-    listed = services[-1].http.get("/collections").json()["collections"]
+    listed = pages(services[-1].http, "/collections", 100)
     assert [c["name"] for c in listed] == [f"shop-{swapped[-1][1]}"]
     assert listed[0]["aliases"] == ["shop"]
     return len(swapped) - 1, len(load.answers)

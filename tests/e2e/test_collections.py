@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-import httpx
 import pytest
 
 from model.descriptors import ImageDescriptors
 from tests.e2e.service import RunningService, code_of, free_port, ids_of, running
-from tests.e2e.swap import swap_under_load
+from tests.e2e.swap import pages, swap_under_load
 from tests.e2e.valkey import plain_valkey
 
 Images = dict[str, ImageDescriptors]
@@ -29,11 +29,8 @@ def services(
 ) -> Iterator[tuple[RunningService, RunningService]]:
     """Two on one store, with keys."""
     folder = tmp_path_factory.mktemp("services")
-    keys = {"api_key": "write", "read_key": "read", "redis_url": store_url}
-    with (
-        running(checkpoint, folder / "one", **keys) as one,
-        running(checkpoint, folder / "other", **keys) as other,
-    ):
+    start = partial(running, api_key="write", read_key="read", redis_url=store_url)
+    with start(checkpoint, folder / "one") as one, start(checkpoint, folder / "other") as other:
         for service in (one, other):
             service.http.headers["Authorization"] = "Bearer write"
         yield one, other
@@ -41,17 +38,6 @@ def services(
 
 def some(gallery: Images, start: int, count: int) -> Images:
     return dict(list(gallery.items())[start : start + count])
-
-
-def pages(http: httpx.Client, path: str, limit: int) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = []
-    cursor: dict[str, str] = {}
-    while True:
-        page = http.get(path, params={"limit": limit, **cursor}).json()
-        found += page[path.strip("/")]
-        if page["next_cursor"] is None:
-            return found
-        cursor = {"cursor": page["next_cursor"]}
 
 
 def test_collections_are_listed_emptied_and_dropped(
