@@ -136,7 +136,7 @@ async def _start(
     extraction = _extraction(settings, config)
     stack.callback(extraction.close)
     state = ServiceState(
-        settings, model, store, cached, worker, batcher, extraction, tracing.tracer
+        settings, url, model, store, cached, worker, batcher, extraction, tracing.tracer
     )
     stack.callback(state.intake.close)
     QUEUE_TOKENS_LIMIT.set(settings.max_queue_tokens)

@@ -72,6 +72,16 @@ class DrainingServer(uvicorn.Server):
                 self.should_exit = True
         return await super().on_tick(counter)
 
+    def started_state(self) -> ServiceState | None:
+        """For another thread, which waits here until requests are taken; None where the server
+        ends before."""
+        while not self.started:
+            if self.should_exit:
+                return None
+            time.sleep(0.05)
+        state: ServiceState = self._app.state.service
+        return state
+
     def run_to_end(self, listening: socket.socket) -> None:
         """Raises what a part of the app raises that cannot start, which uvicorn's own handling of
         the lifespan would log as a trace and swallow."""
