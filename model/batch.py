@@ -23,11 +23,12 @@ class Window:
 
 @dataclass(frozen=True)
 class WindowShape:
-    """What a window takes of the grid: its images, the query among them, their most locals, and
-    the lengths of a local and of a global."""
+    """What a window takes of the grid: its images, the query among them, their most locals, those
+    of the query, and the lengths of a local and of a global."""
 
     images: int
     locals: int
+    query_locals: int
     local_dim: int
     global_dim: int
 
@@ -118,6 +119,7 @@ def _shape(row: Sequence[ImageDescriptors], most: int, with_globals: bool) -> Wi
     return WindowShape(
         len(row),
         max(min(image.count, most) for image in row),
+        min(row[0].count, most),
         local_dims.pop(),
         max(global_dims, default=0),
     )

@@ -144,22 +144,28 @@ class Block(nn.Module):
         self.image_layers = nn.ModuleList(ImageLayer(config) for _ in range(config.image_layers))
 
     def forward(
-        self, x: Tensor, mask: Tensor, order: Tensor, relations: Tensor, scan: Scan
+        self,
+        x: Tensor,
+        mask: Tensor,
+        order: Tensor,
+        relations: Tensor,
+        trust: Tensor,
+        scan: Scan,
     ) -> Tensor:
-        """x (w, i, s, dim), mask (w, i, s), relations (w, r, i, i); `order` (w, i): for every
-        window a permutation, in which the mixer reads its images."""
-        rows = torch.arange(len(order), device=order.device).unsqueeze(1)
-        mixed = self.mixer(self.norms[0](x)[rows, order], mask[rows, order], scan)
-        x = x + mixed[rows, order.argsort(dim=1)]
+        """x (w, i, s, dim), mask (w, i, s), relations (w, r, i, i) and how far each is trusted,
+        (w, r); `order` (w, i): for every window a permutation, in which the mixer reads its
+        images."""
+        mixed = self.mixer(_ordered(self.norms[0](x), order), _ordered(mask, order), scan)
+        x = x + _ordered(mixed, order.argsort(dim=1))
         x = x + self.mlp(self.norms[1](x))
         image = x[:, :, IMAGE] + self.pool(_pooled(self.norms[2](x), mask))
-        biases = self._biases(relations, mask[:, :, IMAGE])
+        biases = self._biases(relations, trust, mask[:, :, IMAGE])
         for layer, bias in zip(self.image_layers, biases, strict=True):
             image = layer(image, bias)
         result: Tensor = x + (image - x[:, :, IMAGE]).unsqueeze(2)
         return result
 
-    def _biases(self, relations: Tensor, image_mask: Tensor) -> tuple[Tensor, ...]:
+    def _biases(self, relations: Tensor, trust: Tensor, image_mask: Tensor) -> tuple[Tensor, ...]:
         """(w, heads, i, i) for every image layer, all in one product."""
         weights: list[Tensor] = [
             layer.attention.relation_weight
@@ -168,11 +174,19 @@ class Block(nn.Module):
         ]
         if not weights:
             return ()
-        biases: Tensor = torch.cat(weights, 1).mT.to(relations.dtype) @ relations.flatten(2)
-        hidden: Tensor = biases.unflatten(2, relations.shape[2:]).masked_fill(
+        heads = torch.cat(weights, 1).mT * trust.unsqueeze(1)
+        biases: Tensor = heads.to(relations.dtype) @ relations.flatten(2)
+        hidden: Tensor = biases.unflatten(2, relations.shape[2:]).masked_fill_(
             ~image_mask[:, None, None, :], -torch.inf
         )
         return tuple(hidden.chunk(len(weights), dim=1))
+
+
+def _ordered(x: Tensor, order: Tensor) -> Tensor:
+    """x (w, i, …), the images of every window in its `order` (w, i)."""
+    windows, images = order.shape
+    rows = order + images * torch.arange(windows, device=order.device).unsqueeze(1)
+    return x.flatten(0, 1).index_select(0, rows.flatten()).view_as(x)
 
 
 def _pooled(x: Tensor, mask: Tensor) -> Tensor:

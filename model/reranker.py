@@ -103,9 +103,9 @@ class MambaReranker(ListReranker):
         order = reading_order(relations)
         x = self.tokens(relations)
         trust = 2 * torch.sigmoid(self.trust(relations.context.to(x.dtype)))
-        pairs = relations.pairs.to(x.dtype) * trust[:, :, None, None]
+        pairs = relations.pairs.to(x.dtype)
         for block in self.blocks:
-            x = block(x, relations.mask, order, pairs, self.scan)
+            x = block(x, relations.mask, order, pairs, trust, self.scan)
         logits: Tensor = self.head(self.norm(x[:, :, IMAGE])).squeeze(-1)
         logits = logits + self.evidence(relations)
         return logits.float()
@@ -130,7 +130,8 @@ def reading_order(relations: RelationBatch) -> Tensor:
     """(w, i): the query, then the gallery by falling evidence, then padding."""
     evidence = relations.image[:, :, : len(TO_QUERY)].sum(2)
     evidence = evidence.masked_fill(~relations.mask[:, :, IMAGE], -torch.inf)
-    evidence[:, 0] = torch.inf
+    query = torch.arange(evidence.shape[1], device=evidence.device) == 0
+    evidence = evidence.masked_fill(query, torch.inf)
     return evidence.argsort(dim=1, descending=True, stable=True)
 
 

@@ -64,7 +64,8 @@ def chunked_scan(
     # in the thousands keep their digits.
     upto = log_decay.cumsum(-1, dtype=torch.float64)
     before = upto - log_decay
-    later = torch.ones(chunk, chunk, dtype=torch.bool, device=x.device).triu(1)
+    places = torch.arange(chunk, device=x.device)
+    later = places > places.unsqueeze(1)
     left = torch.where(
         later,
         before[1].unsqueeze(-2) - before[1].unsqueeze(-1),
@@ -88,7 +89,7 @@ def chunked_scan(
     entering = torch.stack((torch.stack(onward, 1), torch.stack(back[::-1], 1)))
     seen = c @ entering.flatten(3, 4).mT  # (2, b, chunks, chunk, h p)
     seen = seen.unflatten(-1, (heads, width)).transpose(3, 4)
-    y = y + (from_edge.unsqueeze(-1) * seen).sum(0)
+    y = y + from_edge[0].unsqueeze(-1) * seen[0] + from_edge[1].unsqueeze(-1) * seen[1]
     result: Tensor = y.transpose(2, 3).flatten(1, 2)[:, :length]
     return result
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
+from torch.nn import functional as F
 
-from model.batch import WindowBatch
+from model.batch import WindowBatch, WindowShape
 from model.config import MambaConfig
 from model.relations import (
     CONTEXT_FEATURES,
@@ -27,6 +27,9 @@ from model.relations import (
 
 IMAGE, FIRST_MATCH = 0, 1
 """Slots of an image's row of tokens."""
+_TOGETHER = {"cpu": 128, "cuda": 8192}
+"""Images of windows whose relations are computed at once: on a CPU those of more windows would
+leave its cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,35 +47,59 @@ class RelationBatch:
 
 @torch.no_grad()
 def relate(batch: WindowBatch, most_matches: int) -> RelationBatch:
-    """Each window is computed in its own shape: its company does not even change rounding."""
-    windows = [
-        window_relations(
-            batch.locals[w, : shape.images, : shape.locals, : shape.local_dim],
-            batch.local_mask[w, : shape.images, : shape.locals],
-            batch.globals[w, : shape.images, : shape.global_dim],
-            batch.has_global[w, : shape.images],
-            most_matches,
-        )
-        for w, shape in enumerate(batch.shapes)
+    """Windows of one shape are computed together, in that shape."""
+    by_shape: dict[WindowShape, list[int]] = {}
+    for window, shape in enumerate(batch.shapes):
+        by_shape.setdefault(shape, []).append(window)
+    together = _TOGETHER[batch.locals.device.type]
+    groups = [
+        part
+        for shape, windows in by_shape.items()
+        for part in _split(windows, max(1, together // shape.images))
     ]
-    return _padded(windows, batch.image_mask)
+    relations = [_relations(batch, group, most_matches) for group in groups]
+    return _padded(relations, groups, batch.image_mask)
 
 
-def _padded(windows: Sequence[Relations], image_mask: Tensor) -> RelationBatch:
+def _split(windows: list[int], size: int) -> list[list[int]]:
+    return [windows[first : first + size] for first in range(0, len(windows), size)]
+
+
+def _relations(batch: WindowBatch, windows: list[int], most_matches: int) -> Relations:
+    shape = batch.shapes[windows[0]]
+    own = windows if len(windows) < len(batch.shapes) else slice(None)
+    return window_relations(
+        batch.locals[own, : shape.images, : shape.locals, : shape.local_dim],
+        batch.local_mask[own, : shape.images, : shape.locals],
+        batch.globals[own, : shape.images, : shape.global_dim],
+        batch.has_global[own, : shape.images],
+        shape.query_locals,
+        most_matches,
+    )
+
+
+def _padded(
+    relations: Sequence[Relations], groups: Sequence[list[int]], image_mask: Tensor
+) -> RelationBatch:
+    first = relations[0]
     count, images = image_mask.shape
-    most = max(window.matches.shape[1] for window in windows)
-    first = windows[0].image
-    pairs = first.new_zeros(count, len(RELATIONS), images, images)
-    matches = first.new_zeros(count, images, most, MATCH_FEATURES)
-    mask = torch.zeros(count, images, 1 + most, dtype=torch.bool, device=first.device)
-    mask[:, :, IMAGE] = image_mask
-    for w, window in enumerate(windows):
-        size, slots = len(window.image), window.matches.shape[1]
-        pairs[w, :, :size, :size] = window.pairs
-        matches[w, 1:size, :slots] = window.matches
-        mask[w, 1:size, FIRST_MATCH : FIRST_MATCH + slots] = True
-    image = pad_sequence([window.image for window in windows], batch_first=True)
-    context = torch.stack([window.context for window in windows])
+    most = max(own.matches.shape[2] for own in relations)
+    mask = image_mask.unsqueeze(2).repeat(1, 1, 1 + most)
+    mask[:, 0, FIRST_MATCH:] = False
+    if len(groups) == 1:
+        matches = F.pad(first.matches, (0, 0, 0, 0, 1, 0))
+        return RelationBatch(first.pairs, first.image, matches, first.context, mask)
+    pairs = first.pairs.new_zeros(count, len(RELATIONS), images, images)
+    image = first.image.new_zeros(count, images, IMAGE_FEATURES)
+    matches = first.matches.new_zeros(count, images, most, MATCH_FEATURES)
+    context = first.context.new_zeros(count, CONTEXT_FEATURES)
+    for own, windows in zip(relations, groups, strict=True):
+        size, slots = own.image.shape[1], own.matches.shape[2]
+        pairs[windows, :, :size, :size] = own.pairs
+        image[windows, :size] = own.image
+        matches[windows, 1:size, :slots] = own.matches
+        context[windows] = own.context
+        mask[windows, :, FIRST_MATCH + slots :] = False
     return RelationBatch(pairs, image, matches, context, mask)
 
 
@@ -89,8 +116,7 @@ class Tokens(nn.Module):
         """(w, i, 1 + t, dim); padded tokens are zero."""
         dtype = self.role.weight.dtype
         images = relations.image.shape[1]
-        role = torch.zeros(images, dtype=torch.long, device=relations.image.device)
-        role[0] = 1
+        role = (torch.arange(images, device=relations.image.device) == 0).long()
         context = self.context(relations.context.to(dtype)).unsqueeze(1)
         image = self.image(relations.image.to(dtype)) + self.role(role) + context
         match = self.match(relations.matches.to(dtype))
@@ -116,7 +142,7 @@ class Evidence(nn.Module):
         context = _GENTLE * relations.context.to(self.weight.weight.dtype)
         weights = self.weight(context)
         features = relations.image[:, :, : len(TO_QUERY)].to(weights.dtype)
-        logits: Tensor = (features @ weights.unsqueeze(2)).squeeze(2)
+        logits: Tensor = (features * weights.unsqueeze(1)).sum(2)
         return logits
 
 

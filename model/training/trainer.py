@@ -266,7 +266,7 @@ def first_place_loss(scores: Tensor, relevant: Tensor, present: Tensor) -> Tenso
     scores = scores.masked_fill(~present, -torch.inf)
     of_relevant = scores.masked_fill(relevant == 0, -torch.inf)
     losses = scores.logsumexp(1) - of_relevant.logsumexp(1)
-    return torch.where(relevant.any(1), losses, 0.0).mean()
+    return losses.masked_fill(~relevant.any(1), 0.0).mean()
 
 
 def smooth_ap_loss(

@@ -15,11 +15,11 @@ later one has a token, which is never used again, in its keys: `locore:image:COL
 `locore:ids:{COLLECTION}|TOKEN`. `locore:name:{NAME}`, a hash, says what a name stands for:
 `generation` is the token of the one that counts, none for the first; `made` is there while there
 is such a collection; `alias` is the collection that the name is an alias of, and `intent` its entry
-there. `locore:aliased:{COLLECTION}` has the intents of aliases to point here, by alias (names.py).
-`locore:dropped:{COLLECTION}` has the tokens of generations that are over, by time, and
-`locore:emptied` their collections: sweeper.py removes them. `locore:collections` and
-`locore:aliases` list names, perhaps some that are none any more. `locore:searched` says that the
-collections from before there were names are listed too.
+there. `locore:aliased:{COLLECTION}` has the aliases that point here, or are about to, by intent
+(names.py). `locore:dropped:{COLLECTION}` has the tokens of generations that are over, by time, and
+`locore:emptied` their collections; sweeper.py removes them, one service at a time
+(`locore:sweeper`). `locore:collections` and `locore:aliases` list names, perhaps some that are none
+any more. `locore:searched` says that collections from before there were names are listed too.
 
 In a cluster the records of a collection so lie in all slots, and the rest in one: neither a name
 nor an id may have braces or a bar in it.

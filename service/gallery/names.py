@@ -7,7 +7,7 @@ one step too.
 
 In a cluster an alias and its collection lie in different slots. A collection therefore keeps the
 *intents* of aliases to point there, which are written before the alias is moved and forgotten after
-it has gone elsewhere: it is dropped only while none of them holds. An intent has a token, so that
+it has gone elsewhere: it is dropped only while none of them holds. Each is one move's own, so that
 nobody forgets another's; what a service that died in between left does not hold for longer than
 INTENT_SECONDS.
 """
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,6 @@ from service.gallery.keys import (
     EMPTIED,
     IDS,
     SEARCHED,
-    aliased_key,
     collection_of,
     generation_of,
     image_key,
@@ -128,18 +127,25 @@ class Names:
             raise NotFoundError(f"no collection {collection!r}")
         return int(count)
 
-    async def _intents_elsewhere(self, collection: str) -> dict[bytes, bytes]:
+    async def _intents_elsewhere(self, collection: str) -> list[bytes]:
         """Raises CollectionInUseError where an alias points here."""
-        intents: dict[bytes, bytes]
-        (intents,) = await self._ask([("HGETALL", aliased_key(collection))])
-        aliases = [alias.decode() for alias in intents]
-        names = await self._look(aliases)
-        here = [a for a, name in zip(aliases, names, strict=True) if name.alias == collection]
-        if here:
+        (intents,) = await self._ask([naming.intents(collection)])
+        here = await self._pointing({collection: intents})
+        if here[collection]:
             raise CollectionInUseError(
-                f"an alias points at collection {collection!r}: {here[0]!r}", aliases=here[:_SHOWN]
+                f"an alias points at collection {collection!r}: {here[collection][0]!r}",
+                aliases=here[collection][:_SHOWN],
             )
-        return intents
+        return list(intents)
+
+    async def _pointing(self, intents: Mapping[str, Mapping[bytes, bytes]]) -> dict[str, list[str]]:
+        """By collection, the aliases that do point there of those that were to."""
+        aliases = sorted({alias.decode() for some in intents.values() for alias in some.values()})
+        looked = await self._look(aliases)
+        return {
+            collection: [a for a, n in zip(aliases, looked, strict=True) if n.alias == collection]
+            for collection in intents
+        }
 
     async def point(self, alias: str, name: str) -> tuple[str, str | None]:
         """The collection that an alias then points at, and the one that it did before. Raises
@@ -156,13 +162,13 @@ class Names:
         pointing = naming.point(alias, collection, intent)
         (before,) = await self._ask([pointing], again=False)
         if before == 0:
-            await self._ask([naming.forget(collection, alias, intent)])
+            await self._ask([naming.forget(collection, intent)])
             raise NameTakenError(f"{alias!r} is a collection", collection=alias)
         # Whoever deleted it meanwhile may have taken it off the list.
         await self._ask([naming.note(ALIASES, [alias])])
         previous, its_intent = before[0].decode(), before[1]
-        if previous and previous != collection:
-            await self._ask([naming.forget(previous, alias, its_intent)])
+        if previous:
+            await self._ask([naming.forget(previous, its_intent)])
         return collection, previous or None
 
     async def unpoint(self, alias: str) -> None:
@@ -172,7 +178,7 @@ class Names:
         collection, intent = before[0].decode(), before[1]
         if not collection:
             raise NotFoundError(f"no alias {alias!r}")
-        await self._ask([naming.forget(collection, alias, intent)])
+        await self._ask([naming.forget(collection, intent)])
 
     async def aliases(
         self, limit: int, after: str | None
@@ -207,13 +213,12 @@ class Names:
         answers = await self._ask(
             [
                 *map(naming.summary, generations),
-                *(("HKEYS", aliased_key(collection)) for collection in collections),
+                *map(naming.intents, collections),
             ]
         )
         looked, intents = answers[: len(names)], answers[len(names) :]
         sizes = await self._record_sizes(generations, [ids for _, _, *ids in looked])
-        aliases = {alias.decode() for some in intents for alias in some}
-        pointing = dict(zip(sorted(aliases), await self._look(sorted(aliases)), strict=True))
+        aliases = await self._pointing(dict(zip(collections, intents, strict=True)))
         found = []
         for place, (count, known, *ids) in enumerate(looked):
             collection = collections[place]
@@ -224,8 +229,7 @@ class Names:
                 its_sizes = (await self._store.page(generations[place], 1, None)).sizes
             there = [size for size in sizes[place] if size]
             size = round(sum(there) / len(there) * count) if there else 0
-            its_aliases = [a for a, name in pointing.items() if name.alias == collection]
-            found.append(Summary(collection, count, its_sizes, size, its_aliases))
+            found.append(Summary(collection, count, its_sizes, size, aliases[collection]))
         return found
 
     async def _record_sizes(
@@ -262,7 +266,10 @@ class Names:
         if known:
             return
         async for keys in self._store.keys_of(f"{IDS}{{"):
-            names = {key.removeprefix(f"{IDS}{{").partition("}")[0] for key in keys}
-            if names:
-                await self._ask([naming.note(COLLECTIONS, sorted(names))])
-        await self._ask([("SET", SEARCHED, 1)])
+            names = sorted({key.removeprefix(f"{IDS}{{").partition("}")[0] for key in keys})
+            looked = await self._look(names)
+            # What is dropped and not yet swept has ids too.
+            old = [n for n, known in zip(names, looked, strict=True) if not known.token]
+            if old:
+                await self._ask([naming.note(COLLECTIONS, old)])
+        await self._ask([naming.note(SEARCHED, ["all"])])

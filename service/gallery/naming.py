@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from service.gallery.commands import NOW, OVER, Command, script
 from service.gallery.keys import (
@@ -38,22 +38,20 @@ if not name[3] and redis.call('EXISTS', KEYS[1]) == 0 then
 end
 """
 
-# ARGV: the token; the next token; 1 where the collection is dropped; the intents, alias by alias,
-# that are known to point elsewhere. A full store takes writes after one that takes no memory.
+# ARGV: the token; the next token; 1 where the collection is dropped; the intents whose aliases are
+# known to point elsewhere. A full store takes writes after one that takes no memory.
 _END = (
     NOW
     + _LOOK
     + f"""
 if ARGV[3] == '1' then
     local elsewhere = {{}}
-    for place = 4, #ARGV, 2 do
-        elsewhere[ARGV[place]] = ARGV[place + 1]
+    for place = 4, #ARGV do
+        elsewhere[ARGV[place]] = true
     end
-    local intents = redis.call('HGETALL', KEYS[7])
-    for place = 1, #intents, 2 do
-        local intent = intents[place + 1]
+    for _, intent in ipairs(redis.call('HKEYS', KEYS[7])) do
         local made = string.match(intent, '^[%d.]+')
-        if elsewhere[intents[place]] ~= intent or now - made < {INTENT_SECONDS} then
+        if not elsewhere[intent] or now - made < {INTENT_SECONDS} then
             return {IN_USE}
         end
     end
@@ -77,7 +75,7 @@ _INTEND = (
     + """
 local intent = string.format('%.6f %s', now, ARGV[3])
 redis.call('HSET', KEYS[5], 'made', 1)
-redis.call('HSET', KEYS[6], ARGV[2], intent)
+redis.call('HSET', KEYS[6], intent, ARGV[2])
 return intent
 """
 )
@@ -97,12 +95,6 @@ _UNPOINT = """
 local name = redis.call('HMGET', KEYS[1], 'alias', 'intent')
 redis.call('HDEL', KEYS[1], 'alias', 'intent')
 return {name[1] or '', name[2] or ''}
-"""
-
-_FORGET = """
-if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then
-    redis.call('HDEL', KEYS[1], ARGV[1])
-end
 """
 
 # Also where the store is full.
@@ -170,11 +162,11 @@ def look(name: str) -> Command:
     return ("HMGET", name_key(name), "alias", "generation", "made")
 
 
-def end(generation: str, token: str, *, drop: bool, elsewhere: Mapping[bytes, bytes]) -> Command:
+def end(generation: str, token: str, *, drop: bool, elsewhere: Iterable[bytes]) -> Command:
     """Empty a collection, or drop it. Answers how many images it had, or OVER, UNKNOWN, IN_USE."""
-    pairs = [text for pair in elsewhere.items() for text in pair]
-    keys = [*generation_keys(generation), *_more_keys(generation)]
-    return script(_END, keys, token_of(generation), token, int(drop), *pairs)
+    collection = collection_of(generation)
+    keys = [*generation_keys(generation), dropped_key(collection), aliased_key(collection)]
+    return script(_END, keys, token_of(generation), token, int(drop), *elsewhere)
 
 
 def intend(generation: str, alias: str, token: str) -> Command:
@@ -195,8 +187,13 @@ def unpoint(alias: str) -> Command:
     return script(_UNPOINT, [name_key(alias)])
 
 
-def forget(collection: str, alias: str, intent: bytes) -> Command:
-    return script(_FORGET, [aliased_key(collection)], alias, intent)
+def intents(collection: str) -> Command:
+    """Answers the alias of each."""
+    return ("HGETALL", aliased_key(collection))
+
+
+def forget(collection: str, intent: bytes) -> Command:
+    return ("HDEL", aliased_key(collection), intent)
 
 
 def note(key: str, names: Sequence[str], *, timed: bool = False) -> Command:
@@ -238,8 +235,3 @@ def swept(generation: str) -> Command:
 def unnote(key: str, name: str, seconds: float) -> Command:
     """Take a name off a list that it has been on for so long."""
     return script(_UNNOTE, [key], str(seconds), name)
-
-
-def _more_keys(generation: str) -> tuple[str, str]:
-    collection = collection_of(generation)
-    return dropped_key(collection), aliased_key(collection)

@@ -67,11 +67,16 @@ async def about(parts: Parts, state: State) -> Answer:
         "sample": COLLECTION,
         "queries": [] if sample is None else [asdict(sample_query(i)) for i in sample.queries],
         "no_sample": why if sample is None else None,
-        "no_extraction": await state.extraction.problem(),
         "formats": list(FORMATS),
         "max_upload_bytes": search.most_bytes(state.settings),
         "max_images": MOST_IMAGES,
     }
+
+
+@guarded.get("/extraction")
+async def extraction(state: State) -> Answer:
+    """Why no picture can be extracted here, if so. It may wait for the extractor to start."""
+    return {"problem": await state.extraction.problem()}
 
 
 @guarded.get("/sample/gallery/{image_id:path}")

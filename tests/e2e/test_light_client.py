@@ -4,9 +4,11 @@ nothing else is installed."""
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,26 +44,31 @@ def test_it_imports_neither_the_service_nor_the_model() -> None:
 
 
 def test_its_tests_pass_against_a_service(service: RunningService) -> None:
-    tests = str(CLIENT / "tests" / "test_service.py")
+    tests = [str(CLIENT / "tests" / name) for name in ("test_service.py", "test_readme.py")]
     options = ("-q", "-p", "no:cacheprovider")
-    said = ran(sys.executable, "-m", "pytest", *options, tests, LOCORE_URL=service.url)
+    said = ran(sys.executable, "-m", "pytest", *options, *tests, LOCORE_URL=service.url)
     assert "skipped" not in said
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("bound", ["newest", "oldest"])
 def test_it_installs_and_works_where_nothing_else_is(
-    service: RunningService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bound: str, service: RunningService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Takes packages from PyPI. The newest of each: the ranges have no end before the next major
-    version."""
+    """Takes packages from PyPI, the newest or the oldest that its ranges allow."""
+    project = tomllib.loads((CLIENT / "pyproject.toml").read_text())["project"]
+    wanted = [
+        re.sub(r">=([\d.]+).*", r"==\1.*", line) if bound == "oldest" else line
+        for line in project["dependencies"]
+    ]
     python = tmp_path / "venv" / "bin" / "python"
     ran(sys.executable, "-m", "venv", tmp_path / "venv")
     monkeypatch.chdir(tmp_path)
     elsewhere = {"PYTHONPATH": "", "PIP_CONSTRAINT": ""}
     # A build writes beside what it builds.
     source = shutil.copytree(CLIENT, tmp_path / "client", ignore=shutil.ignore_patterns("build"))
-    ran(python, "-m", "pip", "install", "--quiet", f"{source}[test]", **elsewhere)
+    ran(python, "-m", "pip", "install", "--quiet", f"{source}[test]", *wanted, **elsewhere)
     for absent in ("torch", "service", "model", "fastapi", "redis"):
         with pytest.raises(AssertionError, match="ModuleNotFoundError"):
             ran(python, "-c", f"import {absent}", **elsewhere)

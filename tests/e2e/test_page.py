@@ -87,7 +87,7 @@ def test_about_names_the_samples_queries(page: RunningService) -> None:
     about = page.http.get("/page/about").json()
     assert about["sample"] == "sample"
     assert about["no_sample"] is None
-    assert about["no_extraction"] is None
+    assert page.http.get("/page/extraction").json() == {"problem": None}
     assert about["max_upload_bytes"] == 400_000
     assert about["queries"] == [
         {"id": f"{s}.jpg", "label": s, "picture": f"page/sample/queries/{s}.jpg"} for s in SUBJECTS
@@ -286,6 +286,7 @@ def test_the_key_guards_all_but_the_page_itself(strict: RunningService) -> None:
         ("GET", "/page/sample/gallery/one/0.jpg"),
         ("GET", "/page/sample/queries/one.jpg"),
         ("GET", "/page/sample/query?id=one.jpg"),
+        ("GET", "/page/extraction"),
         ("GET", "/page/images?collection=sample"),
         ("GET", "/page/image?collection=sample&id=one/0.jpg"),
         ("GET", "/page/thumbnail?collection=sample&id=one/0.jpg"),
@@ -302,7 +303,7 @@ def test_without_sample_and_extractor_the_page_can_say_so(strict: RunningService
     about = strict.http.get("/page/about", headers=headers).json()
     assert about["queries"] == []
     assert about["no_sample"] == "there is no sample gallery here"
-    assert "made-up" in about["no_extraction"]
+    assert "made-up" in strict.http.get("/page/extraction", headers=headers).json()["problem"]
     for method, path, refusal in (
         ("POST", "/page/extract", (501, "no_extractor")),
         ("GET", "/page/sample/query?id=one.jpg", (404, "no_sample")),

@@ -111,9 +111,9 @@ def test_a_picture_asks_as_its_descriptors_do(service: RunningService) -> None:
 @pytest.mark.parametrize(
     ("query", "field", "message"),
     [
-        ({"descriptors": [[1, 2]], "image": in_json(QUERY)}, "query", "either"),
-        ({"image": in_json(QUERY), "scales": [1]}, "query", "come with descriptors"),
-        ({"image": None}, "query", "either"),
+        ({"descriptors": [[1, 2]], "image": in_json(QUERY)}, "query", "exactly one"),
+        ({"image": in_json(QUERY), "scales": [1]}, "query.scales", ""),
+        ({"image": None}, "query.image", ""),
         ({"image": {}}, "query.image.data", "required"),
         ({"image": {"data": "no!"}}, "query.image.data", "base64"),
         ({"image": {"data": 7}}, "query.image.data", "bytes"),
@@ -128,6 +128,25 @@ def test_what_is_neither_one_nor_the_other(
     assert code_of(refusal) == (422, "validation_error")
     error = refusal.json()["error"]
     assert error["details"]["field"] == field
+    assert message in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        ({"descriptors": [[1, 2]], "image": in_json(QUERY)}, "either"),
+        ({"image": in_json(QUERY), "scales": [1]}, "come with descriptors"),
+        ({"image": None}, "either"),
+        ({}, "either"),
+    ],
+)
+def test_an_image_of_a_registration_is_one_or_the_other(
+    service: RunningService, image: dict[str, Any], message: str
+) -> None:
+    refusal = service.http.post("/gallery", json={"images": [{"id": "odd", **image}]})
+    assert code_of(refusal) == (422, "validation_error")
+    error = refusal.json()["error"]
+    assert error["details"]["field"] == "images.0"
     assert message in error["message"]
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from safetensors.torch import load_file
 from model.checkpoint import load_checkpoint
 from model.config import DEFAULT_CHECKPOINT, ElvisConfig, ExtractorId, MambaConfig, ModelConfig
 from model.evaluation.grocery import validation_classes
+from model.reranker import MambaReranker
 from tests.descriptor_files import MADE_UP, write_descriptors
 from tests.e2e.command import done_here, refused
 from tests.factories import SIZES, save_tiny
@@ -25,6 +29,7 @@ OTHER = ExtractorId(name="other", version="3")
 SHORT = ["--steps", 2, "--batch", 2, "--list-length", 4, 8, "--device", "cpu"]
 TINY = [*SHORT, "--dim", 32, "--depth", 1, "--image-layers", 1]
 CLASSES = 12
+CPU_ALONE = {"CUDA_VISIBLE_DEVICES": ""}
 
 
 def names(kind: str, classes: int = CLASSES, count: int = 6) -> list[str]:
@@ -247,3 +252,21 @@ def test_what_is_wrong_is_one_line(
     ):
         csv.write_text(damaged)
         assert message in wrong("--descriptors", file)
+
+
+@pytest.mark.slow
+def test_the_recipe_of_the_default(shoes: Path, tmp_path: Path) -> None:
+    """Without a GPU, for a second: it learns something, and what it writes can be served."""
+    recipe = Path(__file__).parents[2] / "recipes" / "default_checkpoint" / "train.py"
+    shoes_, views = (f"{tmp_path / name}.h5" for name in ("shoes", "views"))
+    sources = ["--data", str(shoes), "--descriptors", shoes_, "--views", views]
+    asked = [*sources, "--seconds", "1", "--workers", "1", "--seed", "3", "-o", str(tmp_path)]
+    subprocess.run([sys.executable, recipe, *asked], check=True, env=os.environ | CPU_ALONE)
+    model = load_checkpoint(tmp_path / "relations-3.safetensors", torch.device("cpu"))
+    torch.manual_seed(3)
+    assert isinstance(model.config, MambaConfig)
+    start = MambaReranker(model.config).state_dict()
+    moved = [
+        name for name, value in model.reranker.state_dict().items() if not value.equal(start[name])
+    ]
+    assert len(moved) > 0.9 * len(start)

@@ -24,6 +24,7 @@ let query = null;
 let results = [];
 /** @type {import("./board.js").Result | null} */
 let opened = null;
+let noExtraction = false;
 let visit = 0;
 let running = new AbortController();
 /** The browser's address of the picture that was dropped last. */
@@ -48,7 +49,7 @@ async function start() {
       if (opened) focusResult(opened.id);
     },
   );
-  prepareDrop(() => Boolean(about && !about.no_extraction && current), takeFile);
+  prepareDrop(() => Boolean(about && !noExtraction && current), takeFile);
   // Once the picture has taken room from the picks, the one that was picked stays in sight.
   byId("chosen-image").addEventListener("load", pickedInSight, true);
   window.addEventListener("hashchange", () => void fromAddress());
@@ -77,8 +78,7 @@ async function load() {
     return;
   }
   byId("model").textContent = `model ${about.model}`;
-  note("no-extraction", about.no_extraction && `Own images cannot be used here: ${about.no_extraction}.`);
-  byId("drop-text").hidden = Boolean(about.no_extraction);
+  void askOfExtraction();
   const none = !collections.length;
   byId("nothing").hidden = !none;
   byId("empty").hidden = none;
@@ -86,6 +86,14 @@ async function load() {
     ? "“locore serve --sample” registers a sample, “locore load” and POST /gallery images of your own."
     : "A service started with “locore serve --sample” registers the sample in its first seconds.";
   await fromAddress();
+}
+
+/** Nobody waits for this: the extractor takes seconds to start. */
+async function askOfExtraction() {
+  const { problem } = await get("page/extraction").catch(() => ({ problem: null }));
+  noExtraction = problem !== null;
+  note("no-extraction", problem && `Own images cannot be used here: ${problem}.`);
+  byId("drop-text").hidden = noExtraction;
 }
 
 /** A look is named in the address, so that it can be passed on. */

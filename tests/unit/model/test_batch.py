@@ -46,7 +46,7 @@ def test_the_shape_of_every_window_is_told() -> None:
     one = Window(image(rng, CONFIG, 2, sizes=sizes), [image(rng, CONFIG, 4, sizes=sizes)])
     other = Window(image(rng, CONFIG, 9), [image(rng, CONFIG, 1)] * 3)
     batch = collate([one, other], descriptors_per_image=MOST)
-    assert batch.shapes == (WindowShape(2, 4, 3, 7), WindowShape(4, MOST, 8, 12))
+    assert batch.shapes == (WindowShape(2, 4, 2, 3, 7), WindowShape(4, MOST, MOST, 8, 12))
 
 
 def test_globals_are_left_out_where_they_are_not_read() -> None:

@@ -39,7 +39,7 @@ def noise(rng: np.random.Generator, images: int = IMAGES) -> Tensor:
 
 def trust(similarity: Tensor) -> float:
     """Coherence of one graph (i, i)."""
-    return float(coherence(similarity.unsqueeze(0), apart(len(similarity))))
+    return float(coherence(similarity[None, None], apart(len(similarity))))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -62,9 +62,10 @@ def test_coherence_falls_with_noise_and_has_no_scale() -> None:
 def overlaps(by_globals: Tensor, by_locals: Tensor) -> Tensor:
     """(graphs, k, i, i)"""
     others = apart(len(by_globals))
-    of_both = coherence(torch.stack((by_globals, by_locals)), others)
-    flat = neighbourhood_overlaps(by_globals, by_locals, of_both, others)
-    found: Tensor = flat.unflatten(0, (len(GRAPHS), len(NEIGHBOURHOODS)))
+    windows = by_globals.unsqueeze(0), by_locals.unsqueeze(0)
+    of_both = coherence(torch.stack(windows, dim=1), others)
+    flat = neighbourhood_overlaps(*windows, of_both, others)
+    found: Tensor = flat[0].unflatten(0, (len(GRAPHS), len(NEIGHBOURHOODS)))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -20,6 +20,7 @@ from model.relations import (
     TO_QUERY,
     Relations,
     standardised,
+    standardised_pairs,
     window_relations,
 )
 from tests.factories import image, tiny_config, tiny_model, window
@@ -30,16 +31,18 @@ MATCHES = 3
 
 
 def relations_of(one: Window) -> Relations:
-    """With the gallery in the order of the window."""
+    """Of one window, with the gallery in its order."""
     batch = MODEL.collate([one])
     places = torch.cat((torch.zeros(1, dtype=torch.long), batch.places[0]))
-    return window_relations(
-        batch.locals[0, places],
-        batch.local_mask[0, places],
-        batch.globals[0, places],
-        batch.has_global[0, places],
+    of_all = window_relations(
+        batch.locals[:, places],
+        batch.local_mask[:, places],
+        batch.globals[:, places],
+        batch.has_global[:, places],
+        one.query.count,
         MATCHES,
     )
+    return Relations(*(getattr(of_all, field.name)[0] for field in fields(Relations)))
 
 
 def to_query(of: Relations, name: str) -> torch.Tensor:
@@ -144,6 +147,14 @@ def test_a_match_that_is_mutual_has_no_gap() -> None:
     gap, mutual = found.matches[1, :, 4], found.matches[1, :, 5]
     assert gap.tolist() == [0.0] * MATCHES
     assert mutual.tolist() == [1.0] * MATCHES
+
+
+@pytest.mark.parametrize("images", [1, 2, 9])
+def test_pairs_are_standardised_but_for_those_of_an_image_with_itself(images: int) -> None:
+    values = torch.rand(3, images, images, generator=torch.Generator().manual_seed(images))
+    others = ~torch.eye(images, dtype=torch.bool)
+    expected = standardised(values, (1, 2), others.expand_as(values))
+    torch.testing.assert_close(standardised_pairs(values.clone()), expected)
 
 
 @pytest.mark.parametrize("offset", [0.0, 1.0, 1000.0])

@@ -253,12 +253,13 @@ def test_an_intent_that_came_to_nothing_holds_for_a_while(on: On) -> None:
         (gallery, _), (names, _) = rig.galleries, names_of(rig)
         await gallery.register("x", records(SMALL, "a"), None)
         now = (await rig.raw.time())[0]
-        await rig.raw.hset("locore:aliased:{x}", "alias", f"{now - INTENT_SECONDS + 5} token")
+        await rig.raw.hset("locore:aliased:{x}", f"{now - INTENT_SECONDS + 5} token", "alias")
         with pytest.raises(CollectionInUseError):
             await names.drop("x")
         assert await listed(names) == ["x"]
         assert (await names.collection("x")).aliases == []
-        await rig.raw.hset("locore:aliased:{x}", "alias", f"{now - INTENT_SECONDS - 5} token")
+        await rig.raw.delete("locore:aliased:{x}")
+        await rig.raw.hset("locore:aliased:{x}", f"{now - INTENT_SECONDS - 5} token", "alias")
         await names.drop("x")
 
     on(work)

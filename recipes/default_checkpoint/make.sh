@@ -1,12 +1,12 @@
 #!/bin/sh
-# Makes the shipped checkpoint: sh recipes/default_checkpoint.sh DATA OUT [SEED]
+# Makes the shipped checkpoint: sh recipes/default_checkpoint/make.sh DATA OUT
 #
 # DATA has grocery/ (labels.csv, images/) and domains/{caltech101,clothing,euro_coins}/; OUT gets the
-# descriptors, the training's log and state, and relations.safetensors. What is there is kept, so a
-# run that was stopped goes on. About an hour and a half on two cores, an hour of it for descriptors.
+# descriptors and relations-{0,1,2}.safetensors, of which relations-0 is shipped. Descriptors that
+# are there are kept. They take an hour on two cores; the training wants a GPU and 16 cores.
 set -eu
-data=$(realpath "$1") out=$2 seed=${3:-0}
-locore=${LOCORE:-.venv/bin/locore}
+data=$(realpath "$1") out=$2
+locore=${LOCORE:-.venv/bin/locore} python=${PYTHON:-.venv/bin/python}
 mkdir -p "$out"
 
 # DOMAIN FOLDER PATHS_RELATIVE_TO
@@ -50,6 +50,4 @@ for file in "$out"/*-efficientnet-lite0.h5 "$out"/*-sift.h5; do
         *) set -- "$@" --descriptors "$file" ;;
     esac
 done
-resume=
-[ -f "$out/relations.run/state.pt" ] && resume=--resume
-OMP_NUM_THREADS=1 "$locore" train "$@" --fold 0 --steps 6000 --seed "$seed" $resume -o "$out/relations.safetensors"
+"$python" "$(dirname "$0")/train.py" "$@" -o "$out"
