@@ -29,8 +29,8 @@ from service.memory import memory_limit
 from service.metrics import MEMORY_LIMIT, MODEL_INFO, QUEUE_TOKENS_LIMIT, READY
 from service.middleware import install_middleware, quiet
 from service.openapi import openapi_document
+from service.page.routes import install_page
 from service.routes import collections, docs, extract, gallery, health, info, rerank
-from service.routes.page import install_page
 from service.settings import CHECKPOINTS_EXTRACTOR, EMBEDDED, Settings
 from service.state import BODIES_HELD, ServiceState
 from service.tracing import Tracing
@@ -131,11 +131,12 @@ async def _start(
         dtype=settings.store_dtype,
         pool_locals=settings.pool_locals,
         metrics=metrics,
+        thumbnail_bytes=settings.thumbnail_bytes,
     )
     extraction = _extraction(settings, config)
     stack.callback(extraction.close)
     state = ServiceState(
-        settings, model, store, cached, worker, batcher, extraction, tracing.tracer
+        settings, url, model, store, cached, worker, batcher, extraction, tracing.tracer
     )
     stack.callback(state.intake.close)
     QUEUE_TOKENS_LIMIT.set(settings.max_queue_tokens)

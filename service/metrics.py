@@ -30,6 +30,7 @@ EXTRACTION_REJECTIONS = ("queue_full", "too_late", "bytes")
 EXTRACTION_RESULTS = ("described", "refused", "failed")
 STORE_OPERATIONS = (
     *("ping", "put", "fetch", "versions", "delete", "list", "resolve", "names", "sweep"),
+    "thumbnails",
 )
 
 # A cached re-rank takes milliseconds, a sliding window over 1,600 images on a CPU many seconds.
@@ -71,6 +72,8 @@ STORE_SECONDS = Histogram(
 READY = Gauge("locore_ready", "1 while requests are taken, whatever the store does, else 0.")
 STORE_UP = Gauge("locore_store_up", "1 where the store answered last time, else 0.")
 IMAGES_REGISTERED = Counter("locore_gallery_images_registered", "Images registered.")
+THUMBNAILS = Counter("locore_thumbnails", "Thumbnails of registered images.", ["result"])
+THUMBNAIL_BYTES = Gauge("locore_thumbnail_bytes", "What thumbnails take of the store.")
 MEMORY_LIMIT = Gauge(
     "locore_memory_limit_bytes",
     "Memory that the process may take: the container's or the machine's.",
@@ -99,6 +102,7 @@ for _metric, _values in (
     (STAGE_SECONDS, STAGES),
     (REJECTED, REJECTIONS),
     (CACHE_REQUESTS, ("hit", "miss")),
+    (THUMBNAILS, ("kept", "refused")),
     (STORE_SECONDS, STORE_OPERATIONS),
     (EXTRACTION_PICTURES, EXTRACTION_RESULTS),
     (EXTRACTION_REJECTED, EXTRACTION_REJECTIONS),

@@ -10,6 +10,7 @@ from service.errors import TooLargeError, UnprocessableError
 from service.extraction.messages import ExtractedPicture
 from service.extraction.queue import ExtractionQueue
 from service.gallery.record import GalleryRecord
+from service.gallery.thumbnails import Thumbnail
 from service.state import ServiceState
 
 
@@ -29,28 +30,36 @@ async def describe_query(picture: bytes, state: ServiceState, deadline: float) -
 
 async def describe_images(
     images: Mapping[str, GalleryRecord | Undescribed], state: ServiceState
-) -> dict[str, GalleryRecord]:
-    """All of them, in their order. Raises what ExtractionQueue and `decode_extracted` raise, naming
+) -> tuple[dict[str, GalleryRecord], dict[str, Thumbnail]]:
+    """All of them, in their order, and thumbnails of those that came as pictures, where the
+    service keeps any. Raises what ExtractionQueue and `decode_extracted` raise, naming
     the image."""
     size = sum(len(one.picture) for one in images.values() if isinstance(one, Undescribed))
     records: dict[str, GalleryRecord] = {}
+    thumbnails: dict[str, Thumbnail] = {}
+    shown = state.settings.thumbnail_bytes > 0
     with state.extraction.place(size):
         for image_id, one in images.items():
             if isinstance(one, Undescribed):
                 field = f"{one.where}.image"
-                extracted = await _extracted(one.picture, state.extraction, field, id=image_id)
+                extracted = await _extracted(
+                    one.picture, state.extraction, field, thumbnail=shown, id=image_id
+                )
                 decoded = await _decoded(extracted, state, one.where, id=image_id)
                 records[image_id] = GalleryRecord(decoded.image, one.metadata)
+                if extracted.thumbnail is not None:
+                    keypoints = extracted.features.keypoints
+                    thumbnails[image_id] = Thumbnail(extracted.thumbnail, keypoints)
             else:
                 records[image_id] = one
-    return records
+    return records, thumbnails
 
 
 async def _extracted(
-    picture: bytes, queue: ExtractionQueue, field: str, **details: str
+    picture: bytes, queue: ExtractionQueue, field: str, *, thumbnail: bool = False, **details: str
 ) -> ExtractedPicture:
     try:
-        return await queue.extract(picture)
+        return await queue.extract(picture, thumbnail=thumbnail)
     except (UnprocessableError, TooLargeError) as error:
         named = {**error.details, **details, "field": field}
         raise type(error)(f"{field}: {error}", code=error.code, **named) from None

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -25,6 +25,7 @@ from service.gallery.urls import parse_store_url
 EMBEDDED = "embedded"
 CHECKPOINTS_EXTRACTOR, NO_EXTRACTOR = "checkpoint", "none"
 
+_ORIGIN = re.compile(r"https?://[a-z0-9.\-_\[\]:]+")
 _LINK = re.compile(r"(tcp|udp|sctp)://.+:\d+")
 
 
@@ -127,6 +128,21 @@ class Settings(BaseSettings):
     pool_locals: int | None = Field(
         None, ge=1, description="Locals that an image keeps at most; those nearest are merged."
     )
+    thumbnail_bytes: int = Field(
+        1 << 30,
+        ge=0,
+        description="What the thumbnails of all collections may take of the store; 0 keeps none.",
+    )
+    thumbnail_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Origins from which the page may show an image's `thumbnail_url`, with commas "
+        "between them.",
+    )
+    page_bytes: int = Field(
+        512 << 20,
+        ge=0,
+        description="Memory for the globals that the page searches; 0 leaves its first stage out.",
+    )
     log_format: Literal["text", "json"] = Field("text", description="How the log is written.")
     tracing: Literal["off", "otlp"] = Field(
         "off",
@@ -176,14 +192,15 @@ class Settings(BaseSettings):
             raise ValueError("a key is of ASCII letters, digits and signs, without spaces")
         return SecretStr(key)
 
-    @field_validator("allowed_origins", mode="before")
+    @field_validator("allowed_origins", "thumbnail_origins", mode="before")
     @classmethod
-    def _origins(cls, value: Any) -> Any:
+    def _origins(cls, value: Any, info: ValidationInfo) -> Any:
         if not isinstance(value, str):
             return value
         origins = tuple(text.strip().lower() for text in value.split(",") if text.strip())
         for origin in origins:
-            if not re.fullmatch(r"\*|https?://[^/\s]+", origin):
+            any_at_all = origin == "*" and info.field_name == "allowed_origins"
+            if not any_at_all and not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is no origin such as https://shop.example")
         return origins
 

@@ -26,6 +26,7 @@ BODIES_HELD = 4
 @dataclass(eq=False)
 class ServiceState:
     settings: Settings
+    store_url: str = field(repr=False)
     model: LoadedModel
     store: GalleryStore
     gallery: Gallery

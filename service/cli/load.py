@@ -17,6 +17,7 @@ from model.descriptors import ImageDescriptors
 from model.quantisation import StoreDtype
 from service.cli.common import (
     any_path,
+    check_collection,
     descriptor_dim_option,
     progress_bar,
     say,
@@ -26,7 +27,7 @@ from service.cli.common import (
 from service.gallery.connect import connect_store
 from service.gallery.gallery import Gallery
 from service.gallery.record import GalleryRecord
-from service.schemas import Collection, ImageId
+from service.schemas import ImageId
 from service.sizes import beyond_limits
 
 BATCH = 128
@@ -188,10 +189,7 @@ def _described(
 
 def _check_before(reader: DescriptorReader, collection: str) -> None:
     """What the service would refuse must not get past it either."""
-    try:
-        TypeAdapter(Collection).validate_python(collection)
-    except ValidationError as error:
-        raise click.UsageError(f"--collection: {error.errors()[0]['msg']}") from None
+    check_collection(collection)
     refusals = map(_refusal, reader.ids)
     first = next(refusals, None)
     if first is not None and all(refusals):

@@ -1,36 +1,35 @@
 """`python -m service.extraction.child NAME COUNT CONNECTION`: an extractor's own process.
 
-It has the lowest priority and one thread, so that it takes what re-ranking leaves, and is the first
-to go where memory is short. It ends with the connection, which is closed when the service ends.
+It has a low priority and one thread, so that it takes what re-ranking leaves, and is the first to
+go where memory is short. It ends with the connection, which is closed when the service ends.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-import os
 import signal
 import sys
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import torch
 
 from model.extraction.extractor import Extractor, ExtractorError, NoDescriptorsError
 from model.extraction.pixels import FORMATS, PixelsError, TooManyPixelsError, read_pixels
 from model.extraction.registry import load_extractor
+from model.extraction.thumbnail import thumbnail
 from service.extraction.messages import (
     Answer,
     Failed,
     NotInstalled,
+    Picture,
     Ready,
     Refused,
     described,
     encode,
     picture_from,
 )
-
-_OOM_SCORE = Path("/proc/self/oom_score_adj")
+from service.priority import give_way
 
 
 def serve(connection: Connection, name: str, count: int) -> None:
@@ -45,14 +44,15 @@ def serve(connection: Connection, name: str, count: int) -> None:
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
             picture = picture_from(connection.recv_bytes())
-            connection.send_bytes(encode(describe(extractor, picture.data, count)))
+            connection.send_bytes(encode(describe(extractor, picture, count)))
 
 
-def describe(extractor: Extractor, data: bytes, count: int) -> Answer:
+def describe(extractor: Extractor, picture: Picture, count: int) -> Answer:
     """`count`: locals at most."""
     try:
-        pixels = read_pixels(io.BytesIO(data))
-        return described(extractor.extract(pixels.image, count), pixels.size)
+        pixels = read_pixels(io.BytesIO(picture.data))
+        shown = thumbnail(pixels.image) if picture.thumbnail else None
+        return described(extractor.extract(pixels.image, count), pixels.size, shown)
     except TooManyPixelsError as error:
         return Refused(f"has {error}", error.max_pixels)
     except PixelsError:
@@ -64,20 +64,10 @@ def describe(extractor: Extractor, data: bytes, count: int) -> Answer:
         return Failed(f"{type(error).__name__}: {error}")
 
 
-def give_way() -> None:
-    """Lowest priority, one thread, first to go; but not before a service that drains."""
+if __name__ == "__main__":
+    # A service that drains still needs it.
     for sig in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sig, signal.SIG_IGN)
-    os.nice(19)
-    if hasattr(os, "SCHED_IDLE"):
-        # Where a container allows it: then re-ranking never waits for a turn to end.
-        with contextlib.suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    with contextlib.suppress(OSError):
-        _OOM_SCORE.write_text("1000")
-    torch.set_num_threads(1)
-
-
-if __name__ == "__main__":
     give_way()
+    torch.set_num_threads(1)
     serve(Connection(int(sys.argv[3])), sys.argv[1], int(sys.argv[2]))

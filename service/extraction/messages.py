@@ -12,9 +12,10 @@ from model.extraction.extractor import ExtractedImage
 
 
 class Picture(msgspec.Struct):
-    """A file's bytes."""
+    """A file's bytes, and whether a thumbnail is to be made of it too."""
 
     data: bytes
+    thumbnail: bool
 
 
 class Ready(msgspec.Struct, tag=True):
@@ -36,6 +37,7 @@ class Described(msgspec.Struct, tag=True):
     arrays: bytes
     width: int
     height: int
+    thumbnail: bytes | None
 
 
 class Refused(msgspec.Struct, tag=True):
@@ -71,16 +73,21 @@ def answer_from(data: bytes) -> Answer:
 
 @dataclass(frozen=True, eq=False)
 class ExtractedPicture:
-    """What was made of a picture; `size`: its width and height in pixels, upright."""
+    """What was made of a picture; `size`: its width and height in pixels, upright; `thumbnail`:
+    WebP, where one was asked for."""
 
     features: ExtractedImage
     size: tuple[int, int]
+    thumbnail: bytes | None
 
 
-def described(features: ExtractedImage, size: tuple[int, int]) -> Described:
+def described(
+    features: ExtractedImage, size: tuple[int, int], thumbnail: bytes | None
+) -> Described:
     arrays = {name: np.ascontiguousarray(array) for name, array in vars(features).items()}
-    return Described(save(arrays), *size)
+    return Described(save(arrays), *size, thumbnail)
 
 
 def extracted(answer: Described) -> ExtractedPicture:
-    return ExtractedPicture(ExtractedImage(**load(answer.arrays)), (answer.width, answer.height))
+    features = ExtractedImage(**load(answer.arrays))
+    return ExtractedPicture(features, (answer.width, answer.height), answer.thumbnail)

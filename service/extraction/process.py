@@ -68,11 +68,11 @@ class ExtractorProcess:
             raise NoExtractorError(f"this service cannot extract pictures: {self._problem}")
         return self._connection
 
-    def extract(self, picture: bytes) -> ExtractedPicture:
+    def extract(self, picture: bytes, *, thumbnail: bool = False) -> ExtractedPicture:
         """Raises what `start` raises, UnprocessableError and TooLargeError for what is no picture
         that can be read, UnavailableError where the process died of it."""
         connection = self.start()
-        match self._ask(connection, Picture(picture)):
+        match self._ask(connection, Picture(picture, thumbnail)):
             case Described() as answer:
                 return extracted(answer)
             case Refused(why, None):
@@ -89,6 +89,7 @@ class ExtractorProcess:
             self._closed = True
             if self._process is not None:
                 self._process.kill()
+                self._process.wait()
 
     def _begin(self) -> str | None:
         """Why there is no extractor, None where there is one."""

@@ -82,11 +82,11 @@ class ExtractionQueue:
         finally:
             self._hold(-1, -size)
 
-    async def extract(self, picture: bytes) -> ExtractedPicture:
+    async def extract(self, picture: bytes, *, thumbnail: bool = False) -> ExtractedPicture:
         """Of a request that holds a place. Cancelled before its turn, the picture is not looked at.
 
         Raises NoExtractorError, UnprocessableError, TooLargeError and UnavailableError."""
-        return await self._in_turn(lambda: self._timed(picture))
+        return await self._in_turn(lambda: self._timed(picture, thumbnail))
 
     def close(self) -> None:
         """Whoever waits is told that the service is shutting down."""
@@ -105,11 +105,11 @@ class ExtractionQueue:
                 raise _shutting_down() from None
             raise
 
-    def _timed(self, picture: bytes) -> ExtractedPicture:
+    def _timed(self, picture: bytes, thumbnail: bool) -> ExtractedPicture:
         self._process.start()
         started = time.perf_counter()
         try:
-            done = self._process.extract(picture)
+            done = self._process.extract(picture, thumbnail=thumbnail)
         except ApiError as error:
             result = "refused" if error.status in (413, 422) else "failed"
             EXTRACTION_PICTURES.labels(result).inc()

@@ -23,7 +23,7 @@ from model.descriptors import DescriptorSizes
 from service.gallery import commands
 from service.gallery.commands import Command
 from service.gallery.condition import AWAY, FAILURES
-from service.gallery.keys import collection_of, generation_keys, image_key
+from service.gallery.keys import collection_of, generation_keys, image_key, thumbnail_key
 from service.gallery.record import HEADER_BYTES
 from service.gallery.session import DEFAULT_CONNECTIONS, LONGEST_SECONDS
 from service.gallery.store import Fetched, GalleryStore
@@ -101,9 +101,8 @@ class ClusterStore(GalleryStore):
         async with self._timed("delete"):
             # In this order a list has no image that is not there, but one registered meanwhile.
             await self._answers([commands.unlist(generation, [image_id])])
-            (deleted,) = await self._answers(
-                [("DEL", image_key(generation, image_id))], again=False
-            )
+            keys = image_key(generation, image_id), thumbnail_key(generation, image_id)
+            deleted, _ = await self._answers([("DEL", key) for key in keys], again=False)
         return bool(deleted)
 
     async def _before(self, generation: str, ids: Sequence[str]) -> _Before:

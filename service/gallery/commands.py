@@ -1,7 +1,7 @@
 """What is said to the store of images: commands, and scripts that run as one step.
 
 The keys are those of keys.py. A script that changes lists has those of a generation first, in the
-order of `generation_keys`, then those of records.
+order of `generation_keys` and `change_keys`, then those of records.
 """
 
 from __future__ import annotations
@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from model.descriptors import DescriptorSizes
-from service.gallery.keys import COLLECTIONS, collection_of, generation_keys, image_key, token_of
+from service.gallery.keys import (
+    COLLECTIONS,
+    change_keys,
+    collection_of,
+    generation_keys,
+    image_key,
+    thumbnail_key,
+    token_of,
+)
 
 Command = tuple[str | bytes | int, ...]
 
@@ -26,32 +34,67 @@ local now = time[1] + time[2] / 1000000
 """By the store's own clock: those of replicas differ. To the microsecond: an id is on the list of
 those that expire for as long as its record is there."""
 
-_EXPIRE = (
+# The field of the sum has no name, as no id has.
+_COUNT_THUMBNAIL = """
+local function count_thumbnail(id, bytes)
+    local before = tonumber(redis.call('HGET', KEYS[6], id) or 0)
+    if bytes > 0 then
+        redis.call('HSET', KEYS[6], id, bytes)
+    elseif before > 0 then
+        redis.call('HDEL', KEYS[6], id)
+    end
+    if bytes ~= before then
+        redis.call('HINCRBY', KEYS[6], '', bytes - before)
+    end
+end
+"""
+
+_FORGET = (
     NOW
+    + _COUNT_THUMBNAIL
+    + """
+local function forget(ids)
+    for _, id in ipairs(ids) do
+        redis.call('ZREM', KEYS[1], id)
+        redis.call('ZREM', KEYS[2], id)
+        count_thumbnail(id, 0)
+    end
+    if redis.call('EXISTS', KEYS[1]) == 0 then
+        redis.call('DEL', KEYS[3], KEYS[4], KEYS[6], KEYS[7])
+    elseif #ids > 0 then
+        redis.call('SET', KEYS[7], now)
+    end
+end
+"""
+)
+
+_EXPIRE = (
+    _FORGET
     + f"""
 local gone = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, {EXPIRED_AT_ONCE})
 if #gone > 0 then
-    redis.call('ZREM', KEYS[1], unpack(gone))
-    redis.call('ZREM', KEYS[2], unpack(gone))
-    if redis.call('EXISTS', KEYS[1]) == 0 then
-        redis.call('DEL', KEYS[3], KEYS[4])
-    end
+    forget(gone)
 end
 return #gone
 """
 )
 
-_UNLIST = """
-for _, id in ipairs(ARGV) do
-    redis.call('ZREM', KEYS[1], id)
-    redis.call('ZREM', KEYS[2], id)
-end
-if redis.call('EXISTS', KEYS[1]) == 0 then
-    redis.call('DEL', KEYS[3], KEYS[4])
-end
-"""
+_UNLIST = _FORGET + "forget(ARGV)"
 
-_DELETE = _UNLIST + "return redis.call('DEL', KEYS[6])"
+_DELETE = _UNLIST + "\nredis.call('DEL', KEYS[9])\nreturn redis.call('DEL', KEYS[8])"
+
+# ARGV: ids and the bytes of their thumbnails. Of an image that was deleted meanwhile, and of a
+# generation that was swept, nothing is noted.
+_NOTE_THUMBNAILS = (
+    _COUNT_THUMBNAIL
+    + """
+for place = 1, #ARGV, 2 do
+    local listed = redis.call('ZSCORE', KEYS[1], ARGV[place])
+    count_thumbnail(ARGV[place], listed and tonumber(ARGV[place + 1]) or 0)
+end
+return tonumber(redis.call('HGET', KEYS[6], '') or 0)
+"""
+)
 
 # ARGV: the lengths of locals and of globals, the generation's token. Returns OVER, or the
 # collection's sizes where they differ, and nothing where its images are from before there were
@@ -109,14 +152,15 @@ for place = 6, 5 + ARGV[5] do
         redis.call('ZREM', KEYS[2], ARGV[place])
     end
 end
-for place = 6, #KEYS do
-    local record = ARGV[place + ARGV[5]]
+for place = 8, #KEYS do
+    local record = ARGV[place - 2 + ARGV[5]]
     if expiry then
         redis.call('SET', KEYS[place], record, 'EX', ARGV[4])
     else
         redis.call('SET', KEYS[place], record)
     end
 end
+redis.call('SET', KEYS[7], now)
 return added
 """
 )
@@ -158,7 +202,7 @@ def trial() -> Command:
 
 def expire(generation: str) -> Command:
     """Take ids of expired images off the lists, at most EXPIRED_AT_ONCE; answers how many."""
-    return script(_EXPIRE, generation_keys(generation))
+    return script(_EXPIRE, _list_keys(generation))
 
 
 def count_expiring(generation: str) -> Command:
@@ -172,7 +216,7 @@ def put(
 ) -> Command:
     """Store and list records. Answers as `list_ids`."""
     images = [image_key(generation, image_id) for image_id in records]
-    keys = [*generation_keys(generation), *images]
+    keys = [*_list_keys(generation), *images]
     ttl = "" if ttl_seconds is None else ttl_seconds
     checks = _checks(generation, sizes)
     return script(_LIST, keys, *checks, ttl, len(records), *records, *records.values())
@@ -184,7 +228,7 @@ def list_ids(
     """Put ids on a collection's lists and fix its sizes. Answers how many were not listed before,
     or what `claim` answers where sizes do not fit."""
     ttl = "" if ttl_seconds is None else ttl_seconds
-    keys = generation_keys(generation)
+    keys = _list_keys(generation)
     return script(_LIST, keys, *_checks(generation, sizes), ttl, len(ids), *ids)
 
 
@@ -200,13 +244,19 @@ def note_collection(generation: str) -> Command:
 
 
 def unlist(generation: str, ids: Iterable[str]) -> Command:
-    return script(_UNLIST, generation_keys(generation), *ids)
+    return script(_UNLIST, _list_keys(generation), *ids)
 
 
 def delete(generation: str, image_id: str) -> Command:
     """Answers 0 where there was no such image."""
-    keys = [*generation_keys(generation), image_key(generation, image_id)]
-    return script(_DELETE, keys, image_id)
+    of_image = image_key(generation, image_id), thumbnail_key(generation, image_id)
+    return script(_DELETE, [*_list_keys(generation), *of_image], image_id)
+
+
+def note_thumbnails(generation: str, sizes: Mapping[str, int]) -> Command:
+    """The bytes of thumbnails by id, 0 where there is none now; answers the sum of all."""
+    pairs = [part for pair in sizes.items() for part in pair]
+    return script(_NOTE_THUMBNAILS, _list_keys(generation), *pairs)
 
 
 def put_back(key: str, header: bytes, before: bytes, milliseconds: int) -> Command:
@@ -229,6 +279,10 @@ def adopt_sizes(generation: str, sizes: DescriptorSizes) -> Command:
 def sizes_from(text: bytes) -> DescriptorSizes:
     local_dim, global_dim = map(int, text.split())
     return DescriptorSizes(local_dim, global_dim or None)
+
+
+def _list_keys(generation: str) -> list[str]:
+    return [*generation_keys(generation), *change_keys(generation)]
 
 
 def _checks(generation: str, sizes: DescriptorSizes) -> tuple[int, int, str]:

@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+import numpy as np
+from numpy.typing import NDArray
+
 from model.descriptors import DescriptorSizes
 from model.metric import Metric
 from model.quantisation import StoreDtype
@@ -19,6 +22,7 @@ from service.gallery.record import (
     HEADER_BYTES,
     GalleryRecord,
     pack_record,
+    unpack_globals,
     unpack_record,
     unpack_records,
 )
@@ -28,6 +32,7 @@ from service.gallery.store import (
     GenerationOverError,
     Page,
 )
+from service.gallery.thumbnails import Thumbnail, Thumbnails
 from service.learnt_metrics import in_metric
 from service.metrics import CACHE_BYTES, CACHE_REQUESTS, IMAGES_REGISTERED
 from service.sizes import joined, misfit
@@ -61,6 +66,7 @@ class Gallery:
         dtype: StoreDtype,
         pool_locals: int | None = None,
         metrics: Mapping[str, Metric] = MappingProxyType({}),
+        thumbnail_bytes: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.names = Names(store)
@@ -69,13 +75,19 @@ class Gallery:
         self._dtype: StoreDtype = dtype
         self._pool_locals = pool_locals
         self.metrics = metrics
+        self.thumbnails = Thumbnails(store, thumbnail_bytes, clock)
         self._clock = clock
 
     async def register(
-        self, name: str, records: dict[str, GalleryRecord], ttl_seconds: int | None
+        self,
+        name: str,
+        records: dict[str, GalleryRecord],
+        ttl_seconds: int | None,
+        thumbnails: Mapping[str, Thumbnail] = MappingProxyType({}),
     ) -> Registered:
         """All of the `records`, at least one, or none; an image that is there already is replaced.
-        `name`: of a collection or an alias.
+        `name`: of a collection or an alias. `thumbnails` of some of them, by id, are kept as far as
+        there is room.
 
         Raises DescriptorDimMismatchError unless they have the sizes of each other and of the
         collection.
@@ -84,11 +96,12 @@ class Gallery:
         while True:
             generation = await self.names.resolve(name)
             try:
-                replaced = await self._put(generation, records, sizes, ttl_seconds)
+                replaced, headers = await self._put(generation, records, sizes, ttl_seconds)
             except GenerationOverError:
                 # Emptied, dropped or made an alias since we looked.
                 continue
             IMAGES_REGISTERED.inc(len(records))
+            await self.thumbnails.put(generation, headers, thumbnails, ttl_seconds)
             return Registered(len(records), replaced)
 
     async def _put(
@@ -97,20 +110,23 @@ class Gallery:
         records: dict[str, GalleryRecord],
         sizes: DescriptorSizes,
         ttl_seconds: int | None,
-    ) -> int:
+    ) -> tuple[int, dict[str, bytes]]:
+        """How many replaced an image, and the headers of the records."""
+
         def packed() -> dict[str, bytes]:
             how = self._dtype, self._pool_locals
             return {i: pack_record(generation, i, r, *how) for i, r in records.items()}
 
         data = await asyncio.to_thread(packed)
         try:
-            return await self._store.put(generation, data, sizes, ttl_seconds)
+            replaced = await self._store.put(generation, data, sizes, ttl_seconds)
         except CollectionSizesError as error:
             _sizes_of(records, error.sizes, f"collection {collection_of(generation)!r}")
             raise
         finally:
             # Also where the answer got lost on its way: the store may have the new images.
             self._forget(generation, records)
+        return replaced, {image_id: record[:HEADER_BYTES] for image_id, record in data.items()}
 
     async def delete(self, generation: str, image_id: str) -> bool:
         try:
@@ -124,6 +140,19 @@ class Gallery:
     async def sizes(self, generation: str) -> DescriptorSizes | None:
         """Of a collection's descriptors; None where it has no image."""
         return (await self._store.page(generation, 1, None)).sizes
+
+    async def version(self, generation: str) -> bytes | None:
+        """Another after each change of the images; None where there are none."""
+        return await self._store.version(generation)
+
+    async def globals(
+        self, generation: str, ids: Sequence[str]
+    ) -> dict[str, NDArray[np.float32] | None]:
+        """Of those that are registered, in no metric and past the cache; None of an image that has
+        none."""
+        found = (await self._store.fetch(generation, ids)).records
+        stored = {i: data for i, data in zip(ids, found, strict=True) if data is not None}
+        return await asyncio.to_thread(unpack_globals, generation, stored)
 
     async def get(self, generation: str, image_id: str) -> GalleryRecord | None:
         """One image as the store has it now, in no metric."""

@@ -5,7 +5,10 @@ scores are 0, lists the ids in order; `locore:expiry:{COLLECTION}` has those tha
 `locore:sizes:{COLLECTION}` has the lengths of locals and of globals, `128 512`, 0 for globals that
 have not come yet. The sizes hold while an image that has not expired is listed: those of a
 collection without images count no more. `locore:claim:{COLLECTION}` is the cluster's own
-(cluster.py), of the same form. `locore:trial` never holds anything.
+(cluster.py), of the same form. `locore:version:{COLLECTION}` has the time of the last change of its
+images. `locore:thumbnail:COLLECTION|ID` holds a thumbnail (thumbnails.py), and
+`locore:thumbnails:{COLLECTION}`, a hash, the bytes of each by id and of all. `locore:trial` never
+holds anything.
 
 All these are keys of a collection's first *generation*: its images from one emptying to the next. A
 later one has a token, which is never used again, in its keys: `locore:image:COLLECTION|TOKEN|ID`,
@@ -56,6 +59,20 @@ def generation_keys(generation: str) -> tuple[str, str, str, str, str]:
         for kind in ("ids", "expiry", "sizes", "claim")
     )
     return ids, expiry, sizes, claim, name_key(collection)
+
+
+def thumbnail_key(generation: str, image_id: str) -> str:
+    return f"locore:thumbnail:{generation}|{image_id}"
+
+
+def change_keys(generation: str) -> tuple[str, str]:
+    """The keys of the bytes of thumbnails, and of the time of the last change, in the slot of
+    `generation_keys`."""
+    collection, bar, token = generation.partition("|")
+    thumbnails, version = (
+        f"locore:{kind}:{{{collection}}}{bar}{token}" for kind in ("thumbnails", "version")
+    )
+    return thumbnails, version
 
 
 def name_key(name: str) -> str:

@@ -8,6 +8,7 @@ from service.gallery.commands import NOW, OVER, Command, script
 from service.gallery.keys import (
     SWEEPER,
     aliased_key,
+    change_keys,
     collection_of,
     dropped_key,
     generation_keys,
@@ -140,7 +141,7 @@ return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[1], 'LIMIT', 0, A
 )
 
 _SWEPT = """
-redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
+redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[7], KEYS[8])
 redis.call('ZREM', KEYS[6], ARGV[1])
 return redis.call('ZCARD', KEYS[6])
 """
@@ -226,7 +227,8 @@ def due(key: str, seconds: float, most: int) -> Command:
 
 def swept(generation: str) -> Command:
     """Answers how many generations of the collection are left to be swept."""
-    keys = [*generation_keys(generation), dropped_key(collection_of(generation))]
+    dropped = dropped_key(collection_of(generation))
+    keys = [*generation_keys(generation), dropped, *change_keys(generation)]
     return script(_SWEPT, keys, token_of(generation))
 
 

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from model.descriptors import DescriptorSizes
 from service.gallery import commands
 from service.gallery.commands import Command
-from service.gallery.keys import collection_of, generation_keys, image_key
+from service.gallery.keys import (
+    change_keys,
+    collection_of,
+    generation_keys,
+    image_key,
+    thumbnail_key,
+)
 from service.gallery.record import HEADER_BYTES, header_sizes
 from service.gallery.session import StoreSession
 from service.sizes import joined
@@ -92,6 +98,14 @@ class GalleryStore(StoreSession):
             (deleted,) = await self._answers([command], again=False)
         return bool(deleted)
 
+    async def version(self, generation: str) -> bytes | None:
+        """Another after each change of the images; None where there are none."""
+        _, key = change_keys(generation)
+        async with self._timed("list"):
+            await self._drop_expired(generation)
+            (found,) = await self._answers([("GET", key)])
+        return None if found is None else bytes(found)
+
     async def page(self, generation: str, limit: int, after: str | None) -> Page:
         """Ids in order, those behind `after` first; `next_cursor` is what to pass as `after`."""
         key, _, sizes_key, _, _ = generation_keys(generation)
@@ -167,9 +181,11 @@ class GalleryStore(StoreSession):
             pass
 
     async def remove(self, generation: str, ids: Sequence[str]) -> None:
-        """Records, then their ids from the list; not for a generation that counts."""
+        """Records and thumbnails, then their ids from the list; not for a generation that
+        counts."""
+        keys = [key(generation, i) for i in ids for key in (image_key, thumbnail_key)]
         async with self._timed("sweep"):
-            await self._answers(self._removal([image_key(generation, i) for i in ids]))
+            await self._answers(self._removal(keys))
             ids_key, *_ = generation_keys(generation)
             await self._answers([("ZREM", ids_key, *ids)])
 

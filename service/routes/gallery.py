@@ -14,6 +14,7 @@ from service.decoding import decode_registration
 from service.errors import NotFoundError
 from service.gallery.keys import collection_of
 from service.gallery.record import GalleryRecord
+from service.gallery.thumbnails import Thumbnail
 from service.pictures import describe_images
 from service.routes.body import documented_body, documented_errors, parse
 from service.routes.cursor import decode_cursor, encode_cursor
@@ -48,11 +49,15 @@ async def register(request: Request, state: State) -> RegisterResponse:
         )
     trace.get_current_span().set_attribute("locore.images", len(images))
     records = {i: one for i, one in images.items() if isinstance(one, GalleryRecord)}
+    thumbnails: dict[str, Thumbnail] = {}
     if len(records) < len(images):
         with stage_span(state.tracer, "extract"):
-            records = await unless_disconnected(request, describe_images(images, state))
+            work = describe_images(images, state)
+            records, thumbnails = await unless_disconnected(request, work)
     with stage_span(state.tracer, "store"):
-        done = await state.gallery.register(asked.collection, records, asked.ttl_seconds)
+        done = await state.gallery.register(
+            asked.collection, records, asked.ttl_seconds, thumbnails
+        )
     return RegisterResponse(registered=done.registered, replaced=done.replaced, truncated=truncated)
 
 

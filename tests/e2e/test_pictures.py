@@ -261,11 +261,10 @@ def extractors(service: RunningService) -> list[int]:
 def test_a_service_without_an_extractor(checkpoint: Path, tmp_path: Path) -> None:
     """By its setting, or by a checkpoint that was made with one that is not here; `/extract` may
     be used with the key for reading."""
-    for number, (settings, why) in enumerate(
-        (({"extractor": "none"}, "LOCORE_EXTRACTOR is none"), ({}, "made-up"))
-    ):
+    for extractor, why in (("none", "LOCORE_EXTRACTOR is none"), ("checkpoint", "made-up")):
+        data = tmp_path / extractor
         keys = {"api_key": "all", "read_key": "some"}
-        with running(checkpoint, tmp_path / str(number), **settings, **keys) as service:
+        with running(checkpoint, data, port=None, extractor=extractor, **keys) as service:
             assert code_of(service.http.post("/extract", json={"image": in_json(QUERY)}))[0] == 401
             service.http.headers["Authorization"] = "Bearer some"
             answers = [

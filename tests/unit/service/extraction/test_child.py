@@ -15,6 +15,7 @@ from service.extraction.messages import (
     Answer,
     Described,
     Failed,
+    Picture,
     Refused,
     answer_from,
     encode,
@@ -28,9 +29,9 @@ def extractor() -> Extractor:
     return load_extractor(EXTRACTOR)
 
 
-def told(extractor: Extractor, data: bytes) -> Answer:
+def told(extractor: Extractor, data: bytes, thumbnail: bool = False) -> Answer:
     """As it arrives."""
-    return answer_from(encode(describe(extractor, data, 7)))
+    return answer_from(encode(describe(extractor, Picture(data, thumbnail), 7)))
 
 
 def test_descriptors_arrive_as_they_were_made(extractor: Extractor) -> None:
@@ -38,12 +39,21 @@ def test_descriptors_arrive_as_they_were_made(extractor: Extractor) -> None:
     answer = told(extractor, data)
     assert isinstance(answer, Described)
     found = extracted(answer)
+    assert found.thumbnail is None
     image = Image.open(io.BytesIO(data))
     expected = extractor.extract(image, 7)
     assert found.size == image.size
     for name, array in vars(expected).items():
         np.testing.assert_array_equal(getattr(found.features, name), array)
         assert getattr(found.features, name).dtype == array.dtype
+
+
+def test_a_thumbnail_is_made_of_the_same_pixels(extractor: Extractor) -> None:
+    answer = told(extractor, photograph("chelsea", 400), thumbnail=True)
+    assert isinstance(answer, Described)
+    assert answer.thumbnail is not None
+    with Image.open(io.BytesIO(answer.thumbnail)) as shown:
+        assert (shown.format, shown.size) == ("WEBP", (192, round(192 * answer.height / 400)))
 
 
 def test_broken_exif_is_no_fault_of_the_pixels(extractor: Extractor) -> None:

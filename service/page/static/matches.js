@@ -1,14 +1,15 @@
 /** The dialog that shows which local descriptors of the query and of a result match. */
 
-import { pictureOf, showPicture } from "./api.js";
 import { moveInWords } from "./board.js";
 import { byId, make, shape } from "./dom.js";
 import { arrowKeys, setStop } from "./keys.js";
+import { tile } from "./tiles.js";
 
 /**
  * @typedef {object} Match
- * @property {[number, number]} query x and y, fractions of the picture
- * @property {[number, number]} gallery
+ * @property {[number, number] | null} query x and y, fractions of the picture; null where they are
+ *   not known
+ * @property {[number, number] | null} gallery
  * @property {number} cosine
  */
 
@@ -17,13 +18,14 @@ const stage = byId("stage");
 const lines = byId("lines");
 const pairs = byId("pairs");
 const least = byId("least");
-const pictures = { query: byId("matches-query"), gallery: byId("matches-result") };
+const frames = { query: byId("matches-query"), gallery: byId("matches-result") };
 
 /** @type {Match[]} */
 let matches = [];
 
-/** @param {(by: number) => void} step @param {() => void} closed */
-export function prepareMatches(step, closed) {
+/** @param {(by: number) => void} step @param {() => void} search @param {() => void} closed */
+export function prepareMatches(step, search, closed) {
+  byId("search-with").addEventListener("click", search);
   byId("matches-close").addEventListener("click", () => dialog.close());
   byId("previous").addEventListener("click", () => step(-1));
   byId("next").addEventListener("click", () => step(1));
@@ -42,32 +44,37 @@ export function prepareMatches(step, closed) {
   }
   for (const name of ["pointerleave", "focusout"]) pairs.addEventListener(name, () => light());
   least.addEventListener("input", draw);
-  for (const picture of Object.values(pictures)) picture.addEventListener("load", draw);
+  // A load does not bubble, but it can be caught on its way down.
+  stage.addEventListener("load", draw, true);
   new ResizeObserver(draw).observe(stage);
 }
 
 /**
  * @param {import("./board.js").Result} result
- * @param {(image: HTMLImageElement) => void} showQuery
+ * @param {import("./tiles.js").Shown} query
  * @param {Promise<Match[]>} coming
  * @param {{first: boolean, last: boolean}} ends
  */
-export async function showMatches(result, showQuery, coming, ends) {
+export async function showMatches(result, query, coming, ends) {
   matches = [];
   byId("matches-title").textContent = result.id;
   byId("matches-text").textContent = "Looking for matches …";
-  byId("matches-result-name").textContent = result.id;
-  pictures.gallery.alt = `The result ${result.id}`;
+  byId("matches-result-name").textContent = result.label ? `${result.id} (${result.label})` : result.id;
   byId("previous").disabled = ends.first;
   byId("next").disabled = ends.last;
-  showQuery(pictures.query);
-  void showPicture(pictures.gallery, pictureOf("gallery", result.id));
+  frames.query.replaceChildren(tile(query, "The query"));
+  frames.gallery.replaceChildren(tile(result, `The result ${result.id}`));
   if (!dialog.open) dialog.showModal();
   draw();
-  matches = await coming;
+  const found = await coming;
+  // Another result may have been opened meanwhile.
+  if (byId("matches-title").textContent !== result.id) return;
+  matches = found;
   const move = result.before === result.after ? moveInWords(result) : `${moveInWords(result)} from ${result.before + 1}`;
-  byId("matches-text").textContent =
-    `Rank ${result.after + 1}, ${move}. Score ${result.score.toFixed(3)}, cosine of the globals ${result.cosine.toFixed(3)}.`;
+  const cosine = result.cosine === null ? "" : `, cosine of the globals ${result.cosine.toFixed(3)}`;
+  const unplaced = matches.length && !placed(matches[0])
+    ? " Where these descriptors lie in the pictures is not known, so there are no lines." : "";
+  byId("matches-text").textContent = `Rank ${result.after + 1}, ${move}. Score ${result.score.toFixed(3)}${cosine}.${unplaced}`;
   draw();
 }
 
@@ -81,14 +88,16 @@ function draw() {
   const shown = matches.filter((match) => match.cosine >= floor);
   const box = stage.getBoundingClientRect();
   lines.setAttribute("viewBox", `0 0 ${box.width} ${box.height}`);
-  const places = { query: shownBox(pictures.query), gallery: shownBox(pictures.gallery) };
+  const places = { query: shownBox(frames.query), gallery: shownBox(frames.gallery) };
   const at = (side, [x, y]) => [
     places[side].left - box.left + x * places[side].width,
     places[side].top - box.top + y * places[side].height,
   ];
   // The strongest are drawn last, on top.
   lines.replaceChildren(
-    ...shown.map((match, place) => drawn(at("query", match.query), at("gallery", match.gallery), match.cosine, place)).reverse(),
+    ...shown.flatMap((match, place) => (
+      placed(match) ? [drawn(at("query", match.query), at("gallery", match.gallery), match.cosine, place)] : []
+    )).reverse(),
   );
   pairs.replaceChildren(
     ...shown.map((match, place) => make("li", {}, make(
@@ -102,10 +111,16 @@ function draw() {
   if (!shown.length) pairs.append(make("li", { class: "none" }, none));
 }
 
+/** @param {Match} match */
+function placed(match) {
+  return match.query !== null && match.gallery !== null;
+}
+
 /** Where the picture itself is: a tall one leaves room beside it in its element. */
-function shownBox(image) {
-  const box = image.getBoundingClientRect();
-  if (!image.naturalWidth) return box;
+function shownBox(frame) {
+  const image = frame.querySelector("img");
+  const box = (image ?? frame).getBoundingClientRect();
+  if (!image?.naturalWidth) return box;
   const scale = Math.min(box.width / image.naturalWidth, box.height / image.naturalHeight);
   const [width, height] = [image.naturalWidth * scale, image.naturalHeight * scale];
   return { left: box.left + (box.width - width) / 2, top: box.top + (box.height - height) / 2, width, height };

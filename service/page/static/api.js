@@ -52,13 +52,17 @@ export async function post(path, body, signal) {
 
 const pictures = new Map();
 
-/** Show a picture of the service; `<img>` alone cannot send the key. */
+/**
+ * Show a picture: a path of the service, for which `<img>` alone cannot send the key, or another
+ * site's URL, which is never sent it.
+ * @param {HTMLImageElement} image @param {string} path
+ */
 export async function showPicture(image, path) {
-  if (!key.get()) {
+  image.dataset.path = path;
+  if (!key.get() || /^[a-z]+:/.test(path)) {
     image.src = path;
     return;
   }
-  image.dataset.path = path;
   if (!pictures.has(path)) {
     const wanted = ask(path).then((response) => response.blob()).then(URL.createObjectURL);
     pictures.set(path, wanted);
@@ -69,9 +73,10 @@ export async function showPicture(image, path) {
   if (image.dataset.path === path) image.src = url;
 }
 
-/** @param {string} folder `gallery` or `queries` @param {string} id */
-export function pictureOf(folder, id) {
-  return `page/sample/${folder}/${id.split("/").map(encodeURIComponent).join("/")}`;
+/** @param {string} path @param {Record<string, string | number | null | undefined>} asked */
+export function withQuery(path, asked) {
+  const pairs = Object.entries(asked).filter(([, value]) => value !== null && value !== undefined);
+  return `${path}?${new URLSearchParams(pairs.map(([name, value]) => [name, String(value)]))}`;
 }
 
 /** @param {Response} response @param {any} error */
@@ -86,8 +91,18 @@ function problemOf(response, error) {
       return new Problem(code, "This service asks for a key", "The key is missing or wrong.");
     case "gallery_ids_missing":
       return new Problem(
-        code, "The sample gallery is not registered",
-        "Its images are on disk but not in the store. A service started with “locore serve --sample” registers them in its first seconds: try again.",
+        code, "These images are not there any more",
+        "The collection has changed since it was searched. Search again.",
+      );
+    case "descriptor_dim_mismatch":
+      return new Problem(
+        code, "This picture does not go with the collection",
+        `The collection’s descriptors have another length, so they come from another extractor than the service’s. ${sentence(said)}`, false,
+      );
+    case "too_many_images_to_search":
+      return new Problem(
+        code, "This collection is too large for the page",
+        `${sentence(said)} Your own index gives the shortlist then, and POST /rerank takes it.`, false,
       );
     case "not_an_image":
       return new Problem(

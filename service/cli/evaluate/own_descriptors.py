@@ -1,8 +1,7 @@
-"""Descriptors of a folder's pictures, kept in a file, so that a second run is quick."""
+"""Descriptors of the pictures that are judged, kept in a file; and how long they take."""
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 import time
 from collections.abc import Sequence
@@ -14,24 +13,19 @@ from model.descriptors import ImageDescriptors
 from model.evaluation.own_pictures import OwnPictures
 from model.extraction.extractor import Extractor
 from model.extraction.images import UnreadableImageError
-from service.cli.common import read_images, say
-from service.cli.extract import extract_to_file
+from service.cli.common import read_images
+from service.cli.description import extract_to_file
+from service.cli.kept_descriptors import kept_file
 
 _KEPT = Path(".locore") / "mine"
 _TIMED_PICTURES = 32
 
 
-def kept_file(pictures: OwnPictures, extractor: Extractor, count: int) -> Path:
-    """The folder's own, for this extractor and so many locals of an image. One that is older than
-    a picture in it is removed."""
-    what = (pictures.folder.resolve(), extractor.name, extractor.version, count, pictures.views)
-    digest = hashlib.sha256(repr(what).encode()).hexdigest()[:8]
-    file = _KEPT / f"{pictures.folder.resolve().name}-{digest}.h5"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    if file.exists() and _older(file, pictures):
-        say(f"pictures have changed since {file} was written: all are described again")
-        file.unlink()
-    return file
+def own_file(pictures: OwnPictures, extractor: Extractor, count: int) -> Path:
+    """The folder's own, for this extractor and so many locals of an image."""
+    folder = pictures.folder.resolve()
+    what = (folder, extractor.name, extractor.version, count, pictures.views)
+    return kept_file(_KEPT, folder.name, *what)
 
 
 def described(
@@ -62,12 +56,3 @@ def seconds_for_a_thousand(
 
 def _original(name: str, views: int) -> str:
     return name.rpartition("@")[0] if views else name
-
-
-def _older(file: Path, pictures: OwnPictures) -> bool:
-    with DescriptorReader(file) as reader:
-        stored = {_original(name, pictures.views) for name in reader.ids}
-    written = file.stat().st_mtime
-    # A picture that took another's place may be old, but has not been there for long.
-    changes = (path.stat() for name, path in pictures.files.items() if name in stored)
-    return any(max(change.st_mtime, change.st_ctime) > written for change in changes)

@@ -15,7 +15,7 @@ import skimage.data
 from PIL import Image
 
 from model.training.views import random_view
-from service.sample_folders import SampleFolders
+from service.page.sample.folders import SampleFolders
 
 VIEWS = 6
 SEED = 7
