@@ -34,9 +34,10 @@ RUN pip --python /opt/locore/bin/python install --requirement requirements.txt
 COPY deploy/container/mamba.sh ./
 RUN [ "${ACCELERATOR}" != cuda ] || sh mamba.sh pip --python /opt/locore/bin/python
 COPY LICENSE README.md ./
+COPY client client
 COPY model model
 COPY service service
-RUN pip --python /opt/locore/bin/python install --no-deps . && \
+RUN pip --python /opt/locore/bin/python install --no-deps ./client . && \
     rm -r /opt/locore/lib/python3*/site-packages/torch/test && \
     rm /opt/locore/lib/python3*/site-packages/torch/bin/test_* \
        /opt/locore/lib/python3*/site-packages/torch/bin/protoc*

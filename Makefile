@@ -26,15 +26,15 @@ types: $(INSTALLED)
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt deploy/container/mamba.sh
+$(INSTALLED): pyproject.toml client/pyproject.toml constraints.txt deploy/container/mamba.sh
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[extract,extractors,compare,first-stage,tracing,recipes,heif,cuda,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable client --editable '.[extract,extractors,compare,first-stage,tracing,recipes,heif,cuda,dev]'
 	sh deploy/container/mamba.sh $(BIN)/pip --quiet
 	touch $@
 
 lock:  ## Write the versions of a fresh environment to constraints.txt
 	rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable '.[extract,extractors,compare,first-stage,tracing,recipes,heif,cuda,dev]'
+	$(BIN)/pip install --quiet --editable client --editable '.[extract,extractors,compare,first-stage,tracing,recipes,heif,cuda,dev]'
 	sh deploy/container/mamba.sh $(BIN)/pip --quiet
 	$(BIN)/pip freeze --exclude-editable | sed 's/^\(torch==[0-9.]*\)+.*/\1/' > constraints.txt
 	touch $(INSTALLED)

@@ -34,7 +34,7 @@ class Source(NamedTuple):
     changed: int
 
 
-_UNKNOWN, _BEGUN = Source(0, 0), Source(-1, -1)
+_UNKNOWN, _BEGUN, _FORGOTTEN = Source(0, 0), Source(-1, -1), Source(-2, -2)
 
 
 def source_of(path: Path) -> Source:
@@ -131,6 +131,21 @@ class DescriptorWriter(Closing):
             return False
         stored = Source(*self._sources[place]) if place < len(self._sources) else _UNKNOWN
         return stored == source or _UNKNOWN in (stored, source)
+
+    def remembered(self) -> list[str]:
+        """The ids but for those that were forgotten, in file order."""
+        sources = self._sources[:]
+        return [
+            image_id
+            for image_id, place in self._places.items()
+            if place >= len(sources) or tuple(sources[place]) != _FORGOTTEN
+        ]
+
+    def forget(self, image_id: str) -> None:
+        """An image that is there: its row stays, and is written anew once it is appended again."""
+        with as_descriptor_error(self._path):
+            _put(self._sources, self._places[image_id], _FORGOTTEN)
+            self._file.flush()
 
     def append(self, image_id: str, image: ExtractedImage, source: Source = _UNKNOWN) -> None:
         """In the place of the image that has the id already, if there is one.

@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 import click
 import faiss
 
+from locore_client import Client, ClientError
 from model.descriptor_file import DescriptorFileError, DescriptorReader
-from service.client import Client, ClientError
 
 SHOWN = 6
 """How many images of an order are printed."""

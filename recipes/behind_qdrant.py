@@ -17,8 +17,8 @@ from qdrant_client import QdrantClient
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 from qdrant_client.models import Distance, PointStruct, VectorParams
 
+from locore_client import Client, ClientError
 from model.descriptor_file import DescriptorFileError, DescriptorReader
-from service.client import Client, ClientError
 
 SHOWN = 6
 """How many images of an order are printed."""

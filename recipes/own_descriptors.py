@@ -15,8 +15,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from model.descriptors import ImageDescriptors
-from service.client import Client, ClientError
+from locore_client import Client, ClientError, image_from_arrays
 
 SIZE, LOCALS = 768, 30
 OBJECTS, IMAGES = 20, 6
@@ -45,16 +44,13 @@ def main(url: str, collection: str) -> None:
     query = view(7)
     cosines = {image_id: float(global_ @ query[1]) for image_id, (_, global_) in views.items()}
     shortlist = sorted(cosines, key=lambda image_id: -cosines[image_id])[:100]
-    gallery = {image_id: described(*one) for image_id, one in views.items()}
+    gallery = {i: image_from_arrays(locals_, global_=g) for i, (locals_, g) in views.items()}
     with Client(url) as client:
         client.register(gallery, collection)
-        answer = client.rerank(described(*query), shortlist, collection, top_n=IMAGES)
+        photograph = image_from_arrays(query[0], global_=query[1])
+        answer = client.rerank(photograph, shortlist, collection, top_n=IMAGES)
     click.echo(f"before: {' '.join(shortlist[:IMAGES])}")
     click.echo(f"after:  {' '.join(result.id for result in answer.results)}")
-
-
-def described(locals_: NDArray[np.float32], global_: NDArray[np.float32]) -> ImageDescriptors:
-    return ImageDescriptors(locals_, np.zeros(LOCALS, np.uint8), global_)
 
 
 if __name__ == "__main__":

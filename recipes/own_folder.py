@@ -19,12 +19,12 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from locore_client import Client, ClientError
 from model.descriptors import ImageDescriptors
 from model.extraction.extractor import ExtractorError, NoDescriptorsError
 from model.extraction.images import UnreadableImageError, extract_images, find_images, read_image
 from model.extraction.registry import load_extractor
 from service.cli.common import tracked
-from service.client import Client, ClientError
 
 LOCALS = 48
 """Local descriptors of an image: as many as the shipped checkpoint reads."""

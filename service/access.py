@@ -33,7 +33,7 @@ async def writer(state: State, given: _Given, _: Annotated[None, Depends(reader)
     """Raises UnauthorizedError as above, and ForbiddenError with the key for reading."""
     if state.settings.api_key is not None and not _is_one_of(given, state.settings.api_key):
         REJECTED.labels("forbidden").inc()
-        raise ForbiddenError("this key may re-rank and read, not register or delete")
+        raise ForbiddenError("this key may re-rank and read, not change anything")
 
 
 def _is_one_of(given: HTTPAuthorizationCredentials | None, *keys: SecretStr | None) -> bool:

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
 
 from model.checkpoint import LoadedModel
+from model.config import ModelConfig
 from model.metric import Metric
 from service import __version__
 from service.batching.batcher import Batcher
 from service.batching.queue import WindowQueue
 from service.batching.worker import Worker
 from service.errors import install_error_handlers
+from service.extraction.process import ExtractorProcess
+from service.extraction.queue import ExtractionQueue
 from service.gallery.connect import connect_store
 from service.gallery.embedded import EmbeddedValkey
 from service.gallery.gallery import Gallery
+from service.gallery.sweeper import Sweeper
 from service.learnt_metrics import load_metrics
 from service.memory import memory_limit
 from service.metrics import MEMORY_LIMIT, MODEL_INFO, QUEUE_TOKENS_LIMIT, READY
 from service.middleware import install_middleware, quiet
 from service.openapi import openapi_document
-from service.routes import docs, gallery, health, info, rerank
-from service.routes.page import install_page
-from service.settings import EMBEDDED, Settings
-from service.state import ServiceState
+from service.page.routes import install_page
+from service.routes import collections, docs, extract, gallery, health, info, rerank
+from service.settings import CHECKPOINTS_EXTRACTOR, EMBEDDED, Settings
+from service.state import BODIES_HELD, ServiceState
 from service.tracing import Tracing
 
 log = structlog.get_logger(__name__)
@@ -58,11 +64,21 @@ def create_app(settings: Settings, model: LoadedModel) -> FastAPI:
     )
     install_middleware(app, settings.allowed_origins)
     install_error_handlers(app)
-    for routes in (rerank, gallery, info, health, docs):
+    for routes in (rerank, gallery, extract, collections, info, health, docs):
         app.include_router(routes.router)
     install_page(app, settings, model.config)
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
     return app
+
+
+@asynccontextmanager
+async def _in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
 
 
 async def _start(
@@ -84,6 +100,7 @@ async def _start(
     store = connect_store(url)
     store.condition.log_changes = True
     stack.push_async_callback(store.close)
+    await stack.enter_async_context(_in_background(Sweeper(store).run()))
     worker = Worker(model)
     stack.callback(worker.close)
     config = model.config
@@ -114,10 +131,29 @@ async def _start(
         dtype=settings.store_dtype,
         pool_locals=settings.pool_locals,
         metrics=metrics,
+        thumbnail_bytes=settings.thumbnail_bytes,
     )
-    state = ServiceState(settings, model, store, cached, worker, batcher, tracing.tracer)
+    extraction = _extraction(settings, config)
+    stack.callback(extraction.close)
+    state = ServiceState(
+        settings, url, model, store, cached, worker, batcher, extraction, tracing.tracer
+    )
     stack.callback(state.intake.close)
     QUEUE_TOKENS_LIMIT.set(settings.max_queue_tokens)
     MEMORY_LIMIT.set(memory_limit())
     READY.set_function(lambda: float(state.refusal() is None))
     return state
+
+
+def _extraction(settings: Settings, config: ModelConfig) -> ExtractionQueue:
+    """Started by the first picture."""
+    count = config.descriptors_per_image
+    if settings.extractor == CHECKPOINTS_EXTRACTOR:
+        process = ExtractorProcess(config.extractor.name, config.extractor, count)
+    else:
+        process = ExtractorProcess(settings.extractor, None, count)
+    return ExtractionQueue(
+        process,
+        most_requests=settings.max_queued_pictures,
+        most_bytes=BODIES_HELD * settings.max_payload_bytes,
+    )

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import math
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, InstanceOf, Tag
+from pydantic import Discriminator, Field, InstanceOf, Tag
 from pydantic.json_schema import SkipJsonSchema
+
+from locore_client import packing
+from locore_client.packing import InvalidArrayError
 
 MAX_ROWS = 10_000
 """Of a matrix: far more than any checkpoint takes of an image."""
-
-_BASE64_PIECE = 1 << 20
-"""Characters that are decoded at once, a multiple of four: it holds the interpreter lock."""
-
-DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
-
-
-class InvalidArrayError(ValueError):
-    """An array whose shape or bytes do not fit."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +31,9 @@ class Numbers:
     ndim: int
 
 
-class PackedArray(BaseModel):
-    """`data` is base64 of the little-endian, row-major bytes."""
+class PackedArray(packing.PackedArray):
+    __doc__ = packing.PackedArray.__doc__
 
-    model_config = ConfigDict(extra="forbid")
-
-    dtype: Literal["float32", "float16"]
-    shape: list[Annotated[int, Field(ge=1)]] = Field(min_length=1, max_length=2)
     data: Annotated[str, JsonBytes(1 << 40)]
 
 
@@ -77,7 +64,7 @@ def unpack(
 ) -> NDArray[np.float32]:
     """float32, of `ndim` dimensions. Raises InvalidArrayError."""
     if isinstance(array, PackedArray):
-        values = _decode(array)
+        values: NDArray[Any] = packing.unpack(array)
     elif isinstance(array, np.ndarray):
         values = array
     else:
@@ -96,36 +83,3 @@ def as_float32(values: NDArray[Any]) -> NDArray[np.float32]:
     """Too large for float32 is infinity, and refused as such."""
     with np.errstate(over="ignore"):
         return values.astype(np.float32, copy=False)
-
-
-def _decode(array: PackedArray) -> NDArray[Any]:
-    dtype = DTYPES[array.dtype]
-    data = _bytes_of(array.data)
-    expected = math.prod(array.shape) * dtype.itemsize
-    if len(data) != expected:
-        raise InvalidArrayError(f"{len(data)} bytes of data, where the shape takes {expected}")
-    return np.frombuffer(data, dtype).reshape(array.shape)
-
-
-def _bytes_of(text: str) -> bytes:
-    pieces = []
-    for start in range(0, len(text), _BASE64_PIECE):
-        piece = text[start : start + _BASE64_PIECE]
-        try:
-            pieces.append(binascii.a2b_base64(piece, strict_mode=True))
-        except ValueError:  # binascii.Error, or a character beyond ASCII
-            raise InvalidArrayError("data is not base64") from None
-        if piece.endswith("=") and start + len(piece) < len(text):
-            raise InvalidArrayError("data is not base64")
-    return b"".join(pieces)
-
-
-def pack(values: NDArray[Any]) -> dict[str, Any]:
-    """The packed form of a float16 or float32 array, ready for JSON."""
-    name = "float16" if values.dtype == np.float16 else "float32"
-    data = np.ascontiguousarray(values, DTYPES[name]).tobytes()
-    return {
-        "dtype": name,
-        "shape": list(values.shape),
-        "data": base64.b64encode(data).decode("ascii"),
-    }

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from locore_client.packing import InvalidArrayError
 from model.config import ModelConfig
 from model.descriptors import (
     DescriptorSizes,
@@ -19,13 +20,16 @@ from model.descriptors import (
     normalised,
     normalised_rows,
 )
-from service.arrays import InvalidArrayError, unpack
-from service.errors import DescriptorDimMismatchError, UnprocessableError
+from model.extraction.extractor import ExtractedImage
+from service.arrays import unpack
+from service.errors import DescriptorDimMismatchError, TooLargeError, UnprocessableError
 from service.gallery.record import GalleryRecord, encode_metadata
 from service.schemas import (
     MAX_METADATA_BYTES,
     GalleryImage,
-    Query,
+    QueryDescriptors,
+    QueryId,
+    QueryPicture,
     RegisterRequest,
     RerankRequest,
 )
@@ -42,24 +46,45 @@ class Decoded:
     truncated: bool
 
 
+@dataclass(frozen=True, eq=False)
+class Undescribed:
+    """An image that came as a picture, at the place `where` of the request."""
+
+    where: str
+    picture: bytes
+    metadata: dict[str, Any] | None
+
+
 def decode_registration(
-    request: RegisterRequest, config: ModelConfig
-) -> tuple[dict[str, GalleryRecord], int]:
-    """(records by id, how many were truncated). Raises ApiError naming the image and field."""
-    records: dict[str, GalleryRecord] = {}
+    request: RegisterRequest, config: ModelConfig, max_image_bytes: int
+) -> tuple[dict[str, GalleryRecord | Undescribed], int]:
+    """(images by id, how many were truncated). Raises ApiError naming the image and field."""
+    images: dict[str, GalleryRecord | Undescribed] = {}
     truncated = 0
     for place, image in enumerate(request.images):
         where = f"images.{place}"
-        if image.id in records:
+        if image.id in images:
             raise UnprocessableError(
                 f"{where}.id: {image.id!r} comes twice", field=f"{where}.id", id=image.id
             )
         if image.metadata is not None:
             _check_metadata(image.metadata, f"{where}.metadata")
+        if image.image is not None:
+            picture = image.image.data
+            check_picture(picture, max_image_bytes, f"{where}.image", id=image.id)
+            images[image.id] = Undescribed(where, picture, image.metadata)
+            continue
         decoded = decode_image(image, config, where)
         truncated += decoded.truncated
-        records[image.id] = GalleryRecord(decoded.image, image.metadata)
-    return records, truncated
+        images[image.id] = GalleryRecord(decoded.image, image.metadata)
+    return images, truncated
+
+
+def check_picture(picture: bytes, most: int, field: str, **details: Any) -> None:
+    """Raises TooLargeError."""
+    if len(picture) > most:
+        message = f"{field}: a picture of {len(picture)} bytes, over {most}"
+        raise TooLargeError(message, field=field, max_image_bytes=most, **details)
 
 
 def _check_metadata(metadata: dict[str, Any], field: str) -> None:
@@ -71,8 +96,11 @@ def _check_metadata(metadata: dict[str, Any], field: str) -> None:
         raise UnprocessableError(f"{field}: {size} bytes, over {MAX_METADATA_BYTES}", field=field)
 
 
-def decode_query(request: RerankRequest, config: ModelConfig) -> Decoded:
-    """The query, once the rest of the request makes sense. Raises ApiError."""
+def decode_query(
+    request: RerankRequest, config: ModelConfig, max_image_bytes: int
+) -> Decoded | bytes | QueryId:
+    """The query, once the rest of the request makes sense; a picture is described and a stored
+    image looked up later. Raises ApiError."""
     ids = request.gallery_ids
     if len(set(ids)) < len(ids):
         twice = next(image_id for image_id, times in Counter(ids).items() if times > 1)
@@ -87,18 +115,51 @@ def decode_query(request: RerankRequest, config: ModelConfig) -> Decoded:
             f"global_scores: {len(request.global_scores)} scores for {len(ids)} ids",
             field="global_scores",
         )
-    return decode_image(request.query, config, "query")
+    match request.query:
+        case QueryDescriptors() as image:
+            return decode_image(image, config, "query")
+        case QueryPicture(image=picture):
+            check_picture(picture.data, max_image_bytes, "query.image")
+            return picture.data
+        case QueryId() as stored:
+            return stored
 
 
-def decode_image(image: GalleryImage | Query, config: ModelConfig, where: str) -> Decoded:
-    """Checks every row that came, keeps those that count. Raises UnprocessableError."""
-    field, global_field = f"{where}.descriptors", f"{where}.global"
-    rows = _array(image.descriptors, 2, field)
-    vector = None if image.global_ is None else _array(image.global_, 1, global_field)
-    sizes = DescriptorSizes(rows.shape[1], None if vector is None else len(vector))
-    _check_sizes(sizes, config, where, image.id if isinstance(image, GalleryImage) else None)
+def decode_image(
+    image: GalleryImage | QueryDescriptors, config: ModelConfig, where: str
+) -> Decoded:
+    """Of descriptors. Checks every row that came, keeps those that count. Raises
+    UnprocessableError."""
+    rows = _array(image.descriptors, 2, f"{where}.descriptors")
+    vector = None if image.global_ is None else _array(image.global_, 1, f"{where}.global")
+    named = {"id": image.id} if isinstance(image, GalleryImage) else {}
+    _check_sizes(rows, vector, config, where, **named)
     scales = _by_row(image.scales, len(rows), f"{where}.scales")
     mask = _by_row(image.mask, len(rows), f"{where}.mask") > 0
+    return _decoded(rows, vector, scales, mask, config, where)
+
+
+def decode_extracted(
+    features: ExtractedImage, config: ModelConfig, where: str, **details: str
+) -> Decoded:
+    """Of what an extractor made, held against the same rules. Raises UnprocessableError, whose
+    `details` these are beside its own."""
+    _check_sizes(features.descriptors, features.global_, config, where, **details)
+    no_padding = np.zeros(len(features.descriptors), np.bool_)
+    return _decoded(
+        features.descriptors, features.global_, features.scales, no_padding, config, where
+    )
+
+
+def _decoded(
+    rows: NDArray[np.floating],
+    vector: NDArray[np.floating] | None,
+    scales: NDArray[np.uint8],
+    mask: NDArray[np.bool_],
+    config: ModelConfig,
+    where: str,
+) -> Decoded:
+    field, global_field = f"{where}.descriptors", f"{where}.global"
     global_ = None if vector is None else _checked(partial(normalised, vector), global_field)
     locals_, padding = _checked(partial(normalised_rows, rows, mask), field)
     whole = ImageDescriptors(locals_, scales, global_, padding)
@@ -110,12 +171,18 @@ def decode_image(image: GalleryImage | Query, config: ModelConfig, where: str) -
 
 
 def _check_sizes(
-    sizes: DescriptorSizes, config: ModelConfig, where: str, image_id: str | None
+    rows: NDArray[np.floating],
+    vector: NDArray[np.floating] | None,
+    config: ModelConfig,
+    where: str,
+    **details: str,
 ) -> None:
+    sizes = DescriptorSizes(rows.shape[1], None if vector is None else len(vector))
     wrong = None if config.sizes is None else misfit(sizes, config.sizes)
     if wrong is not None:
-        named = {} if image_id is None else {"id": image_id}
-        raise DescriptorDimMismatchError(f"{where}.{wrong.part}", wrong, "the checkpoint", **named)
+        raise DescriptorDimMismatchError(
+            f"{where}.{wrong.part}", wrong, "the checkpoint", **details
+        )
     beyond = beyond_limits(sizes)
     if beyond is not None:
         part, why = beyond

@@ -14,8 +14,8 @@ from opentelemetry import trace
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
+from locore_client.contract import REQUEST_ID_HEADER
 from service.gallery.record import DamagedRecordError
-from service.schemas import REQUEST_ID_HEADER
 from service.sizes import Misfit
 
 log = structlog.get_logger(__name__)
@@ -73,6 +73,14 @@ class GalleryIdsMissingError(ApiError):
         )
 
 
+class CollectionInUseError(ApiError):
+    status, code = 409, "collection_in_use"
+
+
+class NameTakenError(ApiError):
+    status, code = 409, "name_taken"
+
+
 class TooLargeError(ApiError):
     status, code = 413, "payload_too_large"
 
@@ -102,6 +110,10 @@ class DescriptorDimMismatchError(UnprocessableError):
 
 class OverloadedError(ApiError):
     status, code = 429, "overloaded"
+
+
+class NoExtractorError(ApiError):
+    status, code = 501, "no_extractor"
 
 
 class UnavailableError(ApiError):

@@ -6,7 +6,7 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import NoReturn, TypeVar
 
 from fastapi import Request
@@ -24,6 +24,7 @@ from service.errors import (
 from service.metrics import REJECTED
 
 BODY_SECONDS = 60
+JSON = "application/json"
 _SMALL_BYTES = 1 << 20
 _GZIP = 31
 """zlib's name for it."""
@@ -94,7 +95,19 @@ class Intake:
         entered with the body as it came, left once it is parsed.
 
         Raises MediaTypeError for what is not JSON, and what `body` and `parse` raise."""
-        _check_type(request)
+        kind = content_type(request)
+        if kind != JSON:
+            raise MediaTypeError(f"Content-Type: {kind[:100]}, where {JSON} is asked for")
+        return await self.parsed(request, limit, parse, around)
+
+    async def parsed(
+        self,
+        request: Request,
+        limit: int,
+        parse: Callable[[bytes], _Result],
+        around: Callable[[bytes], AbstractContextManager[None]] = lambda _: nullcontext(),
+    ) -> _Result:
+        """As `json`, of a body of any type."""
         encoded = _is_gzip(request)
         async with self.body(request, limit) as body:
             # Nobody knows how large a compressed one is.
@@ -117,12 +130,10 @@ class Intake:
             lane.shutdown(wait=False, cancel_futures=True)
 
 
-def _check_type(request: Request) -> None:
+def content_type(request: Request) -> str:
     """A page of another site can send some types without being asked, and JSON is none of them.
     It cannot leave the header out without saying where it is from, which is checked as well."""
-    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise MediaTypeError(f"Content-Type: {kind[:100]}, where application/json is asked for")
+    return request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
 
 
 def _is_gzip(request: Request) -> bool:

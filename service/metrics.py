@@ -5,11 +5,12 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 ENDPOINTS = (
-    *("rerank", "gallery", "gallery_image", "info", "health", "metrics", "docs", "page", "other"),
+    *("rerank", "gallery", "gallery_image", "extract", "collections", "aliases", "info"),
+    *("health", "metrics", "docs", "page", "other"),
 )
 _STATUSES = (
-    *(200, 204, 304, 400, 401, 403, 404, 405, 413, 415, 422),
-    *(429, 499, 500, 503, 504, 507),
+    *(200, 204, 304, 400, 401, 403, 404, 405, 409, 413, 415, 422),
+    *(429, 499, 500, 501, 503, 504, 507),
 )
 STATUSES = tuple(str(status) for status in _STATUSES)
 STAGES = ("decode", "fetch", "queue", "inference", "total")
@@ -25,7 +26,12 @@ REJECTIONS = (
     ),
     *("bodies", "connections", "malformed", "slow"),
 )
-STORE_OPERATIONS = ("ping", "put", "fetch", "versions", "delete", "list")
+EXTRACTION_REJECTIONS = ("queue_full", "too_late", "bytes")
+EXTRACTION_RESULTS = ("described", "refused", "failed")
+STORE_OPERATIONS = (
+    *("ping", "put", "fetch", "versions", "delete", "list", "resolve", "names", "sweep"),
+    "thumbnails",
+)
 
 # A cached re-rank takes milliseconds, a sliding window over 1,600 images on a CPU many seconds.
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -66,9 +72,25 @@ STORE_SECONDS = Histogram(
 READY = Gauge("locore_ready", "1 while requests are taken, whatever the store does, else 0.")
 STORE_UP = Gauge("locore_store_up", "1 where the store answered last time, else 0.")
 IMAGES_REGISTERED = Counter("locore_gallery_images_registered", "Images registered.")
+THUMBNAILS = Counter("locore_thumbnails", "Thumbnails of registered images.", ["result"])
+THUMBNAIL_BYTES = Gauge("locore_thumbnail_bytes", "What thumbnails take of the store.")
 MEMORY_LIMIT = Gauge(
     "locore_memory_limit_bytes",
     "Memory that the process may take: the container's or the machine's.",
+)
+EXTRACTION_QUEUE = Gauge(
+    "locore_extraction_queue", "Requests that wait for a picture to be extracted, or have one."
+)
+EXTRACTION_SECONDS = Histogram(
+    "locore_extraction_duration_seconds",
+    "Time that a picture took, without its wait.",
+    buckets=_SECONDS,
+)
+EXTRACTION_PICTURES = Counter(
+    "locore_extraction_pictures", "Pictures that had their turn.", ["result"]
+)
+EXTRACTION_REJECTED = Counter(
+    "locore_extraction_rejected", "Requests with pictures that found no place.", ["reason"]
 )
 MODEL_INFO = Gauge("locore_model_info", "Always 1.", ["checkpoint", "device", "dtype", "kernel"])
 
@@ -80,7 +102,10 @@ for _metric, _values in (
     (STAGE_SECONDS, STAGES),
     (REJECTED, REJECTIONS),
     (CACHE_REQUESTS, ("hit", "miss")),
+    (THUMBNAILS, ("kept", "refused")),
     (STORE_SECONDS, STORE_OPERATIONS),
+    (EXTRACTION_PICTURES, EXTRACTION_RESULTS),
+    (EXTRACTION_REJECTED, EXTRACTION_REJECTIONS),
 ):
     for _value in _values:
         _metric.labels(_value)

@@ -15,11 +15,11 @@ from starlette._utils import get_route_path
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from locore_client.contract import REQUEST_ID_HEADER
 from service.arrival import Arrivals
 from service.guards import Guards
 from service.logs import current_ids
 from service.metrics import INFLIGHT, REQUEST_SECONDS, REQUESTS, STATUSES
-from service.schemas import REQUEST_ID_HEADER
 
 log = structlog.get_logger("service.access")
 
@@ -86,7 +86,9 @@ def endpoint_of(scope: MutableMapping[str, Any]) -> str:
             return "page"
         case "gallery":
             return "gallery" if path.rstrip("/") == "/gallery" else "gallery_image"
-        case ("rerank" | "info" | "health" | "metrics") as endpoint:
+        case (
+            "rerank" | "extract" | "collections" | "aliases" | "info" | "health" | "metrics"
+        ) as endpoint:
             return endpoint
         case "docs" | "openapi.json":
             return "docs"
@@ -102,7 +104,7 @@ def install_middleware(app: FastAPI, allowed_origins: tuple[str, ...]) -> None:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=allowed_origins,
-            allow_methods=["GET", "POST", "DELETE"],
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=["Authorization", "Content-Type", REQUEST_ID_HEADER],
             expose_headers=["Retry-After", REQUEST_ID_HEADER],
         )

@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from service.arrays import MAX_ROWS, InvalidArrayError, as_float32
+from locore_client.packing import InvalidArrayError
+from service.arrays import MAX_ROWS, as_float32
 from service.json_fault import fault_of, joined_place
 from service.sizes import MAX_DIM, MIN_DIM
 

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from service.schemas import RegisterRequest, RerankRequest
+from service.schemas import AliasRequest, ExtractRequest, RegisterRequest, RerankRequest
 
 
 def openapi_document(app: FastAPI) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
             servers=[{"url": app.root_path}] if app.root_path else None,
         )
         schemas = document["components"]["schemas"]
-        for model in (RerankRequest, RegisterRequest):
+        for model in (RerankRequest, RegisterRequest, ExtractRequest, AliasRequest):
             own = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas |= own.pop("$defs", {})
             schemas[model.__name__] = own

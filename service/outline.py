@@ -8,18 +8,20 @@ piece, so that nothing holds the interpreter lock for long. What is left to pyda
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import chain
-from typing import Any, TypeVar, get_args, get_origin
+from types import NoneType
+from typing import Any, TypeGuard, TypeVar, get_args, get_origin
 
 import msgspec
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from locore_client.packing import InvalidArrayError
 from service import nested
-from service.arrays import InvalidArrayError, JsonBytes, Numbers, PackedArray
+from service.arrays import JsonBytes, Numbers, PackedArray
 from service.errors import (
     InvalidJsonError,
     TooLargeError,
@@ -145,16 +147,38 @@ def _object(text: _Json, schema: type[_Request], place: str, most_objects: int) 
 def _value(text: msgspec.Raw, field: FieldInfo, place: str, most_objects: int) -> Any:
     kind = field.annotation
     (schema,) = get_args(kind) if get_origin(kind) is list else (None,)
-    if isinstance(schema, type) and issubclass(schema, BaseModel):
+    if schema is not None and _is_schema(schema):
         texts = _texts(text, place, most_objects)
         return [_object(t, schema, f"{place}.{n}", most_objects) for n, t in enumerate(texts)]
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return _object(text, kind, place, most_objects)
-    json = bytes(text)
+    json, kinds = bytes(text), get_args(kind) or (kind,)
+    forms = [form for form in kinds if _is_schema(form)]
+    if forms and (json != b"null" or NoneType not in kinds):
+        form = forms[0] if len(forms) == 1 else _form_of(text, forms, place)
+        return _object(text, form, place, most_objects)
     if _mark(field, Numbers) and json.startswith(b"{"):
         return _object(json, PackedArray, place, most_objects)
     with _faults(place):
         return _parsed(json, field)
+
+
+def _is_schema(kind: Any) -> TypeGuard[type[BaseModel]]:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _form_of(text: msgspec.Raw, forms: Sequence[type[BaseModel]], place: str) -> type[BaseModel]:
+    """That whose first field is there, without which it is none."""
+    marks = {next(iter(form.model_fields)): form for form in forms}
+    with _faults(place):
+        fields = msgspec.json.decode(text, type=_marks_of(tuple(marks)))
+    there = [mark for mark in marks if getattr(fields, mark) is not msgspec.UNSET]
+    if len(there) != 1:
+        raise invalid_fields([(place, f"exactly one of {', '.join(marks)} is asked for")])
+    return marks[there[0]]
+
+
+@lru_cache
+def _marks_of(names: tuple[str, ...]) -> type[msgspec.Struct]:
+    return msgspec.defstruct("Form", [(name, msgspec.Raw, msgspec.UNSET) for name in names])
 
 
 def _texts(text: msgspec.Raw, place: str, most: int) -> list[msgspec.Raw]:

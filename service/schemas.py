@@ -1,18 +1,26 @@
-"""Bodies of requests and answers, field by field as in docs/api.md."""
+"""Bodies of requests, field by field as in docs/api.md. Answers: `locore_client.contract`."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
-from model.config import ExtractorId, RerankDefaults
-from model.windows import Direction
+from locore_client import contract
+from locore_client.contract import MAX_TIMEOUT_MS, Direction
+from locore_client.packing import InvalidArrayError, base64_bytes
+from model.config import RerankDefaults
 from service.arrays import MAX_ROWS, JsonBytes, Matrix, Vector
 
 MAX_SHORTLIST = 1600
-MAX_TIMEOUT_MS = 600_000
-REQUEST_ID_HEADER = "X-Request-ID"
 MAX_METADATA_BYTES = 4096
 
 ImageId = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9._:/@=+\-]+$")]
@@ -28,13 +36,43 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
 
+def _base64(value: object) -> object:
+    try:
+        return base64_bytes(value) if isinstance(value, str) else value
+    except InvalidArrayError as error:
+        raise PydanticCustomError("base64", str(error)) from None
+
+
+class Picture(_Request):
+    """`data`: a file's bytes, base64 in JSON."""
+
+    data: Annotated[
+        bytes,
+        BeforeValidator(_base64),
+        WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
+        JsonBytes(1 << 40),
+    ]
+
+
 class GalleryImage(_Request):
+    """Descriptors, or the picture to make them of."""
+
     id: ImageId
-    descriptors: Matrix
+    descriptors: Matrix | None = None
     scales: Scales | None = None
     mask: Mask | None = None
     global_: Vector | None = Field(None, alias="global")
+    image: Picture | None = None
     metadata: Annotated[dict[str, Any], JsonBytes(8 * MAX_METADATA_BYTES)] | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.descriptors is None) == (self.image is None):
+            raise PydanticCustomError("one_source", "either descriptors or image is asked for")
+        if self.image is not None and (self.scales, self.mask, self.global_) != (None,) * 3:
+            message = "scales, mask and global come with descriptors, not with an image"
+            raise PydanticCustomError("one_source", message)
+        return self
 
 
 class RegisterRequest(_Request):
@@ -43,17 +81,29 @@ class RegisterRequest(_Request):
     ttl_seconds: int | None = Field(None, ge=1, le=10 * 365 * 86_400)
 
 
-class RegisterResponse(BaseModel):
-    registered: int
-    replaced: int
-    truncated: int
+class ExtractRequest(_Request):
+    image: Picture
 
 
-class Query(_Request):
+class QueryDescriptors(_Request):
     descriptors: Matrix
     scales: Scales | None = None
     mask: Mask | None = None
     global_: Vector | None = Field(None, alias="global")
+
+
+class QueryPicture(_Request):
+    image: Picture
+
+
+class QueryId(_Request):
+    """A stored image of the collection."""
+
+    id: ImageId
+
+
+# The first field of each form tells it from the others (`service.outline`).
+Query = QueryDescriptors | QueryPicture | QueryId
 
 
 class RerankRequest(_Request):
@@ -66,6 +116,7 @@ class RerankRequest(_Request):
         Annotated[list[Score], Field(fail_fast=True), JsonBytes(MAX_SHORTLIST * 64)] | None
     ) = None
     top_n: int | None = Field(None, ge=1)
+    min_score: Score | None = None
     alpha: float | None = Field(None, ge=0, le=1)
     temperature: float | None = Field(None, gt=0, allow_inf_nan=False)
     window: int | None = Field(None, ge=1, le=MAX_SHORTLIST)
@@ -76,118 +127,12 @@ class RerankRequest(_Request):
     timeout_ms: int = Field(10_000, ge=1, le=MAX_TIMEOUT_MS)
 
 
-class Result(BaseModel):
-    id: str
-    index: int
-    relevance_score: float
-    metadata: dict[str, Any] | None = None
+class AliasRequest(_Request):
+    collection: Collection
 
 
-class Usage(BaseModel):
-    images: int
-    windows: int
-    tokens: int
+class Info(contract.Info):
+    __doc__ = contract.Info.__doc__
 
-
-class Timings(BaseModel):
-    decode: float
-    fetch: float
-    queue: float
-    inference: float
-    total: float
-
-
-class RerankResponse(BaseModel):
-    id: str
-    model: str
-    results: list[Result]
-    missing: list[str]
-    truncated: bool
-    usage: Usage
-    timings_ms: Timings
-
-
-class Sizes(BaseModel):
-    """Lengths of local and of global descriptors; None where any will do, or none has come."""
-
-    model_config = ConfigDict(populate_by_name=True)
-
-    local: int
-    global_: int | None = Field(alias="global")
-
-
-class GalleryPage(BaseModel):
-    """`sizes`: None of a collection without images, and of a service that does not tell them."""
-
-    count: int
-    ids: list[str]
-    next_cursor: str | None
-    sizes: Sizes | None = None
-
-
-class StoredArrays(BaseModel):
-    model_config = ConfigDict(populate_by_name=True)
-
-    descriptors: dict[str, Any]
-    global_: dict[str, Any] | None = Field(alias="global")
-
-
-class StoredImage(BaseModel):
-    id: str
-    collection: str
-    count: int
-    dimension: int
-    dtype: str
-    scales: list[int]
-    mask: list[int] | None
-    global_dimension: int | None
-    metadata: dict[str, Any] | None
-    arrays: StoredArrays | None = None
-
-
-class Health(BaseModel):
-    status: str
-
-
-class ServedModel(BaseModel):
-    name: str
-    backbone: str
-    kernel: str
-    device: str
-    dtype: str
-
-
-class Limits(BaseModel):
-    """`descriptors_per_image`: locals of an image that count, the first ones; `longest_window`:
-    None where there is no limit; `max_rerank_bytes`: None of a service that does not tell it."""
-
-    max_images_per_request: int
-    max_payload_bytes: int
-    max_rerank_bytes: int | None = None
-    max_shortlist: int
-    descriptors_per_image: int
-    min_descriptor_dim: int
-    max_descriptor_dim: int
-    longest_window: int | None
-
-
-class Info(BaseModel):
-    """`sizes`: that the model asks for, None where any will do; `rerank`: its defaults;
-    `metrics`: the collections that have one."""
-
-    model: ServedModel
-    sizes: Sizes | None
-    limits: Limits
-    rerank: RerankDefaults
-    extractor: ExtractorId | None
-    metrics: list[str]
-
-
-class ErrorBody(BaseModel):
-    code: str
-    message: str
-    details: dict[str, Any]
-
-
-class ErrorResponse(BaseModel):
-    error: ErrorBody
+    # The checkpoint's own, which has the same fields and their bounds.
+    rerank: RerankDefaults  # type: ignore[assignment]

@@ -68,9 +68,21 @@ class DrainingServer(uvicorn.Server):
             if not running or time.monotonic() > self._drain_until:
                 log.info("drained", requests_left=running)
                 # Whoever still waits is told so now, not cut off a moment later.
-                await self._app.state.service.batcher.close()
+                service: ServiceState = self._app.state.service
+                service.extraction.close()
+                await service.batcher.close()
                 self.should_exit = True
         return await super().on_tick(counter)
+
+    def started_state(self) -> ServiceState | None:
+        """For another thread, which waits here until requests are taken; None where the server
+        ends before."""
+        while not self.started:
+            if self.should_exit:
+                return None
+            time.sleep(0.05)
+        state: ServiceState = self._app.state.service
+        return state
 
     def run_to_end(self, listening: socket.socket) -> None:
         """Raises what a part of the app raises that cannot start, which uvicorn's own handling of

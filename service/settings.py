@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -16,13 +16,16 @@ from pydantic_settings import (
 )
 
 from model.config import DEFAULT_CHECKPOINT
+from model.extraction.registry import registered
 from model.quantisation import STORE_DTYPES, StoreDtype
 from model.shipped import checkpoint_file, shipped_names
 from service.gallery.record import DEFAULT_STORE_DTYPE
 from service.gallery.urls import parse_store_url
 
 EMBEDDED = "embedded"
+CHECKPOINTS_EXTRACTOR, NO_EXTRACTOR = "checkpoint", "none"
 
+_ORIGIN = re.compile(r"https?://[a-z0-9.\-_\[\]:]+")
 _LINK = re.compile(r"(tcp|udp|sctp)://.+:\d+")
 
 
@@ -83,10 +86,10 @@ class Settings(BaseSettings):
         description="Path under which a proxy serves this, such as /locore.",
     )
     api_key: SecretStr | None = Field(
-        None, description="Key that /gallery and /rerank then ask for."
+        None, description="Key that re-ranking and all that is stored then ask for."
     )
     read_key: SecretStr | None = Field(
-        None, description="A second key, which may re-rank and read but not register or delete."
+        None, description="A second key, which may re-rank and read but change nothing."
     )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
@@ -105,6 +108,15 @@ class Settings(BaseSettings):
     )
     max_payload_bytes: int = Field(32 << 20, ge=1, description="Largest request body.")
     max_rerank_bytes: int = Field(8 << 20, ge=1, description="Largest body of a re-ranking.")
+    extractor: str = Field(
+        CHECKPOINTS_EXTRACTOR,
+        description="What makes descriptors of pictures: `checkpoint` takes what the checkpoint "
+        "was made with; else a name as of `locore extract --extractor`, or `none`.",
+    )
+    max_image_bytes: int = Field(16 << 20, ge=1, description="Largest picture, as a file.")
+    max_queued_pictures: int = Field(
+        64, ge=1, description="Requests with pictures above which more are refused (429)."
+    )
     max_images_per_request: int = Field(256, ge=1, description="Images of one registration.")
     cache_bytes: int = Field(
         256 << 20, ge=0, description="Memory for decoded gallery images; 0 turns the cache off."
@@ -115,6 +127,21 @@ class Settings(BaseSettings):
     )
     pool_locals: int | None = Field(
         None, ge=1, description="Locals that an image keeps at most; those nearest are merged."
+    )
+    thumbnail_bytes: int = Field(
+        1 << 30,
+        ge=0,
+        description="What the thumbnails of all collections may take of the store; 0 keeps none.",
+    )
+    thumbnail_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Origins from which the page may show an image's `thumbnail_url`, with commas "
+        "between them.",
+    )
+    page_bytes: int = Field(
+        512 << 20,
+        ge=0,
+        description="Memory for the globals that the page searches; 0 leaves its first stage out.",
     )
     log_format: Literal["text", "json"] = Field("text", description="How the log is written.")
     tracing: Literal["off", "otlp"] = Field(
@@ -165,14 +192,15 @@ class Settings(BaseSettings):
             raise ValueError("a key is of ASCII letters, digits and signs, without spaces")
         return SecretStr(key)
 
-    @field_validator("allowed_origins", mode="before")
+    @field_validator("allowed_origins", "thumbnail_origins", mode="before")
     @classmethod
-    def _origins(cls, value: Any) -> Any:
+    def _origins(cls, value: Any, info: ValidationInfo) -> Any:
         if not isinstance(value, str):
             return value
         origins = tuple(text.strip().lower() for text in value.split(",") if text.strip())
         for origin in origins:
-            if not re.fullmatch(r"\*|https?://[^/\s]+", origin):
+            any_at_all = origin == "*" and info.field_name == "allowed_origins"
+            if not any_at_all and not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is no origin such as https://shop.example")
         return origins
 
@@ -183,6 +211,13 @@ class Settings(BaseSettings):
         if self.read_key is not None and self.read_key == self.api_key:
             raise ValueError("read_key: is the same as api_key, which may do everything")
         return self
+
+    @field_validator("extractor")
+    @classmethod
+    def _is_an_extractor(cls, value: str) -> str:
+        if value not in (CHECKPOINTS_EXTRACTOR, NO_EXTRACTOR):
+            registered(value)
+        return value
 
     @field_validator("checkpoint")
     @classmethod

@@ -12,30 +12,33 @@ from model.checkpoint import LoadedModel
 from service.batching.batcher import Batcher
 from service.batching.worker import Worker
 from service.errors import UnavailableError
+from service.extraction.queue import ExtractionQueue
 from service.gallery.gallery import Gallery
 from service.gallery.store import GalleryStore
 from service.intake import Intake
 from service.metrics import REJECTED
 from service.settings import Settings
 
-_BODIES_HELD = 4
+BODIES_HELD = 4
 """As many of the largest."""
 
 
 @dataclass(eq=False)
 class ServiceState:
     settings: Settings
+    store_url: str = field(repr=False)
     model: LoadedModel
     store: GalleryStore
     gallery: Gallery
     worker: Worker
     batcher: Batcher
+    extraction: ExtractionQueue
     tracer: Tracer
     draining: bool = False
     intake: Intake = field(init=False)
 
     def __post_init__(self) -> None:
-        self.intake = Intake(_BODIES_HELD * self.settings.max_payload_bytes)
+        self.intake = Intake(BODIES_HELD * self.settings.max_payload_bytes)
 
     def refusal(self) -> tuple[str, UnavailableError] | None:
         """Why no request is taken now, if so: a reason of `locore_rejected_total`, an error."""

@@ -21,9 +21,9 @@ from fastapi.telemetry import TelemetryConfig
 from opentelemetry import context, trace
 from opentelemetry.trace import INVALID_SPAN, NoOpTracer, Span, Status, StatusCode, Tracer
 
+from locore_client.proxies import proxy_for
 from service import __version__
 from service.errors import ApiError
-from service.proxies import proxy_for
 from service.settings import Settings
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from service.client import packed_image, rerank_body
+from locore_client import packed_image, rerank_body
 from tests.e2e.service import RunningService, free_port, running, wait_until_ready
 from tests.factories import image, tiny_config
 

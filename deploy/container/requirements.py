@@ -1,4 +1,4 @@
-"""Print what pyproject.toml asks for, torch and our own package aside: `requirements.py EXTRA,…`.
+"""Print what pyproject.toml asks for, torch and our own packages aside: `requirements.py EXTRA,…`.
 
 So that the layer of a Dockerfile that installs packages stays the same while the code changes.
 """
@@ -15,4 +15,5 @@ for extra in filter(None, sys.argv[1].split(",")):
     if extra not in project["optional-dependencies"]:
         sys.exit(f"pyproject.toml has no extra {extra}")
     wanted += project["optional-dependencies"][extra]
-sys.stdout.writelines(f"{line}\n" for line in wanted if not line.startswith("torch=="))
+apart = ("torch==", "locore-client==")
+sys.stdout.writelines(f"{line}\n" for line in wanted if not line.startswith(apart))

@@ -21,12 +21,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deploy.ray.replica_metrics import merged
+from locore_client.contract import REQUEST_ID_HEADER
 from model.checkpoint import load_checkpoint
 from service.app import create_app
 from service.cli.common import device_of
 from service.cli.serve import read_settings
 from service.logs import configure_logging
-from service.schemas import REQUEST_ID_HEADER
 from service.settings import EMBEDDED, Settings
 
 _METRICS_SECONDS = 5.0

@@ -82,6 +82,11 @@ def find_images(
     return images
 
 
+def has_picture(folder: Path) -> bool:
+    """Whether anything below the folder would be read."""
+    return any(True for _ in _pictures(folder, _nobody))
+
+
 def _pictures(folder: Path, report: Callable[[str], None]) -> Iterator[Path]:
     """Files below `folder` that are to be read, in any order."""
     for file in _files(folder, report):

@@ -12,6 +12,11 @@ import httpx
 import numpy as np
 from rich.table import Table
 
+from locore_client import Client, ClientError, rerank_body
+from locore_client.bodies import to_json
+from locore_client.contract import MAX_TIMEOUT_MS
+from locore_client.exchange import sendable
+from locore_client.proxies import way_to
 from model.checkpoint import load_checkpoint
 from model.config import DEFAULT_CHECKPOINT
 from model.descriptors import DescriptorSizes, ImageDescriptors
@@ -27,11 +32,6 @@ from service.cli.common import (
     tracked,
 )
 from service.cli.open_loop import OpenLoop, open_loop
-from service.client import Client, ClientError, image_from_arrays, rerank_body
-from service.client.bodies import to_json
-from service.client.exchange import sendable
-from service.proxies import way_to
-from service.schemas import MAX_TIMEOUT_MS
 
 _BATCHES = (1, 2, 4, 8)
 _BODIES = 32
@@ -205,7 +205,8 @@ def _show_open_loop(loop: OpenLoop, rate: float, lengths: str) -> None:
 
 def _random_query(rng: np.random.Generator, rows: int, sizes: DescriptorSizes) -> ImageDescriptors:
     global_ = None if sizes.global_dim is None else rng.standard_normal(sizes.global_dim)
-    return image_from_arrays(rng.standard_normal((rows, sizes.local_dim)), None, global_)
+    locals_ = rng.standard_normal((rows, sizes.local_dim))
+    return ImageDescriptors(locals_, np.zeros(rows, np.uint8), global_)
 
 
 async def _load(

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import click
 import torch
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -28,6 +29,7 @@ from model.descriptors import ImageDescriptors
 from model.quantisation import STORE_DTYPES
 from model.shipped import checkpoint_file
 from service.gallery.record import DEFAULT_STORE_DTYPE
+from service.schemas import Collection
 
 _Item = TypeVar("_Item")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -187,10 +189,17 @@ def storage_options(when: str) -> Callable[[_Function], _Function]:
     return with_options
 
 
-def service_options(function: _Function) -> _Function:
-    """--url, --api-key and --collection of the commands that talk to a running service."""
+def check_collection(name: str) -> None:
+    """Raises click.UsageError for a name that no collection has."""
+    try:
+        TypeAdapter(Collection).validate_python(name)
+    except ValidationError as error:
+        raise click.UsageError(f"--collection: {error.errors()[0]['msg']}") from None
+
+
+def connection_options(function: _Function) -> _Function:
+    """--url and --api-key of the commands that talk to a running service."""
     for option in (
-        click.option("--collection", default="default", show_default=True),
         click.option(
             "--api-key", envvar="LOCORE_API_KEY", help="The service's key, if it has one."
         ),
@@ -204,3 +213,9 @@ def service_options(function: _Function) -> _Function:
     ):
         function = option(function)
     return function
+
+
+def service_options(function: _Function) -> _Function:
+    """And --collection of those that talk to it about one."""
+    collection = click.option("--collection", default="default", show_default=True)
+    return connection_options(collection(function))

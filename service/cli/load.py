@@ -11,22 +11,23 @@ from typing import Protocol, TypeVar
 import click
 from pydantic import TypeAdapter, ValidationError
 
+from locore_client import Client
 from model.descriptor_file import DescriptorFileError, DescriptorReader, NoDescriptorError
 from model.descriptors import ImageDescriptors
 from model.quantisation import StoreDtype
 from service.cli.common import (
     any_path,
+    check_collection,
     descriptor_dim_option,
     progress_bar,
     say,
     service_options,
     storage_options,
 )
-from service.client import Client
 from service.gallery.connect import connect_store
 from service.gallery.gallery import Gallery
 from service.gallery.record import GalleryRecord
-from service.schemas import Collection, ImageId
+from service.schemas import ImageId
 from service.sizes import beyond_limits
 
 BATCH = 128
@@ -123,7 +124,8 @@ class StraightToRedis:
         )
 
     def page(self, cursor: str | None) -> tuple[list[str], str | None]:
-        page = self._runner.run(self._gallery.page(self._collection, _PAGE, cursor))
+        generation = self._runner.run(self._gallery.names.resolve(self._collection))
+        page = self._runner.run(self._gallery.page(generation, _PAGE, cursor))
         return page.ids, page.next_cursor
 
     def register(self, images: Mapping[str, ImageDescriptors]) -> None:
@@ -187,10 +189,7 @@ def _described(
 
 def _check_before(reader: DescriptorReader, collection: str) -> None:
     """What the service would refuse must not get past it either."""
-    try:
-        TypeAdapter(Collection).validate_python(collection)
-    except ValidationError as error:
-        raise click.UsageError(f"--collection: {error.errors()[0]['msg']}") from None
+    check_collection(collection)
     refusals = map(_refusal, reader.ids)
     first = next(refusals, None)
     if first is not None and all(refusals):

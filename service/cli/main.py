@@ -9,6 +9,7 @@ import click
 import torch
 from redis.exceptions import RedisError
 
+from locore_client import ClientError
 from model.checkpoint import CheckpointError
 from model.descriptor_file import DescriptorFileError
 from model.extraction.extractor import ExtractorError, NoDescriptorsError
@@ -18,6 +19,7 @@ from model.metric import MetricError
 from model.training.trainer import TrainingStateError
 from service import __version__
 from service.cli.bench import bench
+from service.cli.collections import collections
 from service.cli.common import drop_unwritten, write_any_text
 from service.cli.convert import convert
 from service.cli.evaluate import evaluate
@@ -29,7 +31,6 @@ from service.cli.rerank import rerank
 from service.cli.rerank_batch import rerank_batch
 from service.cli.serve import openapi, serve
 from service.cli.train import train
-from service.client import ClientError
 from service.cores import usable_cores
 from service.errors import ApiError, StoreUnavailableError
 from service.gallery.condition import reason
@@ -76,6 +77,7 @@ for command in (
     neighbours,
     fit,
     load,
+    collections,
     rerank,
     rerank_batch,
     train,

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from locore_client import Client
+from locore_client.contract import RerankResponse
 from model.descriptor_file import DescriptorFileError, DescriptorReader
 from model.descriptors import ImageDescriptors, stacked_globals
 from model.evaluation.retrieval import first_stage_order
@@ -27,8 +29,7 @@ from service.cli.common import (
     metric_option,
     service_options,
 )
-from service.client import Client
-from service.schemas import MAX_SHORTLIST, RerankResponse
+from service.schemas import MAX_SHORTLIST
 
 
 @click.command()

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import shlex
-import time
 from pathlib import Path
 
+from locore_client import Client, ClientError, rerank_body
 from model.config import ModelConfig
 from model.descriptor_file import DescriptorFileError, DescriptorReader
 from model.evaluation.retrieval import first_stage_order
 from model.extraction.images import find_images
 from model.extraction.registry import load_extractor
 from service.cli.common import console, say, tracked
-from service.cli.extract import extract_to_file
+from service.cli.description import extract_to_file
 from service.cli.load import ThroughService, load_images
-from service.client import Client, ClientError, rerank_body
-from service.sample import PHOTOGRAPHS, write_views
-from service.sample_folders import COLLECTION, SampleFolders
+from service.page.sample.folders import COLLECTION, SampleFolders
+from service.page.sample.views import PHOTOGRAPHS, write_views
 from service.server import DrainingServer
 from service.settings import Settings
 
@@ -67,10 +66,8 @@ def offer_sample(
     folders: SampleFolders, settings: Settings, url: str, server: DrainingServer
 ) -> None:
     """Runs beside the server: once it is up, registers the sample, and prints what to try."""
-    while not server.started:
-        if server.should_exit:
-            return
-        time.sleep(0.05)
+    if server.started_state() is None:
+        return
     key = settings.api_key.get_secret_value() if settings.api_key else None
     try:
         with Client(url, key) as client, DescriptorReader(folders.gallery_file) as gallery:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from model.checkpoint import load_checkpoint
 from service.app import create_app
-from service.cli.common import device_of
+from service.cli.common import check_collection, device_of, existing_folder
 from service.logs import configure_logging
 from service.server import DrainingServer, listen, own_url
 from service.settings import Settings
@@ -55,16 +56,39 @@ def _settings_flags(command: _Command) -> _Command:
     help="Register a sample gallery of real photographs where there is none yet, and print a "
     "request to try.",
 )
+@click.option(
+    "--images",
+    multiple=True,
+    type=existing_folder,
+    help="Have the pictures in this folder in the collection: what is new or has changed is "
+    "described beside the running service, what is gone is removed. May be repeated.",
+)
+@click.option("--collection", help="That of --images.  [default: default]")
 @_settings_flags
-def serve(sample: bool, **flags: str | tuple[str, ...] | None) -> None:
+def serve(
+    sample: bool,
+    images: tuple[Path, ...],
+    collection: str | None,
+    **flags: str | tuple[str, ...] | None,
+) -> None:
     """Run the service until SIGTERM or Ctrl-C, then drain and stop.
 
     Every setting is an environment variable too; a flag goes before it.
     """
+    if collection is not None and not images:
+        raise click.UsageError("--collection is that of --images")
+    collection = "default" if collection is None else collection
+    check_collection(collection)
     settings = read_settings({name: value for name, value in flags.items() if value})
     configure_logging(settings.log_format)
     dtype: torch.dtype = getattr(torch, settings.dtype)
     model = load_checkpoint(settings.checkpoint, device_of(settings.device), dtype)
+    own = None
+    if images:
+        # Here and not above: only this needs what describes pictures.
+        from service.cli.own_images.process import offer_images, own_images
+
+        own = own_images(images, settings, model.config)
     try:
         listening = listen(settings.host, settings.port)
     except OSError as error:
@@ -79,6 +103,9 @@ def serve(sample: bool, **flags: str | tuple[str, ...] | None) -> None:
         folders = make_sample(settings.data_dir / "sample", model.config)
         arguments = (folders, settings, own_url(listening), server)
         threading.Thread(target=offer_sample, args=arguments, daemon=True).start()
+    if own is not None:
+        beside = (own, collection, settings, own_url(listening), server)
+        threading.Thread(target=offer_images, args=beside, daemon=True).start()
     server.run_to_end(listening)
 
 

@@ -27,7 +27,7 @@ from model.training.lists import ListOptions, ListSource
 from model.training.selection import select
 from model.training.trainer import R, Trainer
 from service.cli.common import progress_bar, read_images, say, tracked
-from service.cli.extract import extract_to_file
+from service.cli.description import extract_to_file
 
 _TOP = 100
 SAVE_SECONDS = 120.0

@@ -17,14 +17,16 @@ from typing import Any
 
 import structlog
 from redis import exceptions
-from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.cluster import ClusterNode, RedisCluster
 
 from model.descriptors import DescriptorSizes
 from service.gallery import commands
-from service.gallery.commands import Command, collection_keys, image_key
+from service.gallery.commands import Command
 from service.gallery.condition import AWAY, FAILURES
+from service.gallery.keys import collection_of, generation_keys, image_key, thumbnail_key
 from service.gallery.record import HEADER_BYTES
-from service.gallery.store import DEFAULT_CONNECTIONS, LONGEST_SECONDS, Fetched, GalleryStore
+from service.gallery.session import DEFAULT_CONNECTIONS, LONGEST_SECONDS
+from service.gallery.store import Fetched, GalleryStore
 from service.gallery.urls import Node
 
 log = structlog.get_logger(__name__)
@@ -63,70 +65,71 @@ class ClusterStore(GalleryStore):
 
     async def put(
         self,
-        collection: str,
+        generation: str,
         records: dict[str, bytes],
         sizes: DescriptorSizes,
         ttl_seconds: int | None,
     ) -> int:
         async with self._timed("put"):
-            await self._drop_expired(collection)
+            await self._drop_expired(generation)
             # Also a trial: where a node is away, nothing has been changed yet.
-            before = await self._before(collection, list(records))
-            await self._checked(commands.claim(collection, sizes), collection, sizes)
-            keys = {image_id: image_key(collection, image_id) for image_id in records}
+            before = await self._before(generation, list(records))
+            await self._checked(commands.claim(generation, sizes), generation, sizes)
+            keys = {image_id: image_key(generation, image_id) for image_id in records}
             try:
                 await self._by_node(
                     [commands.set_record(keys[i], r, ttl_seconds) for i, r in records.items()]
                 )
-                listing = commands.list_ids(collection, list(records), sizes, ttl_seconds)
-                await self._checked(listing, collection, sizes)
+                listing = commands.list_ids(generation, list(records), sizes, ttl_seconds)
+                await self._checked(listing, generation, sizes)
             except BaseException:
-                await self._put_back(collection, records, before)
+                await self._put_back(generation, records, before)
                 raise
         return len(before)
 
-    async def fetch(self, collection: str, ids: Sequence[str]) -> Fetched:
+    async def fetch(self, generation: str, ids: Sequence[str]) -> Fetched:
         async with self._timed("fetch"):
             *records, expiring = await self._answers(
                 [
-                    *(("GET", image_key(collection, i)) for i in ids),
-                    commands.count_expiring(collection),
+                    *(("GET", image_key(generation, i)) for i in ids),
+                    commands.count_expiring(generation),
                 ]
             )
             return Fetched(records, expiring > 0)
 
-    async def delete(self, collection: str, image_id: str) -> bool:
+    async def delete(self, generation: str, image_id: str) -> bool:
         async with self._timed("delete"):
             # In this order a list has no image that is not there, but one registered meanwhile.
-            await self._answers([commands.unlist(collection, [image_id])])
-            (deleted,) = await self._answers(
-                [("DEL", image_key(collection, image_id))], again=False
-            )
+            await self._answers([commands.unlist(generation, [image_id])])
+            keys = image_key(generation, image_id), thumbnail_key(generation, image_id)
+            deleted, _ = await self._answers([("DEL", key) for key in keys], again=False)
         return bool(deleted)
 
-    async def _before(self, collection: str, ids: Sequence[str]) -> _Before:
-        keys = [image_key(collection, image_id) for image_id in ids]
+    async def _before(self, generation: str, ids: Sequence[str]) -> _Before:
+        keys = [image_key(generation, image_id) for image_id in ids]
         answers = await self._answers([(name, key) for key in keys for name in ("GET", "PTTL")])
         found = zip(ids, answers[::2], answers[1::2], strict=True)
         return {i: (record, left) for i, record, left in found if record and left != -2}
 
-    async def _put_back(self, collection: str, records: dict[str, bytes], before: _Before) -> None:
+    async def _put_back(self, generation: str, records: dict[str, bytes], before: _Before) -> None:
         ids = list(records)
         undo = []
         for image_id in ids:
             old, left = before.get(image_id, (b"", -1))
             ours = records[image_id][:HEADER_BYTES]
-            undo.append(commands.put_back(image_key(collection, image_id), ours, old, left))
+            undo.append(commands.put_back(image_key(generation, image_id), ours, old, left))
         try:
             async with asyncio.timeout(LONGEST_SECONDS):
                 undone = await self._by_node(undo)
                 new = [i for i, done in zip(ids, undone, strict=True) if done and i not in before]
                 # Of no effect unless the ids were listed and only the answer was lost.
-                unlisting = commands.unlist(collection, new)
-                *_, claim_key = collection_keys(collection)
+                unlisting = commands.unlist(generation, new)
+                _, _, _, claim_key, _ = generation_keys(generation)
                 await self._answers([unlisting, ("DEL", claim_key)])
         except FAILURES as error:
-            log.error("registration_not_undone", collection=collection, why=str(error))
+            log.error(
+                "registration_not_undone", collection=collection_of(generation), why=str(error)
+            )
 
     async def _by_node(self, asked: Sequence[Command]) -> list[Any]:
         """As `_answers`, but the nodes are all waited for, also where one fails: what is done
@@ -147,6 +150,14 @@ class ClusterStore(GalleryStore):
             for place, answer in zip(group, found, strict=True):
                 answers[place] = answer
         return answers
+
+    def _removal(self, keys: Sequence[str]) -> Sequence[Command]:
+        return [("UNLINK", key) for key in keys]
+
+    async def _primaries(self) -> Sequence[ClusterNode]:
+        async with self._timed("names"):
+            await self._cluster.initialize()
+            return self._cluster.get_primaries()
 
     async def _memory_of_primaries(self) -> list[int]:
         await self._cluster.initialize()

@@ -1,14 +1,7 @@
-"""What is said to the store: keys, commands, and scripts that run as one step.
+"""What is said to the store of images: commands, and scripts that run as one step.
 
-Keys: `locore:image:COLLECTION|ID` holds a record; `locore:ids:{COLLECTION}`, a sorted set in which
-all scores are 0, lists the ids in order; `locore:expiry:{COLLECTION}` has those that expire, by
-time; `locore:sizes:{COLLECTION}` has the lengths of locals and of globals, `128 512`, 0 for globals
-that have not come yet. The sizes hold while an image that has not expired is listed: those of an
-emptied collection count no more, whoever emptied it. `locore:claim:{COLLECTION}` is the cluster's
-own (cluster.py), of the same form. `locore:trial` never holds anything.
-
-In a cluster the records of a collection so lie in all slots, and the rest in one: neither a
-collection nor an id may have braces or a bar in its name.
+The keys are those of keys.py. A script that changes lists has those of a generation first, in the
+order of `generation_keys` and `change_keys`, then those of records.
 """
 
 from __future__ import annotations
@@ -16,51 +9,104 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from model.descriptors import DescriptorSizes
+from service.gallery.keys import (
+    COLLECTIONS,
+    change_keys,
+    collection_of,
+    generation_keys,
+    image_key,
+    thumbnail_key,
+    token_of,
+)
 
 Command = tuple[str | bytes | int, ...]
 
 EXPIRED_AT_ONCE = 1000
+OVER = -1
+"""Answered where the generation is not the one that counts, or the name is an alias."""
 _CLAIM_SECONDS = 30
 """Longer than any operation of the store."""
 
-# By the store's own clock: those of replicas differ. To the microsecond: an id is on the list of
-# those that expire for as long as its record is there.
-_NOW = """
+NOW = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 """
+"""By the store's own clock: those of replicas differ. To the microsecond: an id is on the list of
+those that expire for as long as its record is there."""
+
+# The field of the sum has no name, as no id has.
+_COUNT_THUMBNAIL = """
+local function count_thumbnail(id, bytes)
+    local before = tonumber(redis.call('HGET', KEYS[6], id) or 0)
+    if bytes > 0 then
+        redis.call('HSET', KEYS[6], id, bytes)
+    elseif before > 0 then
+        redis.call('HDEL', KEYS[6], id)
+    end
+    if bytes ~= before then
+        redis.call('HINCRBY', KEYS[6], '', bytes - before)
+    end
+end
+"""
+
+_FORGET = (
+    NOW
+    + _COUNT_THUMBNAIL
+    + """
+local function forget(ids)
+    for _, id in ipairs(ids) do
+        redis.call('ZREM', KEYS[1], id)
+        redis.call('ZREM', KEYS[2], id)
+        count_thumbnail(id, 0)
+    end
+    if redis.call('EXISTS', KEYS[1]) == 0 then
+        redis.call('DEL', KEYS[3], KEYS[4], KEYS[6], KEYS[7])
+    elseif #ids > 0 then
+        redis.call('SET', KEYS[7], now)
+    end
+end
+"""
+)
 
 _EXPIRE = (
-    _NOW
+    _FORGET
     + f"""
 local gone = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, {EXPIRED_AT_ONCE})
 if #gone > 0 then
-    redis.call('ZREM', KEYS[1], unpack(gone))
-    redis.call('ZREM', KEYS[2], unpack(gone))
-    if redis.call('EXISTS', KEYS[1]) == 0 then
-        redis.call('DEL', KEYS[3], KEYS[4])
-    end
+    forget(gone)
 end
 return #gone
 """
 )
 
-_UNLIST = """
-for _, id in ipairs(ARGV) do
-    redis.call('ZREM', KEYS[1], id)
-    redis.call('ZREM', KEYS[2], id)
+_UNLIST = _FORGET + "forget(ARGV)"
+
+_DELETE = _UNLIST + "\nredis.call('DEL', KEYS[9])\nreturn redis.call('DEL', KEYS[8])"
+
+# ARGV: ids and the bytes of their thumbnails. Of an image that was deleted meanwhile, and of a
+# generation that was swept, nothing is noted.
+_NOTE_THUMBNAILS = (
+    _COUNT_THUMBNAIL
+    + """
+for place = 1, #ARGV, 2 do
+    local listed = redis.call('ZSCORE', KEYS[1], ARGV[place])
+    count_thumbnail(ARGV[place], listed and tonumber(ARGV[place + 1]) or 0)
 end
-if redis.call('EXISTS', KEYS[1]) == 0 then
-    redis.call('DEL', KEYS[3], KEYS[4])
+return tonumber(redis.call('HGET', KEYS[6], '') or 0)
+"""
+)
+
+# ARGV: the lengths of locals and of globals, the generation's token. Returns OVER, or the
+# collection's sizes where they differ, and nothing where its images are from before there were
+# sizes.
+_CHECK = (
+    NOW
+    + f"""
+local name = redis.call('HMGET', KEYS[5], 'alias', 'generation', 'made')
+if name[1] or (name[2] or '') ~= ARGV[3] then
+    return {OVER}
 end
 """
-
-_DELETE = _UNLIST + "return redis.call('DEL', KEYS[5])"
-
-# ARGV: the lengths of locals and of globals. Returns the collection's sizes where they differ, and
-# nothing where its images are from before there were sizes.
-_CHECK = (
-    _NOW
     + """
 local global = ARGV[2]
 local function fits(known)
@@ -89,13 +135,16 @@ end
 _LIST = (
     _CHECK
     + """
+if not name[3] then
+    redis.call('HSET', KEYS[5], 'made', 1)
+end
 local sizes = ARGV[1] .. ' ' .. global
 if sizes ~= fixed then
     redis.call('SET', KEYS[3], sizes)
 end
-local expiry = ARGV[3] ~= '' and now + ARGV[3]
+local expiry = ARGV[4] ~= '' and now + ARGV[4]
 local added = 0
-for place = 5, 4 + ARGV[4] do
+for place = 6, 5 + ARGV[5] do
     added = added + redis.call('ZADD', KEYS[1], 0, ARGV[place])
     if expiry then
         redis.call('ZADD', KEYS[2], expiry, ARGV[place])
@@ -103,14 +152,15 @@ for place = 5, 4 + ARGV[4] do
         redis.call('ZREM', KEYS[2], ARGV[place])
     end
 end
-for place = 5, #KEYS do
-    local record = ARGV[place + ARGV[4]]
+for place = 8, #KEYS do
+    local record = ARGV[place - 2 + ARGV[5]]
     if expiry then
-        redis.call('SET', KEYS[place], record, 'EX', ARGV[3])
+        redis.call('SET', KEYS[place], record, 'EX', ARGV[4])
     else
         redis.call('SET', KEYS[place], record)
     end
 end
+redis.call('SET', KEYS[7], now)
 return added
 """
 )
@@ -145,76 +195,74 @@ return 1
 """
 
 
-def image_key(collection: str, image_id: str) -> str:
-    return f"locore:image:{collection}|{image_id}"
-
-
-def collection_keys(collection: str) -> tuple[str, str, str, str]:
-    """The keys of a collection's ids, their times of expiry, its sizes and a claim to them: all
-    in one slot."""
-    ids, expiry, sizes, claim = (
-        f"locore:{name}:{{{collection}}}" for name in ("ids", "expiry", "sizes", "claim")
-    )
-    return ids, expiry, sizes, claim
-
-
 def trial() -> Command:
     """Runs a script that writes to a key of ours, and changes nothing."""
-    return _script("return redis.call('DEL', KEYS[1])", ["locore:trial"])
+    return script("return redis.call('DEL', KEYS[1])", ["locore:trial"])
 
 
-def expire(collection: str) -> Command:
+def expire(generation: str) -> Command:
     """Take ids of expired images off the lists, at most EXPIRED_AT_ONCE; answers how many."""
-    return _script(_EXPIRE, collection_keys(collection))
+    return script(_EXPIRE, _list_keys(generation))
 
 
-def count_expiring(collection: str) -> Command:
-    """How many images of a collection go by themselves at some time."""
-    _, expiry, _, _ = collection_keys(collection)
+def count_expiring(generation: str) -> Command:
+    """How many images of a generation go by themselves at some time."""
+    _, expiry, _, _, _ = generation_keys(generation)
     return ("ZCARD", expiry)
 
 
 def put(
-    collection: str, records: Mapping[str, bytes], sizes: DescriptorSizes, ttl_seconds: int | None
+    generation: str, records: Mapping[str, bytes], sizes: DescriptorSizes, ttl_seconds: int | None
 ) -> Command:
     """Store and list records. Answers as `list_ids`."""
-    images = [image_key(collection, image_id) for image_id in records]
-    keys = [*collection_keys(collection), *images]
+    images = [image_key(generation, image_id) for image_id in records]
+    keys = [*_list_keys(generation), *images]
     ttl = "" if ttl_seconds is None else ttl_seconds
-    return _script(_LIST, keys, *_numbers(sizes), ttl, len(records), *records, *records.values())
+    checks = _checks(generation, sizes)
+    return script(_LIST, keys, *checks, ttl, len(records), *records, *records.values())
 
 
 def list_ids(
-    collection: str, ids: Sequence[str], sizes: DescriptorSizes, ttl_seconds: int | None
+    generation: str, ids: Sequence[str], sizes: DescriptorSizes, ttl_seconds: int | None
 ) -> Command:
     """Put ids on a collection's lists and fix its sizes. Answers how many were not listed before,
     or what `claim` answers where sizes do not fit."""
     ttl = "" if ttl_seconds is None else ttl_seconds
-    keys = collection_keys(collection)
-    return _script(_LIST, keys, *_numbers(sizes), ttl, len(ids), *ids)
+    keys = _list_keys(generation)
+    return script(_LIST, keys, *_checks(generation, sizes), ttl, len(ids), *ids)
 
 
-def claim(collection: str, sizes: DescriptorSizes) -> Command:
-    """Keep other sizes away for as long as a registration takes. Answers 0; or the collection's
-    sizes, where they differ, for `sizes_from`; or nothing, where images are listed that are from
-    before there were sizes."""
-    return _script(_CLAIM, collection_keys(collection), *_numbers(sizes))
+def claim(generation: str, sizes: DescriptorSizes) -> Command:
+    """Keep other sizes away for as long as a registration takes. Answers 0; or OVER; or the
+    collection's sizes, where they differ, for `sizes_from`; or nothing, where images are listed
+    that are from before there were sizes."""
+    return script(_CLAIM, generation_keys(generation), *_checks(generation, sizes))
 
 
-def unlist(collection: str, ids: Iterable[str]) -> Command:
-    return _script(_UNLIST, collection_keys(collection), *ids)
+def note_collection(generation: str) -> Command:
+    return ("ZADD", COLLECTIONS, 0, collection_of(generation))
 
 
-def delete(collection: str, image_id: str) -> Command:
+def unlist(generation: str, ids: Iterable[str]) -> Command:
+    return script(_UNLIST, _list_keys(generation), *ids)
+
+
+def delete(generation: str, image_id: str) -> Command:
     """Answers 0 where there was no such image."""
-    keys = [*collection_keys(collection), image_key(collection, image_id)]
-    return _script(_DELETE, keys, image_id)
+    of_image = image_key(generation, image_id), thumbnail_key(generation, image_id)
+    return script(_DELETE, [*_list_keys(generation), *of_image], image_id)
+
+
+def note_thumbnails(generation: str, sizes: Mapping[str, int]) -> Command:
+    """The bytes of thumbnails by id, 0 where there is none now; answers the sum of all."""
+    pairs = [part for pair in sizes.items() for part in pair]
+    return script(_NOTE_THUMBNAILS, _list_keys(generation), *pairs)
 
 
 def put_back(key: str, header: bytes, before: bytes, milliseconds: int) -> Command:
     """The record from `before` in the place of that with our `header`; answers 0 where another is
     there by now."""
-    return _script(_PUT_BACK, [key], header, before, milliseconds)
+    return script(_PUT_BACK, [key], header, before, milliseconds)
 
 
 def set_record(key: str, record: bytes, ttl_seconds: int | None) -> Command:
@@ -222,9 +270,9 @@ def set_record(key: str, record: bytes, ttl_seconds: int | None) -> Command:
     return ("SET", key, record, *expiry)
 
 
-def adopt_sizes(collection: str, sizes: DescriptorSizes) -> Command:
+def adopt_sizes(generation: str, sizes: DescriptorSizes) -> Command:
     """Give a collection sizes unless it has some."""
-    _, _, key, _ = collection_keys(collection)
+    _, _, key, _, _ = generation_keys(generation)
     return ("SET", key, " ".join(map(str, _numbers(sizes))), "NX")
 
 
@@ -233,10 +281,18 @@ def sizes_from(text: bytes) -> DescriptorSizes:
     return DescriptorSizes(local_dim, global_dim or None)
 
 
+def _list_keys(generation: str) -> list[str]:
+    return [*generation_keys(generation), *change_keys(generation)]
+
+
+def _checks(generation: str, sizes: DescriptorSizes) -> tuple[int, int, str]:
+    return *_numbers(sizes), token_of(generation)
+
+
 def _numbers(sizes: DescriptorSizes) -> tuple[int, int]:
     return sizes.local_dim, sizes.global_dim or 0
 
 
-def _script(script: str, keys: Sequence[str], *arguments: str | bytes | int) -> Command:
+def script(text: str, keys: Sequence[str], *arguments: str | bytes | int) -> Command:
     # Not by its digest: a replica that becomes primary does not know a script that it never ran.
-    return ("EVAL", script, len(keys), *keys, *arguments)
+    return ("EVAL", text, len(keys), *keys, *arguments)

@@ -11,7 +11,8 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
 from service.gallery.cluster import ClusterStore
-from service.gallery.store import DEFAULT_CONNECTIONS, GalleryStore
+from service.gallery.session import DEFAULT_CONNECTIONS
+from service.gallery.store import GalleryStore
 from service.gallery.urls import ClusterUrl, SentinelUrl, SingleUrl, parse_store_url
 
 # The store tries again itself.

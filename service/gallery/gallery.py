@@ -8,19 +8,31 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+import numpy as np
+from numpy.typing import NDArray
+
 from model.descriptors import DescriptorSizes
 from model.metric import Metric
 from model.quantisation import StoreDtype
 from service.errors import DescriptorDimMismatchError
 from service.gallery.cache import CachedRecord, RecordCache
+from service.gallery.keys import collection_of
+from service.gallery.names import Names
 from service.gallery.record import (
     HEADER_BYTES,
     GalleryRecord,
     pack_record,
+    unpack_globals,
     unpack_record,
     unpack_records,
 )
-from service.gallery.store import CollectionSizesError, GalleryStore, Page
+from service.gallery.store import (
+    CollectionSizesError,
+    GalleryStore,
+    GenerationOverError,
+    Page,
+)
+from service.gallery.thumbnails import Thumbnail, Thumbnails
 from service.learnt_metrics import in_metric
 from service.metrics import CACHE_BYTES, CACHE_REQUESTS, IMAGES_REGISTERED
 from service.sizes import joined, misfit
@@ -41,7 +53,10 @@ class Registered:
 class Gallery:
     """Images of any number of collections, stored as `dtype`, with at most `pool_locals` locals
     where that is given. Raises what `GalleryStore` raises, and DamagedRecordError. What is fetched
-    of a collection that has one of the `metrics` is in it."""
+    of a collection that has one of the `metrics` is in it.
+
+    Images are looked for in a generation, which `names.resolve` has for a name; a cached image is
+    one of a generation too, so that nobody is given those of another."""
 
     def __init__(
         self,
@@ -51,60 +66,100 @@ class Gallery:
         dtype: StoreDtype,
         pool_locals: int | None = None,
         metrics: Mapping[str, Metric] = MappingProxyType({}),
+        thumbnail_bytes: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.names = Names(store)
         self._store = store
         self._cache = RecordCache(cache_bytes)
         self._dtype: StoreDtype = dtype
         self._pool_locals = pool_locals
         self.metrics = metrics
+        self.thumbnails = Thumbnails(store, thumbnail_bytes, clock)
         self._clock = clock
 
     async def register(
-        self, collection: str, records: dict[str, GalleryRecord], ttl_seconds: int | None
+        self,
+        name: str,
+        records: dict[str, GalleryRecord],
+        ttl_seconds: int | None,
+        thumbnails: Mapping[str, Thumbnail] = MappingProxyType({}),
     ) -> Registered:
         """All of the `records`, at least one, or none; an image that is there already is replaced.
+        `name`: of a collection or an alias. `thumbnails` of some of them, by id, are kept as far as
+        there is room.
 
         Raises DescriptorDimMismatchError unless they have the sizes of each other and of the
         collection.
         """
         sizes = _sizes_of(records, None, "an image before it")
+        while True:
+            generation = await self.names.resolve(name)
+            try:
+                replaced, headers = await self._put(generation, records, sizes, ttl_seconds)
+            except GenerationOverError:
+                # Emptied, dropped or made an alias since we looked.
+                continue
+            IMAGES_REGISTERED.inc(len(records))
+            await self.thumbnails.put(generation, headers, thumbnails, ttl_seconds)
+            return Registered(len(records), replaced)
+
+    async def _put(
+        self,
+        generation: str,
+        records: dict[str, GalleryRecord],
+        sizes: DescriptorSizes,
+        ttl_seconds: int | None,
+    ) -> tuple[int, dict[str, bytes]]:
+        """How many replaced an image, and the headers of the records."""
 
         def packed() -> dict[str, bytes]:
             how = self._dtype, self._pool_locals
-            return {i: pack_record(collection, i, r, *how) for i, r in records.items()}
+            return {i: pack_record(generation, i, r, *how) for i, r in records.items()}
 
         data = await asyncio.to_thread(packed)
         try:
-            replaced = await self._store.put(collection, data, sizes, ttl_seconds)
+            replaced = await self._store.put(generation, data, sizes, ttl_seconds)
         except CollectionSizesError as error:
-            _sizes_of(records, error.sizes, f"collection {collection!r}")
+            _sizes_of(records, error.sizes, f"collection {collection_of(generation)!r}")
             raise
         finally:
             # Also where the answer got lost on its way: the store may have the new images.
-            self._forget(collection, records)
-        IMAGES_REGISTERED.inc(len(records))
-        return Registered(len(records), replaced)
+            self._forget(generation, records)
+        return replaced, {image_id: record[:HEADER_BYTES] for image_id, record in data.items()}
 
-    async def delete(self, collection: str, image_id: str) -> bool:
+    async def delete(self, generation: str, image_id: str) -> bool:
         try:
-            return await self._store.delete(collection, image_id)
+            return await self._store.delete(generation, image_id)
         finally:
-            self._forget(collection, [image_id])
+            self._forget(generation, [image_id])
 
-    async def page(self, collection: str, limit: int, after: str | None) -> Page:
-        return await self._store.page(collection, limit, after)
+    async def page(self, generation: str, limit: int, after: str | None) -> Page:
+        return await self._store.page(generation, limit, after)
 
-    async def sizes(self, collection: str) -> DescriptorSizes | None:
+    async def sizes(self, generation: str) -> DescriptorSizes | None:
         """Of a collection's descriptors; None where it has no image."""
-        return (await self._store.page(collection, 1, None)).sizes
+        return (await self._store.page(generation, 1, None)).sizes
 
-    async def get(self, collection: str, image_id: str) -> GalleryRecord | None:
+    async def version(self, generation: str) -> bytes | None:
+        """Another after each change of the images; None where there are none."""
+        return await self._store.version(generation)
+
+    async def globals(
+        self, generation: str, ids: Sequence[str]
+    ) -> dict[str, NDArray[np.float32] | None]:
+        """Of those that are registered, in no metric and past the cache; None of an image that has
+        none."""
+        found = (await self._store.fetch(generation, ids)).records
+        stored = {i: data for i, data in zip(ids, found, strict=True) if data is not None}
+        return await asyncio.to_thread(unpack_globals, generation, stored)
+
+    async def get(self, generation: str, image_id: str) -> GalleryRecord | None:
         """One image as the store has it now, in no metric."""
-        (data,) = (await self._store.fetch(collection, [image_id])).records
-        return None if data is None else unpack_record(collection, image_id, data)
+        (data,) = (await self._store.fetch(generation, [image_id])).records
+        return None if data is None else unpack_record(generation, image_id, data)
 
-    async def fetch(self, collection: str, ids: Sequence[str]) -> dict[str, GalleryRecord]:
+    async def fetch(self, generation: str, ids: Sequence[str]) -> dict[str, GalleryRecord]:
         """Those of `ids` that are registered, from the cache where it may be believed. Raises
         UnprocessableError for one that the collection's metric is not for."""
         now = self._clock()
@@ -112,7 +167,7 @@ class Gallery:
         doubtful: dict[str, CachedRecord] = {}
         wanted: list[str] = []
         for image_id in ids:
-            entry = self._cache.get((collection, image_id))
+            entry = self._cache.get((generation, image_id))
             if entry is None:
                 wanted.append(image_id)
             elif now - entry.seen < CACHE_TRUST_SECONDS and not entry.expires:
@@ -120,55 +175,55 @@ class Gallery:
             else:
                 doubtful[image_id] = entry
         if doubtful:
-            versions = await self._store.versions(collection, list(doubtful))
+            versions = await self._store.versions(generation, list(doubtful))
             for (image_id, entry), version in zip(doubtful.items(), versions, strict=True):
                 if version == entry.version:
                     entry.seen = now
                     found[image_id] = entry.record
                 else:
-                    self._cache.discard((collection, image_id))
+                    self._cache.discard((generation, image_id))
                     wanted.append(image_id)
         CACHE_REQUESTS.labels("hit").inc(len(found))
         CACHE_REQUESTS.labels("miss").inc(len(wanted))
         if wanted:
-            found |= await self._load(collection, wanted, now)
+            found |= await self._load(generation, wanted, now)
         CACHE_BYTES.set(self._cache.bytes)
         return found
 
-    async def _load(self, collection: str, ids: list[str], now: float) -> dict[str, GalleryRecord]:
+    async def _load(self, generation: str, ids: list[str], now: float) -> dict[str, GalleryRecord]:
         # What is registered or deleted from here on is not known to what is loaded here.
-        with self._cache.loading((collection, image_id) for image_id in ids) as valid:
-            fetched = await self._store.fetch(collection, ids)
+        with self._cache.loading((generation, image_id) for image_id in ids) as valid:
+            fetched = await self._store.fetch(generation, ids)
             pairs = zip(ids, fetched.records, strict=True)
             stored = {i: data for i, data in pairs if data is not None}
 
             def decoded() -> dict[str, GalleryRecord]:
-                records = unpack_records(collection, stored)
-                return {i: self._in_metric(collection, i, record) for i, record in records.items()}
+                records = unpack_records(generation, stored)
+                return {i: self._in_metric(generation, i, record) for i, record in records.items()}
 
             records = await asyncio.to_thread(decoded)
-        metric = self.metrics.get(collection)
+        metric = self.metrics.get(collection_of(generation))
         made = 0 if metric is None else metric.matrix[0].nbytes
         for image_id, record in records.items():
             data = stored[image_id]
             # `now` was read before the store was asked: the trust never runs longer than stated.
             size = max(len(data), record.descriptors.nbytes) + made
             entry = CachedRecord(record, data[:HEADER_BYTES], size, now, fetched.expiring)
-            if (collection, image_id) in valid:
-                self._cache.put((collection, image_id), entry)
+            if (generation, image_id) in valid:
+                self._cache.put((generation, image_id), entry)
         return records
 
-    def _in_metric(self, collection: str, image_id: str, record: GalleryRecord) -> GalleryRecord:
-        metric = self.metrics.get(collection)
+    def _in_metric(self, generation: str, image_id: str, record: GalleryRecord) -> GalleryRecord:
+        metric = self.metrics.get(collection_of(generation))
         if metric is None:
             return record
-        whose = f"the metric of collection {collection!r}"
+        whose = f"the metric of collection {collection_of(generation)!r}"
         image = in_metric(record.descriptors, metric, whose, image_id=image_id)
         return replace(record, descriptors=image)
 
-    def _forget(self, collection: str, ids: Sequence[str] | dict[str, GalleryRecord]) -> None:
+    def _forget(self, generation: str, ids: Sequence[str] | dict[str, GalleryRecord]) -> None:
         for image_id in ids:
-            self._cache.discard((collection, image_id))
+            self._cache.discard((generation, image_id))
         CACHE_BYTES.set(self._cache.bytes)
 
 

@@ -39,8 +39,8 @@ docs/storage.md."""
 
 _MAGIC = b"LOCR"
 _HEADER = struct.Struct("<4sBBHHHH")
-_DIGEST_BYTES = 16
-HEADER_BYTES = _HEADER.size + _DIGEST_BYTES
+DIGEST_BYTES = 16
+HEADER_BYTES = _HEADER.size + DIGEST_BYTES
 """A record's first bytes, which tell one version of an image from another."""
 
 _NUMBERS: Mapping[int, np.dtype[Any]] = {0: np.dtype("<f4"), 1: np.dtype("<f2")}
@@ -133,6 +133,23 @@ def unpack_records(collection: str, stored: Mapping[str, bytes]) -> dict[str, Ga
     return {i: GalleryRecord(images[i], r.metadata(), _NAMES[r.code]) for i, r in records.items()}
 
 
+def unpack_globals(
+    collection: str, stored: Mapping[str, bytes]
+) -> dict[str, NDArray[np.float32] | None]:
+    """The globals of records alone, None of one that has none. Raises DamagedRecordError."""
+    found: dict[str, NDArray[np.float32] | None] = {}
+    for image_id, data in stored.items():
+        record = _checked(collection, image_id, data)
+        if not record.global_dim:
+            found[image_id] = None
+        elif record.code in _NUMBERS:
+            found[image_id] = _global_numbers(record).astype(np.float32)
+        else:
+            _, of_global = record.codes(row_bytes(record.dim, _CODE_TYPES[record.code]))
+            found[image_id] = _decoded_rows([of_global], record.global_dim, _OF_GLOBALS)[0]
+    return found
+
+
 class _Checked(NamedTuple):
     """A record whose bytes are those that were stored."""
 
@@ -192,14 +209,15 @@ def _numbers(record: _Checked) -> ImageDescriptors:
     payload, count = record.payload, rows * dim
     scales = np.frombuffer(payload, np.uint8, rows)
     locals_ = np.frombuffer(payload, numbers, count, offset=rows).reshape(rows, dim)
-    at_global = rows + count * numbers.itemsize
-    global_ = (
-        np.frombuffer(payload, numbers, record.global_dim, offset=at_global)
-        if record.global_dim
-        else None
-    )
+    global_ = _global_numbers(record) if record.global_dim else None
     padding = np.asarray(~locals_.any(axis=1))
     return ImageDescriptors(locals_, scales, global_, padding if padding.any() else None)
+
+
+def _global_numbers(record: _Checked) -> NDArray[np.floating]:
+    numbers = _NUMBERS[record.code]
+    start = record.rows + record.rows * record.dim * numbers.itemsize
+    return np.frombuffer(record.payload, numbers, record.global_dim, offset=start)
 
 
 def _decoded(records: Sequence[_Checked]) -> list[ImageDescriptors]:
@@ -251,7 +269,7 @@ def header_sizes(header: bytes) -> DescriptorSizes | None:
 
 
 def _digest(collection: str, image_id: str, header: bytes, payload: bytes | memoryview) -> bytes:
-    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
     digest.update(f"{collection}\0{image_id}\0".encode())
     digest.update(header)
     digest.update(payload)

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 from fastapi import Request
 from pydantic import BaseModel
 
+from locore_client.contract import ErrorResponse
 from service.outline import read_request
-from service.schemas import ErrorResponse, RegisterRequest
+from service.schemas import RegisterRequest
 from service.state import ServiceState
 
 _Request = TypeVar("_Request", bound=BaseModel)

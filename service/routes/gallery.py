@@ -1,28 +1,26 @@
-"""/gallery: register, list, look at and delete images."""
+"""/gallery: register, list, look at and delete images, one or all."""
 
 from __future__ import annotations
 
-import base64
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from opentelemetry import trace
 
+from locore_client.contract import Emptied, GalleryPage, RegisterResponse, StoredArrays, StoredImage
+from locore_client.packing import pack
 from service.access import reader, writer
-from service.arrays import pack
 from service.decoding import decode_registration
-from service.errors import NotFoundError, UnprocessableError
+from service.errors import NotFoundError
+from service.gallery.keys import collection_of
+from service.gallery.record import GalleryRecord
+from service.gallery.thumbnails import Thumbnail
+from service.pictures import describe_images
 from service.routes.body import documented_body, documented_errors, parse
+from service.routes.cursor import decode_cursor, encode_cursor
+from service.routes.disconnect import unless_disconnected
 from service.routes.info import sizes_answer
-from service.schemas import (
-    Collection,
-    GalleryPage,
-    ImageId,
-    RegisterRequest,
-    RegisterResponse,
-    StoredArrays,
-    StoredImage,
-)
+from service.schemas import Collection, ImageId, RegisterRequest
 from service.state import State, accepting
 from service.tracing import stage_span
 
@@ -36,18 +34,43 @@ InCollection = Annotated[Collection, Query()]
     response_model=RegisterResponse,
     dependencies=[Depends(writer), Depends(accepting)],
     openapi_extra=documented_body(RegisterRequest),
-    responses=documented_errors(400, 401, 403, 413, 415, 422, 429, 500, 503, 507),
+    responses=documented_errors(400, 401, 403, 413, 415, 422, 429, 500, 501, 503, 507),
 )
 async def register(request: Request, state: State) -> RegisterResponse:
-    """Register images, all or none; an id that is there already is replaced."""
+    """Register images, by their descriptors or as pictures, all or none; an id that is there
+    already is replaced."""
     with stage_span(state.tracer, "decode"):
-        asked, (records, truncated) = await parse(
-            request, state, RegisterRequest, lambda r: decode_registration(r, state.model.config)
+        most = state.settings.max_image_bytes
+        asked, (images, truncated) = await parse(
+            request,
+            state,
+            RegisterRequest,
+            lambda r: decode_registration(r, state.model.config, most),
         )
-    trace.get_current_span().set_attribute("locore.images", len(records))
+    trace.get_current_span().set_attribute("locore.images", len(images))
+    records = {i: one for i, one in images.items() if isinstance(one, GalleryRecord)}
+    thumbnails: dict[str, Thumbnail] = {}
+    if len(records) < len(images):
+        with stage_span(state.tracer, "extract"):
+            work = describe_images(images, state)
+            records, thumbnails = await unless_disconnected(request, work)
     with stage_span(state.tracer, "store"):
-        done = await state.gallery.register(asked.collection, records, asked.ttl_seconds)
+        done = await state.gallery.register(
+            asked.collection, records, asked.ttl_seconds, thumbnails
+        )
     return RegisterResponse(registered=done.registered, replaced=done.replaced, truncated=truncated)
+
+
+@router.delete(
+    "",
+    dependencies=[Depends(writer)],
+    responses=documented_errors(401, 403, 404, 422, 500, 503),
+)
+async def empty(state: State, collection: InCollection) -> Emptied:
+    """Forget all images of a collection, in one step."""
+    with stage_span(state.tracer, "store"):
+        emptied, deleted = await state.gallery.names.empty(collection)
+    return Emptied(collection=emptied, deleted=deleted)
 
 
 @router.get("", response_model=GalleryPage, responses=documented_errors(401, 422, 500, 503))
@@ -58,12 +81,16 @@ async def list_images(
     cursor: str | None = None,
 ) -> GalleryPage:
     """The ids of a collection, in order, `limit` at a time, and the sizes of its descriptors."""
-    after = _decode_cursor(cursor)
+    after = decode_cursor(cursor)
     with stage_span(state.tracer, "store"):
-        page = await state.gallery.page(collection, limit, after)
-    following = None if page.next_cursor is None else _encode_cursor(page.next_cursor)
+        generation = await state.gallery.names.resolve(collection)
+        page = await state.gallery.page(generation, limit, after)
     return GalleryPage(
-        count=page.count, ids=page.ids, next_cursor=following, sizes=sizes_answer(page.sizes)
+        collection=page.collection,
+        count=page.count,
+        ids=page.ids,
+        next_cursor=encode_cursor(page.next_cursor),
+        sizes=sizes_answer(page.sizes),
     )
 
 
@@ -80,7 +107,8 @@ async def get_image(
 ) -> StoredImage:
     """What is stored of an image; its arrays, packed, with `include=descriptors`."""
     with stage_span(state.tracer, "store"):
-        record = await state.gallery.get(collection, image_id)
+        generation = await state.gallery.names.resolve(collection)
+        record = await state.gallery.get(generation, image_id)
     if record is None:
         raise NotFoundError(f"no image {image_id!r} in collection {collection!r}")
     image = record.descriptors
@@ -92,7 +120,7 @@ async def get_image(
         )
     return StoredImage(
         id=image_id,
-        collection=collection,
+        collection=collection_of(generation),
         count=image.count,
         dimension=image.locals.shape[1],
         dtype=record.dtype or str(image.locals.dtype),
@@ -115,20 +143,8 @@ async def delete_image(
 ) -> Response:
     """Forget an image."""
     with stage_span(state.tracer, "store"):
-        known = await state.gallery.delete(collection, image_id)
+        generation = await state.gallery.names.resolve(collection)
+        known = await state.gallery.delete(generation, image_id)
     if not known:
         raise NotFoundError(f"no image {image_id!r} in collection {collection!r}")
     return Response(status_code=204)
-
-
-def _encode_cursor(after: str) -> str:
-    return base64.urlsafe_b64encode(after.encode()).decode()
-
-
-def _decode_cursor(cursor: str | None) -> str | None:
-    if cursor is None:
-        return None
-    try:
-        return base64.b64decode(cursor, altchars=b"-_", validate=True).decode()
-    except ValueError:
-        raise UnprocessableError("cursor: not one of ours", field="cursor") from None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from locore_client.contract import Health
 from service.routes.body import documented_errors
-from service.schemas import Health
 from service.state import State
 
 router = APIRouter(tags=["operation"])

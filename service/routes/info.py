@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from locore_client.contract import Limits, ServedExtractor, ServedModel, Sizes
 from model.checkpoint import LoadedModel
+from model.config import ExtractorId, ModelConfig
 from model.descriptors import DescriptorSizes
-from service.schemas import MAX_SHORTLIST, Info, Limits, ServedModel, Sizes
-from service.settings import Settings
+from service.schemas import MAX_SHORTLIST, Info
+from service.settings import CHECKPOINTS_EXTRACTOR, NO_EXTRACTOR, Settings
 from service.sizes import MAX_DIM, MIN_DIM
 from service.state import State
 
@@ -18,10 +20,11 @@ router = APIRouter(tags=["operation"])
 async def info(state: State) -> Info:
     """The model, the sizes it asks for, limits, defaults of a re-ranking, the extractor,
     and the collections that have a metric."""
-    return describe(state.model, state.settings)
+    return describe(state.model, state.settings, state.extraction.extractor)
 
 
-def describe(model: LoadedModel, settings: Settings) -> Info:
+def describe(model: LoadedModel, settings: Settings, extractor: ExtractorId | None = None) -> Info:
+    """`extractor`: what makes descriptors of pictures, once that is known."""
     config = model.config
     return Info(
         model=ServedModel(
@@ -36,6 +39,7 @@ def describe(model: LoadedModel, settings: Settings) -> Info:
             max_images_per_request=settings.max_images_per_request,
             max_payload_bytes=settings.max_payload_bytes,
             max_rerank_bytes=min(settings.max_rerank_bytes, settings.max_payload_bytes),
+            max_image_bytes=settings.max_image_bytes,
             max_shortlist=MAX_SHORTLIST,
             descriptors_per_image=config.descriptors_per_image,
             min_descriptor_dim=MIN_DIM,
@@ -43,9 +47,22 @@ def describe(model: LoadedModel, settings: Settings) -> Info:
             longest_window=config.longest_window,
         ),
         rerank=config.rerank,
-        extractor=config.extractor,
+        extractor=extractor_answer(settings, config, extractor),
         metrics=sorted(settings.metrics),
     )
+
+
+def extractor_answer(
+    settings: Settings, config: ModelConfig, known: ExtractorId | None
+) -> ServedExtractor | None:
+    """`known`: what is there, once a picture has been asked for."""
+    if settings.extractor == NO_EXTRACTOR:
+        return None
+    if settings.extractor == CHECKPOINTS_EXTRACTOR:
+        known = config.extractor
+    if known is not None:
+        return ServedExtractor(name=known.name, version=known.version)
+    return ServedExtractor(name=settings.extractor, version=None)
 
 
 def sizes_answer(sizes: DescriptorSizes | None) -> Sizes | None:

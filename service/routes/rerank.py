@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import reduce
 
 import numpy as np
@@ -13,8 +12,9 @@ from asgi_correlation_id import correlation_id
 from fastapi import APIRouter, Depends, Request
 from opentelemetry import trace
 
+from locore_client.contract import RerankResponse, Result, Timings, Usage
 from model.config import ModelConfig
-from model.descriptors import DescriptorSizes, first_stage_scores
+from model.descriptors import DescriptorSizes, ImageDescriptors, first_stage_scores
 from service.access import reader
 from service.arrival import arrival_of, deadline_of
 from service.batching.job import Job
@@ -23,20 +23,17 @@ from service.errors import (
     DeadlineExceededError,
     DescriptorDimMismatchError,
     GalleryIdsMissingError,
+    NotFoundError,
 )
+from service.gallery.keys import collection_of
 from service.gallery.record import GalleryRecord
 from service.learnt_metrics import in_metric
 from service.metrics import STAGE_SECONDS
+from service.pictures import describe_query
 from service.rerank_options import rerank_options
 from service.routes.body import documented_body, documented_errors, parse
 from service.routes.disconnect import unless_disconnected
-from service.schemas import (
-    RerankRequest,
-    RerankResponse,
-    Result,
-    Timings,
-    Usage,
-)
+from service.schemas import QueryId, RerankRequest
 from service.sizes import joined, misfit
 from service.state import ServiceState, State, accepting
 from service.tracing import stage_span
@@ -49,17 +46,17 @@ router = APIRouter(tags=["re-rank"])
     response_model=RerankResponse,
     dependencies=[Depends(reader), Depends(accepting)],
     openapi_extra=documented_body(RerankRequest),
-    responses=documented_errors(400, 401, 403, 404, 413, 415, 422, 429, 500, 503, 504),
+    responses=documented_errors(400, 401, 403, 404, 413, 415, 422, 429, 500, 501, 503, 504),
 )
 async def rerank(request: Request, state: State) -> RerankResponse:
-    """A better order of a shortlist, by the query's local descriptors."""
+    """A better order of a shortlist, by the query's local descriptors or the query as a picture."""
     arrival = arrival_of(request)
     with stage_span(state.tracer, "decode"):
         asked, query = await parse(
             request,
             state,
             RerankRequest,
-            lambda r: _query(r, state),
+            lambda r: decode_query(r, state.model.config, state.settings.max_image_bytes),
             lambda body: state.batcher.expect(deadline_of(body, arrival)),
         )
     decoded = time.monotonic()
@@ -71,18 +68,21 @@ async def rerank(request: Request, state: State) -> RerankResponse:
         raise DeadlineExceededError("timeout_ms ran out") from None
 
 
-def _query(request: RerankRequest, state: ServiceState) -> Decoded:
-    """In the collection's metric, where it has one, as its images are."""
-    decoded = decode_query(request, state.model.config)
-    metric = state.gallery.metrics.get(request.collection)
-    whose = f"the metric of collection {request.collection!r}"
-    return replace(decoded, image=in_metric(decoded.image, metric, whose, "query"))
-
-
 async def _rerank(
-    request: RerankRequest, query: Decoded, state: ServiceState, arrival: float, decoded: float
+    request: RerankRequest,
+    query: Decoded | bytes | QueryId,
+    state: ServiceState,
+    arrival: float,
+    decoded: float,
 ) -> RerankResponse:
     config = state.model.config
+    deadline = arrival + request.timeout_ms / 1000
+    extracted = decoded
+    if isinstance(query, bytes):
+        # Before the list has a place: it takes none from those that come with descriptors.
+        with stage_span(state.tracer, "extract"):
+            query = await describe_query(query, state, deadline)
+        extracted = time.monotonic()
     span = trace.get_current_span()
     span.set_attributes({"locore.model": config.name, "locore.images": len(request.gallery_ids)})
     options = rerank_options(
@@ -94,52 +94,81 @@ async def _rerank(
         stride=request.stride,
         direction=request.direction,
     )
-    deadline = arrival + request.timeout_ms / 1000
     job = Job(config, len(request.gallery_ids), options, deadline)
     with state.batcher.admit(job):
         with stage_span(state.tracer, "fetch"):
-            records = await _fetch(request, state)
-            if request.collection not in state.gallery.metrics:
-                await _check_query(query.image.sizes, request.collection, records, state)
+            generation = await state.gallery.names.resolve(request.collection)
+            image, records = await _fetch(request, query, generation, state)
             kept = [place for place, i in enumerate(request.gallery_ids) if i in records]
             gallery = [records[request.gallery_ids[place]].descriptors for place in kept]
             if request.global_scores is None:
-                first_stage = await asyncio.to_thread(first_stage_scores, query.image, gallery)
+                first_stage = await asyncio.to_thread(first_stage_scores, image, gallery)
             else:
                 first_stage = np.array(request.global_scores, np.float32)[kept]
         fetched = time.monotonic()
-        job.begin(query.image, gallery, first_stage)
+        job.begin(image, gallery, first_stage)
         await state.batcher.score(job)
 
     span.set_attributes({"locore.windows": job.windows, "locore.tokens": job.tokens})
     ended = time.monotonic()
     seconds = {
         "decode": decoded - arrival,
-        "fetch": fetched - decoded,
+        "fetch": fetched - extracted,
         "queue": max(0.0, ended - fetched - job.seconds),
         "inference": job.seconds,
         "total": ended - arrival,
     }
     for stage, value in seconds.items():
         STAGE_SECONDS.labels(stage).observe(value)
+    seconds["extract"] = extracted - decoded
     return RerankResponse(
         id=correlation_id.get() or "",
         model=config.name,
+        collection=collection_of(generation),
         results=_results(request, kept, records, job),
         missing=[i for i in request.gallery_ids if i not in records],
-        truncated=query.truncated,
+        truncated=isinstance(query, Decoded) and query.truncated,
         usage=Usage(images=len(kept), windows=job.windows, tokens=job.tokens),
         timings_ms=Timings(**{stage: round(1000 * s, 3) for stage, s in seconds.items()}),
     )
 
 
-async def _fetch(request: RerankRequest, state: ServiceState) -> Mapping[str, GalleryRecord]:
+async def _fetch(
+    request: RerankRequest, query: Decoded | QueryId, generation: str, state: ServiceState
+) -> tuple[ImageDescriptors, Mapping[str, GalleryRecord]]:
+    """The query, and the images of the shortlist that are there, in the collection's metric where
+    it has one."""
+    metric = state.gallery.metrics.get(collection_of(generation))
     ids = request.gallery_ids
-    records = await state.gallery.fetch(request.collection, ids)
+    if isinstance(query, QueryId):
+        there = await state.gallery.fetch(generation, list(dict.fromkeys([query.id, *ids])))
+        image = _stored_query(query.id, there, generation, state.model.config)
+        records = {i: there[i] for i in ids if i in there}
+    else:
+        image = query.image
+        if metric is not None:
+            whose = f"the metric of collection {collection_of(generation)!r}"
+            image = await asyncio.to_thread(in_metric, image, metric, whose, "query")
+        records = await state.gallery.fetch(generation, ids)
     if not records or (len(records) < len(ids) and request.on_missing == "error"):
         raise GalleryIdsMissingError([i for i in ids if i not in records])
     _check_sizes(records, state.model.config)
-    return records
+    if metric is None:
+        await _check_query(image.sizes, generation, records, state)
+    return image, records
+
+
+def _stored_query(
+    image_id: str, records: Mapping[str, GalleryRecord], generation: str, config: ModelConfig
+) -> ImageDescriptors:
+    record = records.get(image_id)
+    if record is None:
+        raise NotFoundError(
+            f"query.id: no image {image_id!r} in collection {collection_of(generation)!r}",
+            field="query.id",
+            id=image_id,
+        )
+    return record.descriptors.strongest(config.descriptors_per_image)
 
 
 def _check_sizes(records: Mapping[str, GalleryRecord], config: ModelConfig) -> None:
@@ -157,7 +186,7 @@ def _check_sizes(records: Mapping[str, GalleryRecord], config: ModelConfig) -> N
 
 async def _check_query(
     sizes: DescriptorSizes,
-    collection: str,
+    generation: str,
     records: Mapping[str, GalleryRecord],
     state: ServiceState,
 ) -> None:
@@ -166,11 +195,12 @@ async def _check_query(
     expected = reduce(joined, of_images)
     if sizes.global_dim and expected.global_dim is None:
         # These images have no globals; others of the collection may.
-        expected = await state.gallery.sizes(collection) or expected
+        expected = await state.gallery.sizes(generation) or expected
     wrong = misfit(sizes, expected)
     if wrong is not None:
         field = f"query.{wrong.part}"
-        raise DescriptorDimMismatchError(field, wrong, f"collection {collection!r}")
+        whose = f"collection {collection_of(generation)!r}"
+        raise DescriptorDimMismatchError(field, wrong, whose)
 
 
 def _results(
@@ -180,8 +210,13 @@ def _results(
     job: Job,
 ) -> list[Result]:
     order, relevance = job.result()
-    results = []
-    for place, score in zip(order[: request.top_n], relevance, strict=False):
+    least, most = request.min_score, request.top_n or len(order)
+    results: list[Result] = []
+    for place, score in zip(order, relevance, strict=True):
+        if len(results) == most:
+            break
+        if least is not None and score < least:
+            continue
         index = kept[place]
         image_id = request.gallery_ids[index]
         metadata = records[image_id].metadata if request.return_metadata else None

@@ -9,12 +9,12 @@ from pathlib import Path
 import httpx
 import numpy as np
 
+from locore_client import rerank_body
+from locore_client.bodies import to_json
 from model.checkpoint import read_config
 from model.config import DEFAULT_CHECKPOINT
 from model.reranker import random_image
 from service.cli.open_loop import OpenLoop, open_loop
-from service.client import rerank_body
-from service.client.bodies import to_json
 from tests.e2e.service import RunningService
 
 CHECKPOINT = Path(DEFAULT_CHECKPOINT)

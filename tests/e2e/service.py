@@ -16,8 +16,8 @@ from typing import Any
 
 import httpx
 
+from locore_client import packed_image, rerank_body
 from model.descriptors import ImageDescriptors
-from service.client import packed_image, rerank_body
 from service.gallery.record import DEFAULT_STORE_DTYPE, as_stored
 
 LOCORE = str(Path(sys.executable).with_name("locore"))

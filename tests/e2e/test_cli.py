@@ -27,7 +27,8 @@ def descriptor_file(tmp_path: Path) -> Path:
 
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     listed = succeeded("--help")
-    for command in ("serve", "extract", "load", "rerank", "rerank-batch", "train", "eval", "bench"):
+    commands = "serve extract load collections rerank rerank-batch train eval bench"
+    for command in commands.split():
         assert f"  {command} " in listed
         assert f"Usage: locore {command}" in shown_here(capsys, command, "--help")
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import redis
 
-from model.descriptors import ImageDescriptors
-from service.client import (
+from both_clients import Blocking, both
+from locore_client import (
     ERRORS,
     AsyncClient,
     Client,
@@ -37,13 +37,9 @@ from service.client import (
     TooManyImagesError,
     UnauthorizedError,
     UnreachableError,
-    descriptors_of,
-    image_from_arrays,
 )
-from service.gallery.record import DEFAULT_STORE_DTYPE, GalleryRecord
-from service.schemas import RegisterResponse
-from tests.e2e.both_clients import Blocking, both
-from tests.e2e.service import RunningService, free_port, ids_of, running, stored
+from model.descriptors import ImageDescriptors
+from tests.e2e.service import RunningService, free_port, ids_of, running
 from tests.e2e.test_lifecycle import slow_request
 from tests.e2e.valkey import plain_valkey
 from tests.factories import LOCAL_DIM, image, tiny_config
@@ -56,63 +52,6 @@ def made_up(count: int) -> Iterator[tuple[str, ImageDescriptors]]:
     rng = np.random.default_rng(5)
     for n in range(count):
         yield f"many/{n:04}", image(rng, CONFIG, 2, with_global=n % 2 > 0)
-
-
-@both
-def test_any_number_of_images_is_registered_listed_shown_and_deleted(
-    service: RunningService, kind: type[Blocking], query: ImageDescriptors
-) -> None:
-    collection = f"bulk-{kind.__name__}"
-    client = kind(service.url)
-    answer = client.register(made_up(600), collection)
-    assert answer == RegisterResponse(registered=600, replaced=0, truncated=0)
-    assert client.register(dict(made_up(300)), collection).replaced == 300
-    ids = [image_id for image_id, _ in made_up(600)]
-    assert client.ids(collection) == client.ids(collection, page_size=70) == ids
-    page = client.page(collection, limit=2)
-    assert (page.count, page.ids, page.next_cursor is None) == (600, ids[:2], False)
-    assert client.register({}, collection).registered == 0
-
-    sent = dict(made_up(2))["many/0001"]
-    shown = client.get("many/0001", collection, include_descriptors=True)
-    back = descriptors_of(shown)
-    assert (shown.count, shown.dtype, shown.metadata) == (2, DEFAULT_STORE_DTYPE, None)
-    assert back.scales.tolist() == sent.scales.tolist()
-    assert back.global_ is not None
-    assert sent.global_ is not None
-    kept = stored(sent)
-    assert kept.global_ is not None
-    np.testing.assert_allclose(back.locals, kept.locals, atol=1e-6)
-    np.testing.assert_allclose(back.global_, kept.global_, atol=1e-6)
-    with pytest.raises(ValueError, match="without its descriptors"):
-        descriptors_of(client.get("many/0001", collection))
-
-    ranked = client.rerank(query, ids[:5], collection, top_n=2, request_id="mine")
-    assert (ranked.id, len(ranked.results), ranked.usage.images) == ("mine", 2, 5)
-    client.delete("many/0000", collection)
-    with pytest.raises(NotFoundError):
-        client.delete("many/0000", collection)
-    assert client.ids(collection) == ids[1:]
-    assert client.ready().status == "ok"
-
-
-@both
-def test_odd_ids_metadata_and_plain_arrays(service: RunningService, kind: type[Blocking]) -> None:
-    collection = f"odd-{kind.__name__}"
-    client = kind(service.url)
-    rows = np.random.default_rng(2).standard_normal((3, LOCAL_DIM))
-    ids = ["../up", "a//b", "a:b@c=d+e", "/first", ".", "end/"]
-    record = GalleryRecord(image_from_arrays(rows, [1, 0, 2]), {"url": "ü"})
-    client.register({"plain": rows, **dict.fromkeys(ids, record)}, collection)
-    for image_id in ids:
-        shown = client.get(image_id, collection)
-        assert (shown.id, shown.scales, shown.metadata) == (image_id, [1, 0, 2], {"url": "ü"})
-    scores = np.linspace(1, 0, len(ids), dtype=np.float32)
-    answer = client.rerank(rows, ids, collection, global_scores=scores, alpha=1.0)
-    assert [result.id for result in answer.results] == ids
-    for image_id in ids:
-        client.delete(image_id, collection)
-    assert client.ids(collection) == ["plain"]
 
 
 @pytest.fixture(scope="module")
@@ -153,23 +92,6 @@ def test_a_registration_is_split_by_the_service_s_limits(
     with pytest.raises(TooManyImagesError) as many:
         too_high.register(dict(made_up(21)), collection)
     assert many.value.registered == 0
-
-
-@both
-def test_what_was_stored_before_an_error_is_told(
-    service: RunningService, kind: type[Blocking]
-) -> None:
-    collection = f"broken-{kind.__name__}"
-    client = kind(service.url, max_images_per_request=2)
-    images = dict(made_up(7))
-    bad = images["many/0005"].locals.copy()
-    bad[0] = np.nan
-    images["many/0005"] = ImageDescriptors(bad, images["many/0005"].scales)
-    with pytest.raises(InvalidDescriptorsError) as raised:
-        client.register(images, collection)
-    assert (raised.value.registered, raised.value.image_id) == (4, "many/0005")
-    assert raised.value.field == "images.1.descriptors"
-    assert client.ids(collection) == list(images)[:4]
 
 
 def test_50_requests_at_a_time_get_through_a_queue_that_holds_one(

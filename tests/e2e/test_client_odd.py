@@ -12,12 +12,12 @@ from http.server import BaseHTTPRequestHandler
 import numpy as np
 import pytest
 
-from service.client import (
+from both_clients import Blocking, both
+from locore_client import (
     DeadlineExceededError,
     NotFromServiceError,
     UnreachableError,
 )
-from tests.e2e.both_clients import Blocking, both
 from tests.e2e.odd_server import OddServer, odd_server, reply
 from tests.factories import image, tiny_config
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import service.client as client_package
-from service.client import ERRORS
+import locore_client as client_package
+from images import picture
+from locore_client import ERRORS
 from tests.descriptor_files import write_descriptors
 from tests.e2e.service import running
 from tests.factories import image, tiny_config
@@ -32,12 +33,21 @@ def test_the_page_s_code_runs(
         "locals_b": second.locals,
         "query": query,
         "file": tmp_path / "shop.h5",
+        "photos": tmp_path / "photos",
     }
-    with running(checkpoint, tmp_path / "data") as service:
+    (tmp_path / "photos").mkdir()
+    for seed, name in enumerate(("cup", "mug")):
+        (tmp_path / "photos" / f"{name}.png").write_bytes(picture(seed))
+    with running(checkpoint, tmp_path / "data", extractor="efficientnet-lite0") as service:
         for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
             exec(block.replace("http://127.0.0.1:8000", service.url), known)  # noqa: S102
-    *ranked, bulk, missing, together = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr().out.splitlines()
+    ranked, bulk, alike = printed[:2], printed[2], printed[3:-4]
+    best, swapped, missing, together = printed[-4:]
     assert {line.split()[0] for line in ranked} == {"a", "b"}
+    assert set(alike) <= {"cup.png", "mug.png"}
+    assert best in {"cup.png", "mug.png"}
+    assert swapped == "shop-1 ['shop-2']"
     assert (bulk, missing) == ("3 3", "['nobody'] order-17")
     assert together == "50 ['a', 'b']"
 

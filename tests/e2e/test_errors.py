@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import redis
 
+from locore_client import packed_image
 from model.descriptors import ImageDescriptors
-from service.client import packed_image
 from service.gallery.record import GalleryRecord, pack_record
 from tests.e2e.service import RunningService, code_of
 from tests.factories import LOCAL_DIM, tiny_config
@@ -54,7 +54,23 @@ RERANK_ERRORS: dict[str, tuple[dict[str, Any], str, str]] = {
     "timeout": ({"timeout_ms": 0}, "validation_error", "timeout_ms"),
     "scores too few": ({"global_scores": [1.0]}, "validation_error", "global_scores"),
     "no query": ({"query": None}, "validation_error", "query"),
-    "no descriptors": ({"query": {}}, "validation_error", "query.descriptors"),
+    "no form of query": ({"query": {}}, "validation_error", "query"),
+    "no descriptors": ({"query": {"global": [1.0]}}, "validation_error", "query"),
+    "two forms of query": (
+        {"query": {"id": "image-000", "descriptors": descriptors(1)}},
+        "validation_error",
+        "query",
+    ),
+    "an id and what is for descriptors": (
+        {"query": {"id": "image-000", "scales": [1]}},
+        "validation_error",
+        "query.scales",
+    ),
+    "bad query id": ({"query": {"id": "a b"}}, "validation_error", "query.id"),
+    "no query id": ({"query": {"id": None}}, "validation_error", "query.id"),
+    "query is a text": ({"query": "image-000"}, "validation_error", "query"),
+    "min_score": ({"min_score": "much"}, "validation_error", "min_score"),
+    "min_score beyond all scores": ({"min_score": 1e39}, "validation_error", "min_score"),
     "no rows": ({"query": {"descriptors": []}}, "validation_error", "query.descriptors"),
     "ragged": (
         {"query": {"descriptors": [[1.0], [1.0, 2.0]]}},
@@ -178,7 +194,13 @@ def test_422_of_registration_stores_nothing(service: RunningService, name: str) 
     assert code_of(response) == (422, code)
     assert response.json()["error"]["details"]["field"].startswith("images.1")
     page = service.http.get("/gallery", params={"collection": "refused"}).json()
-    assert page == {"count": 0, "ids": [], "next_cursor": None, "sizes": None}
+    assert page == {
+        "collection": "refused",
+        "count": 0,
+        "ids": [],
+        "next_cursor": None,
+        "sizes": None,
+    }
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", '"\\ud800"'])
@@ -197,6 +219,13 @@ def test_404_unknown_ids(service: RunningService, query: ImageDescriptors) -> No
     assert response.json()["error"]["details"] == {"missing": unknown[:20], "count": 30}
     response = service.rerank(query, unknown, on_missing="skip")
     assert code_of(response) == (404, "gallery_ids_missing")
+
+
+def test_404_unknown_query(service: RunningService) -> None:
+    body = {"query": {"id": "none"}, "gallery_ids": ["image-000", "none-either"]}
+    response = service.http.post("/rerank", json=body)
+    assert code_of(response) == (404, "not_found")
+    assert response.json()["error"]["details"] == {"field": "query.id", "id": "none"}
 
 
 def test_404_and_405_of_paths(service: RunningService) -> None:

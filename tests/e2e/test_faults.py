@@ -12,8 +12,8 @@ import httpx
 import pytest
 import redis
 
+from locore_client import packed_image
 from model.descriptors import ImageDescriptors
-from service.client import packed_image
 from tests.e2e.service import RunningService, code_of, free_port, ids_of, running
 from tests.e2e.valkey import plain_valkey
 from tests.factories import LOCAL_DIM, tiny_config

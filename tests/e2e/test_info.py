@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.e2e.both_clients import Blocking, both
+from both_clients import Blocking, both
 from tests.e2e.service import RunningService, running
 from tests.factories import tiny_config
 

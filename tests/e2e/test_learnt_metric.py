@@ -78,6 +78,27 @@ def test_the_first_stage_s_share_is_in_the_metric_and_elsewhere_plain(
         assert scores_of(answer) == pytest.approx(wanted[collection], abs=1e-4)
 
 
+def test_a_stored_query_is_in_the_metric_and_an_alias_has_that_of_its_collection(
+    service: RunningService, gallery: Images, query: ImageDescriptors, metric: Metric
+) -> None:
+    others = {image_id: some for image_id, some in gallery.items() if image_id != IDS[0]}
+    wanted = {"shop": cosines(gallery[IDS[0]], others, metric)}
+    wanted["plain"] = cosines(gallery[IDS[0]], others, None)
+    assert by(wanted["shop"]) != by(wanted["plain"])
+    for collection in ("shop", "plain", "shop"):
+        pointed = service.http.put("/aliases/pointed", json={"collection": collection})
+        assert pointed.is_success
+        for name in (collection, "pointed"):
+            body = {"query": {"id": IDS[0]}, "gallery_ids": list(others), "alpha": 1}
+            answer = service.http.post("/rerank", json=body | {"collection": name})
+            assert ids_of(answer) == by(wanted[collection])
+            assert scores_of(answer) == pytest.approx(wanted[collection], abs=1e-4)
+            answer = service.rerank(query, list(others), collection=name, alpha=1)
+            expected = cosines(query, others, metric if collection == "shop" else None)
+            assert scores_of(answer) == pytest.approx(expected, abs=1e-4)
+    assert service.http.delete("/aliases/pointed").is_success
+
+
 def test_what_is_stored_is_in_no_metric(service: RunningService, gallery: Images) -> None:
     shown = [
         service.http.get(f"/gallery/{IDS[0]}", params={"collection": c, "include": "descriptors"})

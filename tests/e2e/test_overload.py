@@ -12,8 +12,8 @@ import httpx
 import numpy as np
 import pytest
 
+from locore_client import rerank_body
 from model.descriptors import ImageDescriptors
-from service.client import rerank_body
 from tests.e2e.overload import CHECKPOINT, Overload, register
 from tests.e2e.service import RunningService, code_of, ids_of, running
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from locore_client import packed_image
+from locore_client.packing import pack
 from model.descriptor_file import DescriptorReader, DescriptorWriter
-from service.arrays import pack
-from service.client import packed_image
-from service.sample_folders import SampleFolders
-from tests.e2e.service import RunningService, code_of, ids_of, running
+from service.page.sample.folders import SampleFolders
+from tests.e2e.service import RunningService, code_of, ids_of, running, stored
 from tests.page_sample import (
     EXTRACTOR,
     ROWS,
@@ -28,6 +28,11 @@ from tests.page_sample import (
 )
 
 KEY = "a-key-of-the-page"
+
+
+def matching(described: dict[str, Any], image_id: str) -> dict[str, Any]:
+    asked = {name: described[name] for name in ("query", "keypoints")}
+    return {**asked, "collection": "sample", "id": image_id}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +62,7 @@ def test_the_page_comes_with_a_strict_policy_and_all_its_files(page: RunningServ
     assert "unsafe" not in policy
     assert "http" not in policy
     assert " on" not in policy
-    folder = Path(__file__).parents[2] / "service/page"
+    folder = Path(__file__).parents[2] / "service/page/static"
     kinds = {".js": "javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html"}
     for file in folder.iterdir():
         found = page.http.get(f"/page/static/{file.name}")
@@ -71,29 +76,40 @@ def test_the_page_comes_with_a_strict_policy_and_all_its_files(page: RunningServ
 
 
 def test_no_file_of_the_page_asks_anyone_else(page: RunningService) -> None:
-    for file in (Path(__file__).parents[2] / "service/page").iterdir():
+    for file in (Path(__file__).parents[2] / "service/page/static").iterdir():
         text = file.read_text().replace("http://www.w3.org/2000/svg", "")
         assert "http:" not in text
         assert "https:" not in text
         assert "//cdn" not in text
 
 
-def test_about_names_queries_and_what_is_right_for_them(page: RunningService) -> None:
+def test_about_names_the_samples_queries(page: RunningService) -> None:
     about = page.http.get("/page/about").json()
-    assert about["images"] == len(SUBJECTS) * VIEWS
+    assert about["sample"] == "sample"
     assert about["no_sample"] is None
-    assert about["no_extraction"] is None
+    assert page.http.get("/page/extraction").json() == {"problem": None}
     assert about["max_upload_bytes"] == 400_000
-    assert {query["id"]: query["relevant"] for query in about["queries"]} == {
-        f"{s}.jpg": [f"{s}/{v}.jpg" for v in range(VIEWS)] for s in SUBJECTS
+    assert about["queries"] == [
+        {"id": f"{s}.jpg", "label": s, "picture": f"page/sample/queries/{s}.jpg"} for s in SUBJECTS
+    ]
+
+
+def test_the_samples_images_have_their_subject_as_label(page: RunningService) -> None:
+    answer = page.http.get("/page/images", params={"collection": "sample"}).json()
+    assert answer["count"] == len(SUBJECTS) * VIEWS
+    assert {image["id"]: image["label"] for image in answer["images"]} == {
+        f"{s}/{v}.jpg": s for s in SUBJECTS for v in range(VIEWS)
     }
+    for image in answer["images"]:
+        assert image["picture"] == f"page/sample/gallery/{image['id']}"
+        assert page.http.get(f"/{image['picture']}").headers["Content-Type"] == "image/jpeg"
 
 
 def test_the_first_stage_is_by_the_cosine_of_the_globals(
     page: RunningService, folders: SampleFolders
 ) -> None:
-    described = page.http.get("/page/sample/descriptors/two.jpg").json()
-    body = {"query": described["query"], "top": 4}
+    described = page.http.get("/page/sample/query?id=two.jpg").json()
+    body = {"collection": "sample", "query": described["query"], "top": 4}
     answer = page.http.post("/page/shortlist", json=body).json()
     with (
         DescriptorReader(folders.queries_file) as queries,
@@ -101,8 +117,8 @@ def test_the_first_stage_is_by_the_cosine_of_the_globals(
     ):
         asked = queries[queries.ids.index("two.jpg")].global_
         assert asked is not None
-        globals_ = gallery.globals()
-        cosines = {i: float(np.dot(globals_[n], asked)) for n, i in enumerate(gallery.ids)}
+        rows = {i: stored(image).global_ for i, image in gallery}
+        cosines = {i: float(np.dot(row, asked)) for i, row in rows.items() if row is not None}
     best = sorted(cosines, key=lambda i: -cosines[i])[:4]
     assert [result["id"] for result in answer["results"]] == best
     assert [r["score"] for r in answer["results"]] == pytest.approx(
@@ -125,15 +141,15 @@ def test_the_first_stage_is_by_the_cosine_of_the_globals(
 def test_matches_are_mutual_nearest_descriptors(
     page: RunningService, folders: SampleFolders
 ) -> None:
-    described = page.http.get("/page/sample/descriptors/one.jpg").json()
-    body = {**described, "id": "three/1.jpg"}
+    described = page.http.get("/page/sample/query?id=one.jpg").json()
+    body = matching(described, "three/1.jpg")
     found = page.http.post("/page/matches", json=body).json()["matches"]
     with (
         DescriptorReader(folders.queries_file) as queries,
         DescriptorReader(folders.gallery_file) as gallery,
     ):
         q, g = queries.ids.index("one.jpg"), gallery.ids.index("three/1.jpg")
-        cosines = queries[q].locals @ gallery[g].locals.T
+        cosines = queries[q].locals @ stored(gallery[g]).locals.T
         x, y = queries.keypoints(q), gallery.keypoints(g)
     expected = [
         (float(cosines[i, j]), x[i], y[j])
@@ -155,8 +171,8 @@ def test_matches_are_mutual_nearest_descriptors(
 
 
 def test_padding_matches_nothing(page: RunningService) -> None:
-    described = page.http.get("/page/sample/descriptors/one.jpg").json()
-    body = {**described, "id": "one/0.jpg"}
+    described = page.http.get("/page/sample/query?id=one.jpg").json()
+    body = matching(described, "one/0.jpg")
     body["query"] = body["query"] | {"mask": [0] + [1] * (ROWS - 1)}
     assert len(page.http.post("/page/matches", json=body).json()["matches"]) <= 1
 
@@ -165,6 +181,8 @@ def test_padding_matches_nothing(page: RunningService) -> None:
     ("changes", "status", "code"),
     [
         ({"id": "none/0.jpg"}, 404, "not_found"),
+        ({"collection": "none"}, 404, "not_found"),
+        ({"collection": "{none}"}, 422, "validation_error"),
         ({"keypoints": [[0.1, 0.2]]}, 422, "validation_error"),
         ({"keypoints": [[0.1, 0.2, 0.3]] * ROWS}, 422, "validation_error"),
         ({"keypoints": [[0.1], [0.1, 0.2]]}, 422, "validation_error"),
@@ -175,16 +193,21 @@ def test_padding_matches_nothing(page: RunningService) -> None:
 def test_matches_refuses(
     page: RunningService, changes: dict[str, Any], status: int, code: str
 ) -> None:
-    described = page.http.get("/page/sample/descriptors/one.jpg").json()
-    response = page.http.post("/page/matches", json={**described, "id": "one/0.jpg"} | changes)
+    described = page.http.get("/page/sample/query?id=one.jpg").json()
+    response = page.http.post("/page/matches", json=matching(described, "one/0.jpg") | changes)
     assert code_of(response) == (status, code)
 
 
-def test_shortlist_refuses_a_query_without_a_global(page: RunningService) -> None:
-    query = page.http.get("/page/sample/descriptors/one.jpg").json()["query"]
-    query.pop("global")
-    response = page.http.post("/page/shortlist", json={"query": query})
-    assert code_of(response) == (422, "validation_error")
+def test_shortlist_refuses(page: RunningService) -> None:
+    query = page.http.get("/page/sample/query?id=one.jpg").json()["query"]
+
+    def refused(body: dict[str, Any]) -> tuple[int, str]:
+        return code_of(page.http.post("/page/shortlist", json=body))
+
+    assert refused({"query": query}) == (422, "validation_error")
+    assert refused({"collection": "none", "query": query}) == (404, "not_found")
+    other = {"descriptors": [[1.0, 2.0]]}
+    assert refused({"collection": "sample", "query": other}) == (422, "descriptor_dim_mismatch")
     assert code_of(page.http.post("/page/shortlist", content=b"{")) == (400, "invalid_json")
 
 
@@ -249,7 +272,7 @@ def test_an_id_that_leads_outside_does_not(tmp_path: Path, checkpoint: Path) -> 
         for image_id in ("../../secret.jpg", "link.jpg", str(tmp_path / "secret.jpg")):
             writer.append(image_id, made_up(np.random.default_rng(0), 8, 12))
     with running(checkpoint, tmp_path) as service:
-        assert service.http.get("/page/about").json()["images"] == len(SUBJECTS) * VIEWS + 3
+        assert service.http.get("/page/about").json()["no_sample"] is None
         for path in ("..%2f..%2fsecret.jpg", "link.jpg", str(tmp_path / "secret.jpg")):
             response = service.http.get(f"/page/sample/gallery/{path}")
             assert code_of(response) == (404, "not_found"), path
@@ -262,7 +285,11 @@ def test_the_key_guards_all_but_the_page_itself(strict: RunningService) -> None:
         ("GET", "/page/about"),
         ("GET", "/page/sample/gallery/one/0.jpg"),
         ("GET", "/page/sample/queries/one.jpg"),
-        ("GET", "/page/sample/descriptors/one.jpg"),
+        ("GET", "/page/sample/query?id=one.jpg"),
+        ("GET", "/page/extraction"),
+        ("GET", "/page/images?collection=sample"),
+        ("GET", "/page/image?collection=sample&id=one/0.jpg"),
+        ("GET", "/page/thumbnail?collection=sample&id=one/0.jpg"),
         ("POST", "/page/extract"),
         ("POST", "/page/shortlist"),
         ("POST", "/page/matches"),
@@ -276,15 +303,14 @@ def test_without_sample_and_extractor_the_page_can_say_so(strict: RunningService
     about = strict.http.get("/page/about", headers=headers).json()
     assert about["queries"] == []
     assert about["no_sample"] == "there is no sample gallery here"
-    assert "made-up" in about["no_extraction"]
-    for method, path, code in (
-        ("POST", "/page/extract", "extractor_not_installed"),
-        ("POST", "/page/shortlist", "no_sample"),
-        ("POST", "/page/matches", "no_sample"),
-        ("GET", "/page/sample/gallery/one/0.jpg", "no_sample"),
+    assert "made-up" in strict.http.get("/page/extraction", headers=headers).json()["problem"]
+    for method, path, refusal in (
+        ("POST", "/page/extract", (501, "no_extractor")),
+        ("GET", "/page/sample/query?id=one.jpg", (404, "no_sample")),
+        ("GET", "/page/sample/gallery/one/0.jpg", (404, "no_sample")),
     ):
         response = strict.http.request(method, path, headers=headers)
-        assert code_of(response) == (404, code)
+        assert code_of(response) == refusal
 
 
 def test_a_sample_of_another_extractor_is_not_searched(tmp_path: Path, checkpoint: Path) -> None:
@@ -300,7 +326,7 @@ def test_a_sample_of_another_extractor_is_not_searched(tmp_path: Path, checkpoin
         assert service.http.get("/page/about").json()["no_sample"]
         (tmp_path / "sample").rename(tmp_path / "old")
         write_sample(tmp_path / "sample", "made-up", 8, 12)
-        assert service.http.get("/page/about").json()["images"] == len(SUBJECTS) * VIEWS
+        assert len(service.http.get("/page/about").json()["queries"]) == len(SUBJECTS)
 
 
 def test_the_pages_requests_are_counted_as_the_pages(page: RunningService) -> None:
@@ -315,5 +341,6 @@ def test_a_query_as_the_client_packs_it_goes_too(
 ) -> None:
     with DescriptorReader(folders.queries_file) as queries:
         image, keypoints = queries[0], queries.keypoints(0)
-    body = {"query": packed_image(image), "keypoints": pack(keypoints), "id": "one/0.jpg"}
+    described = {"query": packed_image(image), "keypoints": pack(keypoints)}
+    body = matching(described, "one/0.jpg")
     assert page.http.post("/page/matches", json=body).is_success

@@ -12,7 +12,7 @@ from PIL import Image
 from model.extraction.images import read_image
 from model.extraction.registry import load_extractor
 from service.arrays import PackedArray, unpack
-from service.sample_folders import SampleFolders
+from service.page.sample.folders import SampleFolders
 from tests.e2e.service import RunningService, code_of
 from tests.page_sample import (
     EXTRACTOR,
@@ -52,9 +52,12 @@ def test_extraction_is_that_of_the_command(page: RunningService, tmp_path: Path,
     keypoints = unpack(PackedArray.model_validate(answer["keypoints"]), 2)
     np.testing.assert_allclose(keypoints, expected.keypoints, atol=1e-6)
     assert (answer["width"], answer["height"]) == (160, 120)
-    shortlist = page.http.post("/page/shortlist", json={"query": answer["query"]})
+    shortlist = page.http.post(
+        "/page/shortlist", json={"collection": "sample", "query": answer["query"]}
+    )
     assert len(shortlist.json()["results"]) == len(SUBJECTS) * VIEWS
-    matches = {"query": answer["query"], "keypoints": answer["keypoints"], "id": "one/0.jpg"}
+    described = {"query": answer["query"], "keypoints": answer["keypoints"]}
+    matches = {**described, "collection": "sample", "id": "one/0.jpg"}
     assert page.http.post("/page/matches", json=matches).is_success
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.client import packed_image
+from locore_client import packed_image
 from tests.e2e.command import failed, succeeded
 from tests.e2e.service import code_of, running, scores_of
 from tests.reference import CASES, reference

@@ -19,9 +19,9 @@ from model.config import DEFAULT_CHECKPOINT
 from model.descriptor_file import DescriptorReader
 from model.extraction.images import find_images
 from model.extraction.registry import load_extractor
-from service.cli.extract import extract_to_file
-from service.sample import write_views
-from service.sample_folders import SampleFolders
+from service.cli.description import extract_to_file
+from service.page.sample.folders import SampleFolders
+from service.page.sample.views import write_views
 from tests.e2e.service import RunningService, free_port, ids_of, running
 
 ROOT = Path(__file__).parents[2]

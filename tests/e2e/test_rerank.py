@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import redis
 
+from locore_client import rerank_body
 from model.batch import Window
 from model.checkpoint import LoadedModel
 from model.descriptors import ImageDescriptors
@@ -18,7 +19,6 @@ from model.evaluation.retrieval import rerank_list
 from model.reranker import score_windows
 from model.scoring import ensemble
 from model.windows import RerankOptions
-from service.client import rerank_body
 from service.gallery.record import DEFAULT_STORE_DTYPE
 from tests.e2e.service import RunningService, ids_of, scores_of, stored
 from tests.factories import image, tiny_config
@@ -148,6 +148,46 @@ def test_top_n_metadata_and_truncation(service: RunningService, gallery: Images)
     assert registered.json() == {"registered": 1, "replaced": 0, "truncated": 1}
     shown = service.rerank(long, ["m"], collection="meta", return_metadata=True)
     assert shown.json()["results"][0]["metadata"] == meta
+
+
+def test_the_query_may_be_a_stored_image(service: RunningService, gallery: Images) -> None:
+    ids = list(gallery)
+    # With a global and without; among the images and not.
+    for image_id, shortlist in ((ids[1], ids[:30]), (ids[7], ids[:30]), (ids[50], ids[:30])):
+        body = {"query": {"id": image_id}, "gallery_ids": shortlist, "alpha": 0.4}
+        by_id = service.http.post("/rerank", json=body)
+        by_descriptors = service.rerank(stored(gallery[image_id]), shortlist, alpha=0.4)
+        assert ids_of(by_id) == ids_of(by_descriptors)
+        assert scores_of(by_id) == pytest.approx(scores_of(by_descriptors), abs=1e-4)
+        assert by_id.json()["truncated"] is False
+        assert by_id.json()["usage"] == by_descriptors.json()["usage"]
+        assert by_id.json()["collection"] == "default"
+    holes = [ids[3], "none-1", ids[4]]
+    body = {"query": {"id": ids[1]}, "gallery_ids": holes, "on_missing": "skip"}
+    skipped = service.http.post("/rerank", json=body).json()
+    assert skipped["missing"] == ["none-1"]
+    assert {r["id"] for r in skipped["results"]} == {ids[3], ids[4]}
+    body = {"query": {"id": ids[1]}, "gallery_ids": ["none-1"], "on_missing": "skip"}
+    assert service.http.post("/rerank", json=body).status_code == 404
+
+
+def test_results_below_the_least_score_are_left_out(
+    service: RunningService, gallery: Images, query: ImageDescriptors
+) -> None:
+    """Of a list of several windows, where scores do not fall from first to last."""
+    ids = list(gallery)[:60]
+    options = {"window": 20, "stride": 10, "temperature": 1.0}
+    whole = service.rerank(query, ids, **options).json()["results"]
+    scores = [result["relevance_score"] for result in whole]
+    assert scores != sorted(scores, reverse=True)
+    least = sorted(scores)[30]
+    good = [result for result in whole if result["relevance_score"] >= least]
+    assert 25 < len(good) < 35
+    for top_n in (None, 100, 7):
+        cut = service.rerank(query, ids, min_score=least - 1e-5, top_n=top_n, **options)
+        assert ids_of(cut) == [result["id"] for result in good][:top_n]
+    assert service.rerank(query, ids, min_score=2).json()["results"] == []
+    assert len(ids_of(service.rerank(query, ids, min_score=-2))) == 60
 
 
 def test_missing_ids_can_be_skipped(

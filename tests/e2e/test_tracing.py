@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
+from locore_client import rerank_body
 from model.descriptors import ImageDescriptors
-from service.client import rerank_body
 from tests.e2e.collector import (
     ERROR,
     SERVER_KIND,

@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
+from locore_client import Client, ClientError
 from model.descriptors import ImageDescriptors
-from service.client import Client, ClientError
 from tests.e2e.service import RunningService, code_of, running
 
 FRIEND = "https://shop.example"
@@ -203,7 +203,7 @@ def test_page_and_docs_work_under_a_prefix(keyed: RunningService) -> None:
             for address in addresses:
                 found = httpx.get(httpx.URL(url + page).join(address))
                 assert found.is_success, address
-        scripts = Path(__file__).parents[2] / "service/page"
+        scripts = Path(__file__).parents[2] / "service/page/static"
         for script in scripts.glob("*.js"):
             assert not re.search(
                 r"""["`'(]/(page|rerank|gallery|docs|openapi)""", script.read_text()

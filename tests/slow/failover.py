@@ -15,8 +15,8 @@ import httpx
 import numpy as np
 import pytest
 
+from locore_client import rerank_body
 from model.descriptors import ImageDescriptors
-from service.client import rerank_body
 from tests.e2e.service import LOCORE, RunningService, code_of, free_port, scores_of
 from tests.factories import image, tiny_config
 from tests.slow.valkey_nodes import until_true

@@ -15,7 +15,7 @@ PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "device_s
 
 
 def pick(page: Page, query: str = QUERY) -> None:
-    page.click(f'#samples [data-id="{query}"]')
+    page.click(f'#picks [data-id="{query}"]')
     settled(page)
 
 
@@ -32,9 +32,9 @@ def settled(page: Page) -> None:
     page.wait_for_selector("#results:not([aria-busy])")
 
 
-def ids(page: Page, strip: str) -> list[str]:
+def ids(page: Page, listed: str) -> list[str]:
     found: list[str] = page.eval_on_selector_all(
-        f"#{strip} button", "buttons => buttons.map((b) => b.dataset.id)"
+        f"#{listed} button", "buttons => buttons.map((b) => b.dataset.id)"
     )
     return found
 
@@ -64,7 +64,7 @@ def lines_end_on_the_pictures(page: Page) -> bool:
     return bool(
         page.evaluate(
             """() => {
-                const box = (id) => document.getElementById(id).getBoundingClientRect();
+                const box = (id) => document.querySelector(`#${id} img`).getBoundingClientRect();
                 const inside = (c, b) => {
                     const { left, top, width, height } = c.getBoundingClientRect();
                     const [x, y] = [left + width / 2, top + height / 2];
@@ -84,5 +84,6 @@ def open_matches(page: Page, image_id: str) -> None:
     page.wait_for_selector("#pairs button")
     until(
         page,
-        "['matches-query', 'matches-result'].every((i) => document.getElementById(i).naturalWidth)",
+        "['matches-query', 'matches-result'].every((i) => document.querySelector(`#${i} img`)"
+        "?.naturalWidth)",
     )

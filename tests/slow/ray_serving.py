@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 import yaml
 
+from locore_client import rerank_body
 from model.descriptors import ImageDescriptors
-from service.client import rerank_body
 from tests.e2e.service import free_port, ids_of
 from tests.slow.deploy_tools import ROOT, comes_true
 from tests.slow.ray_cluster import BIN, RayCluster

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from service.sample import PHOTOGRAPHS
+from service.page.sample.views import PHOTOGRAPHS
 from tests.slow.browser import looking
 from tests.slow.page_steps import (
     QUERY,
@@ -33,13 +33,13 @@ QUERIES = sum(columns * rows for columns, rows in PHOTOGRAPHS.values())
 
 
 def test_load(page: Page) -> None:
-    page.wait_for_selector("#samples button")
+    page.wait_for_selector("#picks button")
     assert page.title() == "LOCORE: a look at re-ranking"
-    assert page.locator("#samples button").count() == QUERIES
+    assert page.locator("#picks button").count() == QUERIES
     assert page.get_by_text("Pick a query to see what re-ranking changes.").is_visible()
     assert not page.locator("#outcome").is_visible()
     assert not page.locator("#problem").is_visible()
-    until(page, "document.querySelector('#samples img').naturalWidth > 0")
+    until(page, "document.querySelector('#picks img').naturalWidth > 0")
 
 
 def test_pick_and_re_rank(page: Page, url: str) -> None:
@@ -47,7 +47,7 @@ def test_pick_and_re_rank(page: Page, url: str) -> None:
     first, second = ids(page, "first"), ids(page, "second")
     assert len(first) == 50
     assert sorted(first) == sorted(second)
-    described = httpx.get(f"{url}/page/sample/descriptors/{QUERY}").json()
+    described = httpx.get(f"{url}/page/sample/query?id={QUERY}").json()
     answer = httpx.post(
         f"{url}/rerank",
         json={"collection": "sample", "query": described["query"], "gallery_ids": first},
@@ -64,26 +64,31 @@ def test_pick_and_re_rank(page: Page, url: str) -> None:
         assert float(card.locator(".score").inner_text().split()[-1]) == pytest.approx(
             score, abs=6e-4
         )
-    before, after = (sum(i.startswith(f"{SUBJECT}/") for i in x[:6]) for x in (first, second))
+    before, after = (sum(i.startswith(f"{SUBJECT}/") for i in x[:10]) for x in (first, second))
     assert f"{before} before, {after} after" in page.locator("#verdict").inner_text()
     assert after > before
-    # Each line leads from a card's middle to the same image's middle below.
-    paths = page.locator("#moves path")
-    assert paths.count() == 50
-    drawn = page.eval_on_selector(
-        f'#moves path[data-id="{second[0]}"]',
-        "p => [0, p.getTotalLength()].map((at) => p.getPointAtLength(at).x)",
-    )
-    middles = [
-        page.eval_on_selector(
-            f'#{strip} button[data-id="{second[0]}"]',
-            "b => { const c = b.getBoundingClientRect();"
-            " return c.left + c.width / 2 - document.getElementById('moves')"
-            ".getBoundingClientRect().left; }",
+    counts = {
+        kind: sum(
+            (first.index(i) > second.index(i)) - (first.index(i) < second.index(i)) == by
+            for i in first
         )
-        for strip in ("first", "second")
-    ]
-    assert drawn == pytest.approx(middles, abs=2)
+        for kind, by in (("up", 1), ("down", -1), ("same", 0))
+    }
+    said = page.locator("#details").inner_text()
+    assert f"{counts['up']} moved up, {counts['down']} down, {counts['same']} stayed" in said
+    # A line for each image, from its place above to that below, and all of them in sight.
+    assert page.locator("#moves path").count() == 50
+    for image_id in (second[0], first[-1], second[-1]):
+        ends = page.eval_on_selector(
+            f'#moves path[data-id="{image_id}"]',
+            "p => [0, p.getTotalLength()].map((at) => p.getPointAtLength(at).x / 1000)",
+        )
+        expected = [(order.index(image_id) + 0.5) / 50 for order in (first, second)]
+        assert ends == pytest.approx(expected, abs=0.002)
+    box = page.locator("#moves").bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 1280
     stages = page.locator("#stages").inner_text()
     for stage in ("First stage", "Decode", "Fetch", "Queue", "Inference", "Together"):
         assert re.search(rf"{stage}\s+\d+(\.\d)? ms", stages), stages
@@ -97,17 +102,17 @@ def test_the_length_of_the_shortlist(page: Page) -> None:
 
 
 def test_a_look_can_be_passed_on(browser: Browser, url: str) -> None:
-    with looking(browser, f"{url}/#coffee-2.jpg") as page:
+    with looking(browser, f"{url}/#collection=sample&query=coffee-2.jpg") as page:
         settled(page)
         assert page.locator("#chosen-name").inner_text() == "coffee 2"
-        assert page.locator('#samples [aria-pressed="true"]').count() == 1
+        assert page.locator('#picks [aria-pressed="true"]').count() == 1
 
 
 def test_with_the_keyboard_alone(page: Page) -> None:
-    page.wait_for_selector("#samples button")
-    for _ in range(8):
+    page.wait_for_selector("#picks button")
+    for _ in range(10):
         page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.closest('#samples') !== null"):
+        if page.evaluate("document.activeElement.closest('#picks') !== null"):
             break
     assert focused(page) == "astronaut-1.jpg"
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
@@ -127,19 +132,20 @@ def test_with_the_keyboard_alone(page: Page) -> None:
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     assert focused(page) == first[2]
+    # A list has five images a row.
     page.keyboard.press("ArrowDown")
-    assert focused(page) == first[2]
-    assert page.evaluate("document.activeElement.closest('#second') !== null")
-    # In sight, though the list is longer than the window.
-    box = page.evaluate("(r => [r.left, r.right])(document.activeElement.getBoundingClientRect())")
-    assert box[0] >= 0
-    assert box[1] <= 1280
+    assert focused(page) == first[7]
+    assert page.locator("#first .on, #second .on").count() == 2
+    assert page.locator("#moves .on").get_attribute("data-id") == first[7]
+    page.keyboard.press("Tab")
+    second = ids(page, "second")
+    assert focused(page) == second[0]
     page.keyboard.press("Enter")
     page.wait_for_selector("#matches[open]")
-    assert page.locator("#matches-title").inner_text() == first[2]
+    assert page.locator("#matches-title").inner_text() == second[0]
     page.wait_for_selector("#pairs button, #pairs .none")
     page.keyboard.press("ArrowRight")
-    until(page, f"document.getElementById('matches-title').textContent !== '{first[2]}'")
+    until(page, f"document.getElementById('matches-title').textContent === '{second[1]}'")
     shown = page.locator("#matches-title").inner_text()
     page.keyboard.press("Escape")
     page.wait_for_selector("#matches", state="hidden")
@@ -150,8 +156,10 @@ def test_open_matches(page: Page, url: str) -> None:
     pick(page)
     best = ids(page, "second")[0]
     open_matches(page, best)
-    described = httpx.get(f"{url}/page/sample/descriptors/{QUERY}").json()
-    found = httpx.post(f"{url}/page/matches", json={**described, "id": best}).json()["matches"]
+    described = httpx.get(f"{url}/page/sample/query?id={QUERY}").json()
+    asked = {name: described[name] for name in ("query", "keypoints")}
+    body = {"collection": "sample", "id": best, **asked}
+    found = httpx.post(f"{url}/page/matches", json=body).json()["matches"]
     strong = [match for match in found if match["cosine"] >= 0.5]
     assert page.locator("#lines g").count() == len(strong) > 3
     assert lines_end_on_the_pictures(page)
@@ -168,7 +176,7 @@ def test_open_matches(page: Page, url: str) -> None:
 
 
 def test_drop_an_image(page: Page, photograph: Path) -> None:
-    page.wait_for_selector("#samples button")
+    page.wait_for_selector("#picks button")
     drop(page, photograph, "image/png")
     settled(page)
     assert page.locator("#chosen-name").inner_text() == "my holiday.png"
@@ -181,7 +189,7 @@ def test_drop_an_image(page: Page, photograph: Path) -> None:
 
 
 def test_choose_a_file(page: Page, photograph: Path) -> None:
-    page.wait_for_selector("#samples button")
+    page.wait_for_selector("#picks button")
     page.set_input_files("#file", photograph)
     settled(page)
     assert ids(page, "second")[0] == f"{SUBJECT}/2.jpg"

@@ -1,12 +1,8 @@
-"""What the page says when something is wrong, and how it looks: contrast, phone width, pictures.
-
-With LOCORE_SCREENSHOTS=1 the pictures of docs/page are taken anew.
-"""
+"""What the page says when something is wrong; contrast and phone width."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +10,7 @@ import pytest
 from PIL import Image
 
 from model.config import DEFAULT_CHECKPOINT
-from tests.e2e.service import RunningService, running
+from tests.e2e.service import running
 from tests.slow.browser import looking, serious, serving_sample
 from tests.slow.page_steps import (
     PHONE,
@@ -34,11 +30,9 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
-PICTURES = Path(__file__).parents[2] / "docs/page"
-
 
 def test_what_is_no_image(page: Page, tmp_path: Path) -> None:
-    page.wait_for_selector("#samples button")
+    page.wait_for_selector("#picks button")
     letter = tmp_path / "letter.txt"
     letter.write_text("Dear Sir or Madam")
     drop(page, letter, "text/plain")
@@ -56,7 +50,7 @@ def test_what_is_no_image(page: Page, tmp_path: Path) -> None:
 
 
 def test_what_is_too_large(page: Page, tmp_path: Path) -> None:
-    page.wait_for_selector("#samples button")
+    page.wait_for_selector("#picks button")
     large = tmp_path / "large.bmp"
     Image.new("RGB", (3600, 3600)).save(large)
     page.set_input_files("#file", large)
@@ -66,9 +60,9 @@ def test_what_is_too_large(page: Page, tmp_path: Path) -> None:
 
 
 def test_a_service_that_is_away(page: Page) -> None:
-    page.wait_for_selector("#samples button")
+    page.wait_for_selector("#picks button")
     page.route("**/rerank", lambda route: route.abort())
-    page.click(f'#samples [data-id="{QUERY}"]')
+    page.click(f'#picks [data-id="{QUERY}"]')
     page.wait_for_selector("#problem:not([hidden])")
     assert "The service does not answer" in page.locator("#problem").inner_text()
     page.unroute("**/rerank")
@@ -78,7 +72,7 @@ def test_a_service_that_is_away(page: Page) -> None:
 
 
 def test_a_service_that_is_busy(page: Page) -> None:
-    page.wait_for_selector("#samples button")
+    page.wait_for_selector("#picks button")
     page.route(
         "**/rerank",
         lambda route: route.fulfill(
@@ -87,7 +81,7 @@ def test_a_service_that_is_busy(page: Page) -> None:
             json={"error": {"code": "overloaded", "message": "full", "details": {}}},
         ),
     )
-    page.click(f'#samples [data-id="{QUERY}"]')
+    page.click(f'#picks [data-id="{QUERY}"]')
     page.wait_for_selector("#problem:not([hidden])")
     said = page.locator("#problem").inner_text()
     assert "The service is busy" in said
@@ -95,10 +89,10 @@ def test_a_service_that_is_busy(page: Page) -> None:
 
 
 def test_an_older_answer_does_not_come_over_a_newer_one(page: Page) -> None:
-    page.wait_for_selector("#samples button")
-    page.click('#samples [data-id="coffee-1.jpg"]')
-    page.click('#samples [data-id="coins-1.jpg"]')
-    page.click(f'#samples [data-id="{QUERY}"]')
+    page.wait_for_selector("#picks button")
+    page.click('#picks [data-id="coffee-1.jpg"]')
+    page.click('#picks [data-id="coins-1.jpg"]')
+    page.click(f'#picks [data-id="{QUERY}"]')
     settled(page)
     page.wait_for_timeout(500)
     assert page.locator("#chosen-name").inner_text() == "retina 1"
@@ -117,7 +111,7 @@ def test_a_key(browser: Browser, other_data: Path) -> None:
         page.get_by_text("That key is not the right one").wait_for()
         page.fill("#key", "open sesame")
         page.click("#ask button")
-        page.wait_for_selector("#samples button")
+        page.wait_for_selector("#picks button")
         pick(page)
         until(page, "document.querySelector('#second img').naturalWidth > 0")
         open_matches(page, ids(page, "second")[0])
@@ -125,31 +119,28 @@ def test_a_key(browser: Browser, other_data: Path) -> None:
         settled(page)
 
 
-def test_a_sample_that_is_not_registered(browser: Browser, other_data: Path) -> None:
+def test_without_images_the_page_says_how_they_come(
+    browser: Browser, other_data: Path, tmp_path: Path
+) -> None:
+    with (
+        running(DEFAULT_CHECKPOINT, tmp_path / "none") as service,
+        looking(browser, service.url) as page,
+    ):
+        page.get_by_text("There are no images yet.").wait_for()
+        said = page.locator("#nothing").inner_text()
+        assert "locore serve --sample" in said
+        assert "locore load" in said
+        assert serious(page) == []
+        image = {"id": "first", "descriptors": [[1.0, 0.0], [0.0, 1.0]]}
+        assert service.http.post("/gallery", json={"images": [image]}).is_success
+        page.click("#look-again")
+        page.wait_for_selector("#picks button")
     with (
         running(DEFAULT_CHECKPOINT, other_data) as service,
         looking(browser, service.url) as page,
     ):
-        page.click(f'#samples [data-id="{QUERY}"]')
-        page.wait_for_selector("#problem:not([hidden])")
-        assert "not registered" in page.locator("#problem").inner_text()
-
-
-@pytest.fixture
-def bare(tmp_path: Path) -> Iterator[RunningService]:
-    with running(DEFAULT_CHECKPOINT, tmp_path) as service:
-        yield service
-
-
-def test_without_a_sample_the_page_says_what_it_can_do(
-    browser: Browser, bare: RunningService
-) -> None:
-    with looking(browser, bare.url) as page:
-        page.wait_for_selector("#no-sample:not([hidden])")
-        said = page.locator("#no-sample").inner_text()
-        assert "locore serve --sample" in said
-        assert "sample collection only" in said
-        assert serious(page) == []
+        page.get_by_text("There are no images yet.").wait_for()
+        assert "in its first seconds" in page.locator("#nothing").inner_text()
 
 
 def empty(page: Page) -> None:
@@ -172,7 +163,7 @@ def test_axe_finds_nothing_serious(
 ) -> None:
     options = {"color_scheme": scheme, "viewport": {"width": width, "height": 740}}
     with looking(browser, url, **options) as page:
-        page.wait_for_selector("#samples button")
+        page.wait_for_selector("#picks button")
         STATES[state](page)
         page.wait_for_timeout(400)  # a fade has another contrast than what it ends in
         assert serious(page) == []
@@ -181,12 +172,12 @@ def test_axe_finds_nothing_serious(
 @pytest.mark.parametrize("state", STATES)
 def test_at_phone_width(browser: Browser, url: str, state: str) -> None:
     with looking(browser, url, **PHONE) as page:
-        page.wait_for_selector("#samples button")
+        page.wait_for_selector("#picks button")
         STATES[state](page)
         assert page.evaluate("document.scrollingElement.scrollWidth") == 360
         beyond = page.evaluate(
             """() => [...document.querySelectorAll('button, select, input, h1, h2, h3, p, a')]
-                .filter((e) => e.checkVisibility() && !e.closest('.strip, .samples, .away, .skip'))
+                .filter((e) => e.checkVisibility() && !e.closest('.picks, .away, .skip'))
                 .filter((e) => !e.matches('.away, .skip'))
                 .filter((e) => e.getBoundingClientRect().right > 361)
                 .map((e) => e.outerHTML.slice(0, 100))"""
@@ -201,34 +192,3 @@ def test_at_phone_width(browser: Browser, url: str, state: str) -> None:
         assert small == []
         if state == "matches":
             assert lines_end_on_the_pictures(page)
-
-
-SHOTS: dict[str, tuple[str, dict[str, object], int | None]] = {
-    "desktop": (QUERY, {}, None),
-    "matches": (
-        "chelsea-2.jpg",
-        {"color_scheme": "dark", "viewport": {"width": 1180, "height": 800}},
-        1,
-    ),
-    "phone": ("chelsea-2.jpg", PHONE, None),
-}
-
-
-@pytest.mark.skipif("LOCORE_SCREENSHOTS" not in os.environ, reason="only when asked for")
-@pytest.mark.parametrize("name", SHOTS)
-def test_screenshots(browser: Browser, url: str, name: str) -> None:
-    query, options, result = SHOTS[name]
-    PICTURES.mkdir(exist_ok=True)
-    path = PICTURES / f"{name}.png"
-    with looking(browser, f"{url}/#{query}", **options) as page:
-        settled(page)
-        if result is not None:
-            open_matches(page, ids(page, "second")[result])
-        page.mouse.move(0, 0)
-        page.wait_for_timeout(800)
-        page.screenshot(path=path, full_page=name == "phone")
-    # 256 colours: a third of the bytes.
-    shot = Image.open(path).convert("RGB")
-    palette = shot.quantize(256, kmeans=2)
-    shot.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
-    assert path.stat().st_size < 300_000

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from locore_client import packed_image
 from model.descriptors import ImageDescriptors
-from service.client import packed_image
 from tests.batch_files import made_up_lists, read_lines, write_images, write_lines
 from tests.e2e.service import (
     LOCORE,

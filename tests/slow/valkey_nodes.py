@@ -78,6 +78,13 @@ def _stopped_at_the_end() -> Iterator[list[Node]]:
 
 
 @contextmanager
+def valkey_node(folder: Path) -> Iterator[Node]:
+    with _stopped_at_the_end() as nodes:
+        nodes.append(Node(folder, "--save", ""))
+        yield nodes[0]
+
+
+@contextmanager
 def valkey_cluster(
     folder: Path, *, primaries: int = 3, replicas: int = 0
 ) -> Iterator[tuple[list[Node], list[Node]]]:

@@ -32,7 +32,7 @@ from service.cli.common import (
     say,
     tracked,
 )
-from service.cli.evaluate.kept_descriptors import described, kept_file, seconds_for_a_thousand
+from service.cli.evaluate.own_descriptors import described, own_file, seconds_for_a_thousand
 
 
 @click.command()
@@ -103,7 +103,7 @@ def mine(
     own = own_pictures(folder, labels, views=views, most=pictures)
     for note in own.notes:
         say(note)
-    file = descriptors or kept_file(own, extractor, count)
+    file = descriptors or own_file(own, extractor, count)
     known = described(own, extractor, file, count)
     images = own_labels(own, known, queries)
     seconds = seconds_for_a_thousand(own, extractor, images.ids, count)

@@ -51,9 +51,14 @@ def test_every_version_is_pinned() -> None:
     (torch,) = [line for line in project["dependencies"] if line.startswith("torch==")]
     assert f"ARG TORCH={torch.removeprefix('torch==')}+cpu\n" in DOCKERFILE
     wanted = requirements("extract")
-    assert set(wanted) | {torch} == {
+    client = tomllib.loads((ROOT / "client/pyproject.toml").read_text())["project"]
+    assert set(wanted) | {torch, f"{client['name']}=={client['version']}"} == {
         *project["dependencies"],
         *project["optional-dependencies"]["extract"],
+    }
+    # The client comes without its dependencies: they are the service's too.
+    assert {re.split("[<>=]", line)[0] for line in client["dependencies"]} <= {
+        line.split("==")[0] for line in wanted
     }
     # The one package that pip installs without its dependencies.
     script = (ROOT / "deploy/container/mamba.sh").read_text()

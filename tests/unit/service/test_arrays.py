@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from service.arrays import InvalidArrayError, Matrix, PackedArray, pack, unpack
+from locore_client.packing import InvalidArrayError, pack
+from service.arrays import Matrix, PackedArray, unpack
 
 
 class Body(BaseModel):

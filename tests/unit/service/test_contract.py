@@ -11,17 +11,12 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client import Counter, Gauge, Histogram
 
+from locore_client.contract import RerankResponse
 from model.checkpoint import LoadedModel
 from service import errors, metrics
 from service.app import create_app
 from service.routes.info import describe
-from service.schemas import (
-    MAX_METADATA_BYTES,
-    MAX_SHORTLIST,
-    Info,
-    RerankRequest,
-    RerankResponse,
-)
+from service.schemas import MAX_METADATA_BYTES, MAX_SHORTLIST, Info, RerankRequest
 from service.settings import Settings
 from service.sizes import MAX_DIM, MIN_DIM
 from tests.factories import load_tiny
@@ -60,7 +55,7 @@ def test_the_code_has_every_path_of_the_page(app: FastAPI) -> None:
     served = {
         (m.upper(), path) for path, methods in app.openapi()["paths"].items() for m in methods
     }
-    named = set(re.findall(r"`(GET|POST|DELETE) (/[\w/.{}]*)", PAGE))
+    named = set(re.findall(r"`(GET|POST|PUT|DELETE) (/[\w/.{}]*)", PAGE))
     # These three are pages for people; tests/e2e/test_faults.py asks for them.
     documents = {("GET", "/"), ("GET", "/docs"), ("GET", "/openapi.json")}
     assert documents <= named

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from service.arrays import MAX_ROWS, pack, unpack
+from locore_client.packing import pack
+from service.arrays import MAX_ROWS, unpack
 from service.decoding import decode_registration
 from service.errors import ApiError, InvalidJsonError, TooLargeError, UnprocessableError
 from service.outline import read_request
@@ -33,6 +34,7 @@ def read(body: bytes) -> RegisterRequest:
 
     def decoded(request: RegisterRequest) -> None:
         for image in request.images:
+            assert image.descriptors is not None
             unpack(image.descriptors, 2)
 
     return read_request(body, RegisterRequest, decoded, 256)[0]
@@ -40,7 +42,7 @@ def read(body: bytes) -> RegisterRequest:
 
 def register(body: bytes) -> None:
     """As `POST /gallery` does."""
-    read_request(body, RegisterRequest, lambda r: decode_registration(r, CONFIG), 256)
+    read_request(body, RegisterRequest, lambda r: decode_registration(r, CONFIG, 1 << 20), 256)
 
 
 def seconds(body: bytes) -> float:
@@ -152,7 +154,9 @@ def test_any_bytes_are_refused_in_the_one_way(body: bytes) -> None:
 def test_many_rows_are_read_in_pieces_and_none_is_lost() -> None:
     values = np.arange(MAX_ROWS * 40, dtype=np.float32).reshape(MAX_ROWS, 40)
     body = json.dumps({"images": [{"id": "a", "descriptors": values.tolist()}]}, indent=1).encode()
-    np.testing.assert_array_equal(unpack(read(body).images[0].descriptors, 2), values)
+    descriptors = read(body).images[0].descriptors
+    assert descriptors is not None
+    np.testing.assert_array_equal(unpack(descriptors, 2), values)
 
 
 @pytest.mark.parametrize(

@@ -60,8 +60,8 @@ def test_it_keeps_a_gallery_as_a_single_node_does(tmp_path: Path) -> None:
         assert await store.delete("x", "y")
         assert not await store.delete("x", "y")
         assert (await store.page("x", 2, "0998")).ids == ["0999"]
-        # Beside the records the list, the sizes and the claim of the last registration.
-        assert await raw.dbsize() == 1003
+        # Beside the records the list, sizes, version, name, names, and the last claim.
+        assert await raw.dbsize() == 1006
 
     with_store(tmp_path, work)
 

@@ -3,99 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import pytest
-import redis.asyncio as redis
 
-from model.descriptors import DescriptorSizes, ImageDescriptors
 from service.errors import DescriptorDimMismatchError, StoreFullError
-from service.gallery.connect import connect_store
-from service.gallery.embedded import EmbeddedValkey
-from service.gallery.gallery import Gallery
-from service.gallery.record import GalleryRecord, pack_record
-from service.gallery.store import CollectionSizesError, GalleryStore
-from tests.factories import unit
-from tests.slow.valkey_nodes import valkey_cluster
-
-WITHOUT, SMALL, OTHER, LARGE = (
-    DescriptorSizes(*lengths) for lengths in ((8, None), (8, 12), (8, 16), (9, 12))
+from service.gallery.store import CollectionSizesError
+from tests.unit.service.gallery.rig import (
+    LARGE,
+    OTHER,
+    SMALL,
+    WITHOUT,
+    On,
+    Rig,
+    packed,
+    records,
 )
-
-
-@dataclass
-class Rig:
-    """Two services' stores and galleries, and a raw client."""
-
-    raw: redis.Redis
-    stores: tuple[GalleryStore, GalleryStore]
-
-    @property
-    def galleries(self) -> tuple[Gallery, Gallery]:
-        one, other = (Gallery(s, cache_bytes=0, dtype="float32") for s in self.stores)
-        return one, other
-
-    async def sizes(self) -> DescriptorSizes | None:
-        return (await self.stores[0].page("x", 1, None)).sizes
-
-    async def ids(self) -> list[str]:
-        return (await self.stores[0].page("x", 1000, None)).ids
-
-    async def keys(self) -> set[bytes]:
-        return {key async for key in self.raw.scan_iter("*")}
-
-
-Work = Callable[[Rig], Awaitable[None]]
-On = Callable[[Work], None]
-
-
-async def _run(raw: redis.Redis, url: str, work: Work) -> None:
-    stores = connect_store(url), connect_store(url)
-    try:
-        async with asyncio.timeout(60):
-            await work(Rig(raw, stores))
-    finally:
-        await raw.aclose()
-        for store in stores:
-            await store.close()
-
-
-async def _on_one(folder: Path, work: Work) -> None:
-    valkey = EmbeddedValkey(folder)
-    await valkey.start()
-    try:
-        await _run(redis.Redis.from_url(valkey.url), valkey.url, work)
-    finally:
-        await valkey.stop()
-
-
-@pytest.fixture(params=["one", "cluster"])
-def on(request: pytest.FixtureRequest, tmp_path: Path) -> On:
-    def one(work: Work) -> None:
-        asyncio.run(_on_one(tmp_path, work))
-
-    def cluster(work: Work) -> None:
-        with valkey_cluster(tmp_path / "nodes", primaries=1) as ((node,), _):
-            asyncio.run(_run(redis.Redis(port=node.port), f"redis+cluster://{node.address}", work))
-
-    return one if request.param == "one" else cluster
-
-
-def records(sizes: DescriptorSizes, *ids: str) -> dict[str, GalleryRecord]:
-    rng = np.random.default_rng(0)
-    found = {}
-    for image_id in ids:
-        global_ = None if sizes.global_dim is None else unit(rng, 1, sizes.global_dim)[0]
-        locals_ = unit(rng, 2, sizes.local_dim)
-        found[image_id] = GalleryRecord(ImageDescriptors(locals_, np.zeros(2, np.uint8), global_))
-    return found
-
-
-def packed(sizes: DescriptorSizes, *ids: str) -> dict[str, bytes]:
-    return {i: pack_record("x", i, r, "float32") for i, r in records(sizes, *ids).items()}
 
 
 async def from_before(rig: Rig, images: dict[str, bytes]) -> None:
@@ -198,7 +120,7 @@ def test_the_last_deletion_releases_the_sizes(on: On) -> None:
         assert await rig.sizes() == SMALL
         await store.delete("x", "b")
         assert await rig.sizes() is None
-        assert await rig.keys() == set()
+        assert await rig.keys() == {b"locore:collections", b"locore:name:{x}"}
         await store.put("x", packed(LARGE, "a"), LARGE, None)
         assert await rig.sizes() == LARGE
 
@@ -214,7 +136,7 @@ def test_the_last_expiry_releases_the_sizes(on: On) -> None:
                 await store.put("x", packed(others, "c"), others, None)
             await asyncio.sleep(2.1)
         assert await rig.sizes() is None
-        assert await rig.keys() == set()
+        assert await rig.keys() == {b"locore:collections", b"locore:name:{x}"}
 
     on(work)
 

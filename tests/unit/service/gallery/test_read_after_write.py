@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.metric import Metric
+from service.errors import NotFoundError
 from service.gallery.connect import connect_store
 from service.gallery.embedded import EmbeddedValkey
 from service.gallery.gallery import Gallery
+from service.gallery.names import Names
 from service.gallery.record import GalleryRecord
 from service.gallery.store import Fetched, GalleryStore
 from tests.factories import SIZES, image, tiny_config
@@ -34,8 +36,8 @@ class HeldFetches:
         self.holds = True
         store.fetch = self._fetch_and_wait  # type: ignore[method-assign]
 
-    async def _fetch_and_wait(self, collection: str, ids: Sequence[str]) -> Fetched:
-        fetched = await self._fetch(collection, ids)
+    async def _fetch_and_wait(self, generation: str, ids: Sequence[str]) -> Fetched:
+        fetched = await self._fetch(generation, ids)
         if self.holds:
             self._held.append(asyncio.Event())
             await self._held[-1].wait()
@@ -69,14 +71,15 @@ class Rig:
     async def write(self, version: int | None, *ids: str, ttl: int | None = None) -> None:
         """The version is in the image and in its metadata; None deletes."""
         if version is None:
+            generation = await self.gallery.names.resolve("x")
             for image_id in ids:
-                await self.gallery.delete("x", image_id)
+                await self.gallery.delete(generation, image_id)
             return
         record = GalleryRecord(image(np.random.default_rng(version), CONFIG), {"n": version})
         await self.gallery.register("x", dict.fromkeys(ids, record), ttl)
 
     async def versions(self, *ids: str) -> dict[str, int]:
-        found = await self.gallery.fetch("x", ids)
+        found = await self.gallery.fetch(await self.gallery.names.resolve("x"), ids)
         return {i: (record.metadata or {})["n"] for i, record in found.items()}
 
     async def read_now(self, *ids: str) -> dict[str, int]:
@@ -102,8 +105,8 @@ def with_rig(url: str, work: Callable[[Rig], Coroutine[Any, Any, None]], **metri
     async def connected() -> AsyncIterator[GalleryStore]:
         store = connect_store(url)
         try:
-            for image_id in IDS:
-                await store.delete("x", image_id)
+            with suppress(NotFoundError):
+                await Names(store).drop("x")
             yield store
         finally:
             await store.close()
@@ -174,7 +177,7 @@ def test_an_image_that_has_expired_is_not_used(url: str) -> None:
 
 EVENTS = st.lists(
     st.tuples(
-        st.sampled_from(["load", "release", "write", "delete", "read", "later"]),
+        st.sampled_from(["load", "release", "write", "delete", "empty", "drop", "read", "later"]),
         st.sampled_from([("a",), ("b",), IDS]),
         st.integers(0, 3),
     ),
@@ -188,7 +191,7 @@ EVENTS = st.lists(
 def test_reads_follow_what_was_acknowledged(
     url: str, events: list[tuple[str, tuple[str, ...], int]]
 ) -> None:
-    """However loads, writes and deletions of two images interleave."""
+    """However loads, writes and deletions of two images, or of all, interleave."""
 
     async def work(r: Rig) -> None:
         await r.write(1000, *IDS)
@@ -204,17 +207,13 @@ def test_reads_follow_what_was_acknowledged(
                     r.held.release(place % held)
                     held -= 1
                     await asyncio.sleep(0.005)
-                case "write":
-                    await r.write(number, *ids)
-                    expected |= dict.fromkeys(ids, number)
-                case "delete":
-                    await r.write(None, *ids)
-                    expected = {i: n for i, n in expected.items() if i not in ids}
                 case "later":
                     r.clock.now += place / 2
                 case "read":
                     known = {i: n for i, n in expected.items() if i in ids}
                     assert await r.read_now(*ids) == known
+                case "write" | "delete" | "empty" | "drop":
+                    expected = await _changed(r, event, number, ids, expected)
         while held:
             held -= 1
             r.held.release()
@@ -222,6 +221,26 @@ def test_reads_follow_what_was_acknowledged(
         assert await r.read_now(*IDS) == expected
 
     with_rig(url, work)
+
+
+async def _changed(
+    r: Rig, event: str, number: int, ids: tuple[str, ...], before: dict[str, int]
+) -> dict[str, int]:
+    """The versions after it."""
+    match event:
+        case "write":
+            await r.write(number, *ids)
+            return before | dict.fromkeys(ids, number)
+        case "delete":
+            await r.write(None, *ids)
+            return {i: n for i, n in before.items() if i not in ids}
+        case "empty":
+            await r.gallery.names.empty("x")
+            return {}
+        case _:
+            await r.gallery.names.drop("x")
+            await r.write(number, "a")
+            return {"a": number}
 
 
 async def _held_or_done(r: Rig, load: asyncio.Task[Any], held: int) -> int:

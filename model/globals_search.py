@@ -1,0 +1,37 @@
+"""A first stage in memory: exact search over the globals of one collection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class GlobalsMatrix:
+    """`ids` of the images that have a global; `rows` (images, g): float32, of length 1 each."""
+
+    ids: Sequence[str]
+    rows: NDArray[np.float32]
+
+    @property
+    def dim(self) -> int:
+        return int(self.rows.shape[1])
+
+    def nearest(
+        self, query: NDArray[np.floating], most: int, without: str | None = None
+    ) -> list[tuple[str, float]]:
+        """The `most` ids with the greatest cosine and these, best first, equal ones in the order of
+        `ids`; `without` an image, such as the query itself. `query`: (g,), of length 1."""
+        cosines = self.rows @ query.astype(np.float32)
+        wanted = min(most + (without is not None), len(cosines))
+        if not wanted:
+            return []
+        # All that are at least as near as the last: of equal ones the first count.
+        least = np.partition(cosines, -wanted)[-wanted]
+        candidates = np.flatnonzero(cosines >= least)
+        order = candidates[np.argsort(-cosines[candidates], kind="stable")]
+        pairs = ((self.ids[place], float(cosines[place])) for place in order)
+        return [(image_id, cosine) for image_id, cosine in pairs if image_id != without][:most]

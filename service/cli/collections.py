@@ -1,0 +1,136 @@
+"""locore collections: what a service's gallery has, and the aliases of its collections."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+from rich.filesize import decimal
+from rich.table import Table
+
+from locore_client import Client
+from service.cli.common import connection_options, console
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+@click.group()
+def collections() -> None:
+    """List, empty and drop collections of a running service, and move aliases."""
+
+
+@collections.command("list")
+@json_option
+@connection_options
+def list_collections(as_json: bool, url: str, api_key: str | None) -> None:
+    """Every collection: images, lengths of descriptors, bytes, aliases."""
+    with Client(url, api_key) as client:
+        found = list(client.collections())
+    if as_json:
+        _print_json([one.model_dump(by_alias=True) for one in found])
+        return
+    table = Table()
+    table.add_column("collection", overflow="fold")
+    for title in ("images", "local", "global", "bytes"):
+        table.add_column(title, justify="right")
+    table.add_column("aliases", overflow="fold")
+    for one in found:
+        local, global_ = ("", "")
+        if one.sizes is not None:
+            local, global_ = str(one.sizes.local), str(one.sizes.global_ or "")
+        aliases = " ".join(one.aliases)
+        table.add_row(one.name, f"{one.count:,}", local, global_, decimal(one.bytes), aliases)
+    console.print(table, highlight=False, markup=False)
+
+
+@collections.command()
+@click.argument("collection")
+@yes_option
+@json_option
+@connection_options
+def empty(collection: str, yes: bool, as_json: bool, url: str, api_key: str | None) -> None:
+    """Forget all images of COLLECTION, which stays with its aliases."""
+    with Client(url, api_key) as client:
+        if not yes:
+            _ask("Empty", client, collection)
+        emptied = client.empty(collection)
+    if as_json:
+        _print_json(emptied.model_dump())
+    else:
+        click.echo(f"{emptied.collection}: {emptied.deleted:,} images deleted")
+
+
+@collections.command()
+@click.argument("collection")
+@yes_option
+@connection_options
+def drop(collection: str, yes: bool, url: str, api_key: str | None) -> None:
+    """Forget COLLECTION with its images. One that an alias points at is not dropped."""
+    with Client(url, api_key) as client:
+        if not yes:
+            _ask("Drop", client, collection)
+        client.drop(collection)
+    click.echo(f"{collection}: dropped")
+
+
+@collections.command()
+@json_option
+@connection_options
+def aliases(as_json: bool, url: str, api_key: str | None) -> None:
+    """Every alias, and the collection that it stands for."""
+    with Client(url, api_key) as client:
+        found = list(client.aliases())
+    if as_json:
+        _print_json([one.model_dump() for one in found])
+        return
+    table = Table()
+    for title in ("alias", "collection"):
+        table.add_column(title, overflow="fold")
+    for one in found:
+        table.add_row(one.alias, one.collection)
+    console.print(table, highlight=False, markup=False)
+
+
+@collections.command()
+@click.argument("alias")
+@click.argument("collection")
+@json_option
+@connection_options
+def alias(alias: str, collection: str, as_json: bool, url: str, api_key: str | None) -> None:
+    """Let ALIAS stand for COLLECTION, from now on and in one step."""
+    with Client(url, api_key) as client:
+        moved = client.set_alias(alias, collection)
+    if as_json:
+        _print_json(moved.model_dump())
+    else:
+        before = f", before that for {moved.previous}" if moved.previous else ""
+        click.echo(f"{moved.alias}: stands for {moved.collection}{before}")
+
+
+@collections.command()
+@click.argument("alias")
+@connection_options
+def unalias(alias: str, url: str, api_key: str | None) -> None:
+    """Forget ALIAS; its collection stays."""
+    with Client(url, api_key) as client:
+        client.delete_alias(alias)
+    click.echo(f"{alias}: no alias any more")
+
+
+def _ask(what: str, client: Client, name: str) -> None:
+    """Raises click.ClickException unless the answer is yes."""
+    one = client.collection(name)
+    try:
+        sure = click.confirm(f"{what} {one.name} with {one.count:,} images?", err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise click.UsageError(f"{one.name}: nobody answers here: give --yes") from None
+    if not sure:
+        raise click.ClickException(f"{one.name}: left as it is")
+
+
+def _print_json(value: object) -> None:
+    console.print_json(json.dumps(value), ensure_ascii=True)

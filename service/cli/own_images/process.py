@@ -1,0 +1,103 @@
+"""The process beside the service, and how the service starts it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from multiprocessing.connection import wait
+from pathlib import Path
+from urllib.parse import urlencode
+
+import click
+import torch
+
+from model.config import ModelConfig
+from model.descriptor_file import DescriptorFileError
+from model.extraction.extractor import ExtractorError
+from model.extraction.folders import UnreadableImageError, has_picture
+from model.extraction.registry import registered
+from service.cli.common import device_of, say
+from service.cli.own_images.collection import OwnCollection, Place
+from service.cli.own_images.work import OwnImages, keep_collection
+from service.cores import usable_cores
+from service.errors import ApiError
+from service.priority import give_way
+from service.server import DrainingServer
+from service.settings import CHECKPOINTS_EXTRACTOR, NO_EXTRACTOR, Settings
+
+_EXPECTED = (ApiError, DescriptorFileError, ExtractorError, UnreadableImageError, OSError)
+
+
+def own_images(folders: Sequence[Path], settings: Settings, config: ModelConfig) -> OwnImages:
+    """Raises click.UsageError where nothing can be described by these settings."""
+    if settings.extractor == NO_EXTRACTOR:
+        raise click.UsageError("--images needs an extractor, and --extractor is none")
+    by_default = settings.extractor == CHECKPOINTS_EXTRACTOR
+    name = config.extractor.name if by_default else settings.extractor
+    registered(name)
+    for folder in folders:
+        if not has_picture(folder):
+            raise click.UsageError(f"--images: no picture that can be read in {folder}")
+    return OwnImages(
+        folders=tuple(folder.resolve() for folder in folders),
+        extractor=name,
+        checkpoints=config.extractor if by_default else None,
+        device=settings.device,
+        sizes=config.sizes,
+        count=config.descriptors_per_image,
+        kept=settings.data_dir / "images",
+        # Without its password, which may change.
+        store=settings.redis_url.rpartition("@")[2],
+        shown=settings.thumbnail_bytes > 0,
+    )
+
+
+def offer_images(
+    own: OwnImages, collection: str, settings: Settings, url: str, server: DrainingServer
+) -> None:
+    """Runs beside the server: once it is up, starts the process, which ends with the service,
+    whatever becomes of that."""
+    state = server.started_state()
+    if state is None:
+        return
+    place = Place(
+        collection,
+        state.store_url,
+        settings.store_dtype,
+        settings.pool_locals,
+        settings.thumbnail_bytes,
+    )
+    say(
+        f"The pictures go into collection {collection}. Those that are described can be searched "
+        f"meanwhile: {url}/#{urlencode({'collection': collection})}"
+    )
+    # Spawned: a fork would take over the locks of other threads.
+    process = multiprocessing.get_context("spawn").Process(
+        target=_run, args=(own, place), daemon=True
+    )
+    process.start()
+
+
+def _run(own: OwnImages, place: Place) -> None:
+    # Ctrl-C in a terminal goes to both: the service drains, and then ends this.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    give_way()
+    torch.set_num_threads(usable_cores())
+    own = replace(own, device=str(device_of(own.device)))
+    try:
+        with OwnCollection(place) as collection:
+            say(keep_collection(own, collection))
+    except _EXPECTED as error:
+        say(f"The pictures are not all in the collection: {error}")
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(0)

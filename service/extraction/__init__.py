@@ -1,0 +1,1 @@
+"""Pictures that come over HTTP, to descriptors: a queue, and the process that extracts."""

@@ -1,0 +1,149 @@
+"""Talk with a Redis or Valkey: commands that are tried again, and what their failures are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+import redis.asyncio as redis
+from redis import exceptions
+from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.sentinel import Sentinel
+
+from service.gallery import commands
+from service.gallery.commands import Command
+from service.gallery.condition import AWAY, FAILURES, NO_REPLICAS, StoreCondition
+from service.metrics import STORE_SECONDS
+
+LONGEST_SECONDS = 20.0
+"""Of one operation: a cluster that is all silent is asked for its slots by one request after the
+other, each waiting for those before it."""
+
+_SCANNED = 1000
+"""Keys that the store looks at in one step."""
+
+_PAUSES = (0.1, 0.2)
+"""Seconds before work is tried again: long enough for a connection that broke, short of what a
+request can wait for."""
+
+DEFAULT_CONNECTIONS = 100
+
+_Answer = TypeVar("_Answer")
+
+
+class StoreSession:
+    """Every method raises StoreUnavailableError where the store is away or refuses, whose cause
+    says why; none says it of a store that has too few `connections` for all who ask at once: they
+    wait for one.
+
+    This one is with a single Redis, or with the one that is primary now (`sentinels` say which).
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis | RedisCluster,
+        sentinels: Sentinel | None = None,
+        connections: int = DEFAULT_CONNECTIONS,
+    ) -> None:
+        self._client = client
+        self._sentinels = sentinels
+        # An operation takes at most one connection to each node.
+        self._connections = asyncio.Semaphore(connections)
+        self.condition = StoreCondition()
+
+    async def close(self) -> None:
+        await self._client.aclose()
+        if self._sentinels is not None:
+            await self._sentinels.aclose()
+
+    async def ping(self) -> None:
+        """Whether the store does all that we ask of it, by commands that change nothing."""
+        async with self._timed("ping"):
+            await self._answers([("PING",)])
+            await self._try_commands()
+
+    async def _try_commands(self) -> None:
+        try:
+            await self._answers([commands.trial()])
+        except exceptions.ResponseError as error:
+            if NO_REPLICAS not in str(error):
+                raise
+
+    async def memory_bytes(self) -> int:
+        """What the store takes now, buffers of clients included; replicas are not counted."""
+        async with self._timed("ping"):
+            return sum(await self._steadily(self._memory_of_primaries))
+
+    async def answers(
+        self, operation: str, asked: Sequence[Command], *, again: bool = True
+    ) -> list[Any]:
+        """The answers to commands that are sent together: in order, but in a cluster."""
+        async with self._timed(operation):
+            return await self._answers(asked, again=again)
+
+    async def keys_of(self, start: str) -> AsyncIterator[list[str]]:
+        """All keys that start so, a bounded number of keys looked at in each step."""
+        for client in await self._primaries():
+            cursor = 0
+            while True:
+                async with self._timed("names"):
+                    scan = partial(client.execute_command, "SCAN", cursor, "MATCH", f"{start}*")
+                    cursor, keys = await self._steadily(partial(scan, "COUNT", _SCANNED))
+                yield [key.decode() for key in keys]
+                if not int(cursor):
+                    break
+
+    async def _primaries(self) -> Sequence[Any]:
+        return [self._client]
+
+    async def _answers(self, asked: Sequence[Command], *, again: bool = True) -> list[Any]:
+        """The answers to commands that are sent together. A deletion is not tried `again`: a
+        second time would not find what a first had deleted."""
+
+        async def ask() -> list[Any]:
+            pipeline = self._client.pipeline(transaction=False)
+            for command in asked:
+                pipeline.execute_command(*command)
+            return await pipeline.execute()
+
+        return await (self._steadily(ask) if again else ask())
+
+    async def _steadily(self, work: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        """Does idempotent work; where the store is away, or another is primary now, again.
+
+        redis-py does not try again itself: it would go to the same address, where Sentinels know
+        of another by then.
+        """
+        for pause in _PAUSES:
+            try:
+                return await work()
+            except AWAY:
+                await asyncio.sleep(pause)
+                await self._look_again()
+        return await work()
+
+    async def _memory_of_primaries(self) -> list[int]:
+        found = await self._client.info("memory")
+        return [found["used_memory"]]
+
+    async def _look_again(self) -> None:
+        """Find out where the store is now. Connections do so when they are made anew."""
+
+    @asynccontextmanager
+    async def _timed(self, operation: str) -> AsyncIterator[None]:
+        """Waits for a connection, times an operation, and turns what redis-py raises into the
+        contract's errors."""
+        async with self._connections:
+            try:
+                async with asyncio.timeout(LONGEST_SECONDS):
+                    with STORE_SECONDS.labels(operation).time():
+                        yield
+            except FAILURES as error:
+                failure = self.condition.failure(operation, error)
+                if failure is None:
+                    raise
+                raise failure from error
+        self.condition.success(operation)

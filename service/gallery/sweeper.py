@@ -1,0 +1,85 @@
+"""Removes what is left of emptied and dropped collections, bit by bit, in the background."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from service.errors import StoreUnavailableError
+from service.gallery import naming
+from service.gallery.keys import EMPTIED, SWEEPER, dropped_key, generation_keys, generation_of
+from service.gallery.store import CHUNK, GalleryStore
+
+log = structlog.get_logger(__name__)
+
+GRACE_SECONDS = 30.0
+"""What is over is left alone for so long: more than any operation of the store takes, so that a
+request that has looked up a name still finds its images, and what was being written is undone."""
+
+_EVERY_SECONDS = 5.0
+_PAUSE_SECONDS = 0.005
+"""After each step, so that the store is there for others."""
+
+_AT_ONCE = 100
+
+
+class Sweeper:
+    """One of all services on a store sweeps at a time; that two do would only cost time."""
+
+    def __init__(self, store: GalleryStore, *, grace_seconds: float = GRACE_SECONDS) -> None:
+        self._store = store
+        self._grace = grace_seconds
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        while True:
+            await asyncio.sleep(_EVERY_SECONDS)
+            try:
+                await self.sweep()
+            except StoreUnavailableError:
+                # The log says it where requests meet it, and what is left stays listed.
+                continue
+            except Exception:
+                log.exception("sweep_failed")
+
+    async def sweep(self) -> int:
+        """How many images were removed of what has been over for long enough."""
+        due = naming.due(EMPTIED, self._grace, _AT_ONCE)
+        (collections,) = await self._store.answers("sweep", [due])
+        if not collections:
+            return 0
+        (leased,) = await self._store.answers("sweep", [naming.lease()])
+        if not leased:
+            return 0
+        try:
+            return sum([await self._sweep_collection(name.decode()) for name in collections])
+        finally:
+            await self._store.answers("sweep", [("DEL", SWEEPER)])
+
+    async def _sweep_collection(self, collection: str) -> int:
+        due = naming.due(dropped_key(collection), self._grace, _AT_ONCE)
+        count = ("ZCARD", dropped_key(collection))
+        tokens, left = await self._store.answers("sweep", [due, count])
+        removed = 0
+        for token in tokens:
+            generation = generation_of(collection, token.decode())
+            removed += await self._sweep_generation(generation)
+            (left,) = await self._store.answers("sweep", [naming.swept(generation)])
+        if not left:
+            await self._store.answers("sweep", [naming.unnote(EMPTIED, collection, self._grace)])
+        if removed:
+            log.info("swept", collection=collection, images=removed)
+        return removed
+
+    async def _sweep_generation(self, generation: str) -> int:
+        key, *_ = generation_keys(generation)
+        removed = 0
+        while True:
+            first = ("ZRANGE", key, 0, CHUNK - 1)
+            ids, _ = await self._store.answers("sweep", [first, naming.keep_lease()])
+            if not ids:
+                return removed
+            await self._store.remove(generation, [image_id.decode() for image_id in ids])
+            removed += len(ids)
+            await asyncio.sleep(_PAUSE_SECONDS)

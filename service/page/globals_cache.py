@@ -1,0 +1,125 @@
+"""The globals of the collections that are looked at, in memory: the page's first stage.
+
+A collection is read when it is first searched, and again once its images have changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+
+from model.globals_search import GlobalsMatrix
+from service.errors import UnprocessableError
+from service.gallery.gallery import Gallery
+
+MOST_IMAGES = 200_000
+_PAGE, _CHUNK = 10_000, 200
+_PATIENCE = 5
+"""A collection that changes all the time is read at most for a sixth of the time."""
+_NUMBER_BYTES = 4
+
+
+@dataclass(eq=False)
+class _Entry:
+    version: bytes | None
+    count: int
+    matrix: GlobalsMatrix
+    again: float
+    """Not before this moment is it read again."""
+
+    @property
+    def nbytes(self) -> int:
+        return self.matrix.rows.nbytes
+
+
+@dataclass(frozen=True, eq=False)
+class SearchedGlobals:
+    """`count`: images of the collection, of which `matrix` has those that have a global."""
+
+    count: int
+    matrix: GlobalsMatrix
+
+
+class GlobalsCache:
+    """At most `most_bytes` of globals in all, those searched least recently dropped first; while a
+    collection is read again it counts twice."""
+
+    def __init__(self, gallery: Gallery, most_bytes: int) -> None:
+        self._gallery = gallery
+        self._most_bytes = most_bytes
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._reading: dict[str, asyncio.Task[_Entry]] = {}
+
+    async def get(self, generation: str) -> SearchedGlobals:
+        """Raises UnprocessableError for a collection that is too large to be searched here."""
+        entry = self._entries.get(generation)
+        version = await self._gallery.version(generation)
+        if entry is None or (version != entry.version and time.monotonic() >= entry.again):
+            entry = await self._read_once(generation)
+        self._entries[generation] = entry
+        self._entries.move_to_end(generation)
+        while sum(e.nbytes for e in self._entries.values()) > self._most_bytes:
+            self._entries.popitem(last=False)
+        return SearchedGlobals(entry.count, entry.matrix)
+
+    async def _read_once(self, generation: str) -> _Entry:
+        """Those who ask meanwhile wait for the same reading, which goes on should one leave."""
+        task = self._reading.get(generation)
+        if task is None:
+            task = asyncio.create_task(self._read(generation))
+            self._reading[generation] = task
+            task.add_done_callback(lambda done: self._end(generation, done))
+        return await asyncio.shield(task)
+
+    def _end(self, generation: str, done: asyncio.Task[_Entry]) -> None:
+        del self._reading[generation]
+        if not done.cancelled():
+            done.exception()  # whoever waited has it; asyncio is not to log that nobody did
+
+    async def _read(self, generation: str) -> _Entry:
+        started = time.monotonic()
+        # Before the images: what changes while they are read is seen by the next search.
+        version = await self._gallery.version(generation)
+        page = await self._gallery.page(generation, _PAGE, None)
+        count, dim = page.count, (page.sizes.global_dim if page.sizes else None) or 0
+        self._check_room(count, dim)
+        rows = np.empty((count, dim), np.float32)
+        ids: list[str] = []
+        seen = 0
+        while True:
+            seen += len(page.ids)
+            for start in range(0, len(page.ids) if dim else 0, _CHUNK):
+                chunk = page.ids[start : start + _CHUNK]
+                for image_id, vector in (await self._gallery.globals(generation, chunk)).items():
+                    # More may have come since they were counted.
+                    if vector is not None and len(vector) == dim and len(ids) < count:
+                        rows[len(ids)] = vector
+                        ids.append(image_id)
+            if page.next_cursor is None:
+                break
+            page = await self._gallery.page(generation, _PAGE, page.next_cursor)
+        matrix = GlobalsMatrix(ids, rows if len(ids) == count else rows[: len(ids)].copy())
+        now = time.monotonic()
+        return _Entry(version, seen, matrix, now + _PATIENCE * (now - started))
+
+    def _check_room(self, count: int, dim: int) -> None:
+        if count > MOST_IMAGES:
+            raise UnprocessableError(
+                f"the collection has {count:,} images; the page searches up to {MOST_IMAGES:,}",
+                code="too_many_images_to_search",
+                count=count,
+                most=MOST_IMAGES,
+            )
+        needed = count * dim * _NUMBER_BYTES
+        if needed > self._most_bytes:
+            raise UnprocessableError(
+                f"the collection's globals take {needed:,} bytes; the page searches in "
+                f"{self._most_bytes:,} (LOCORE_PAGE_BYTES)",
+                code="too_many_images_to_search",
+                count=count,
+                most=self._most_bytes // max(dim * _NUMBER_BYTES, 1),
+            )

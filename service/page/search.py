@@ -1,0 +1,189 @@
+"""Searches: a dropped picture's descriptors, a first stage, and the matches behind a result."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import asdict
+
+import numpy as np
+from fastapi import APIRouter, Depends, Request
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from locore_client.packing import InvalidArrayError
+from model.descriptors import ImageDescriptors
+from model.matches import mutual_matches
+from service.access import reader
+from service.arrays import Matrix, unpack
+from service.arrival import arrival_of
+from service.decoding import decode_image
+from service.errors import DescriptorDimMismatchError, NotFoundError, UnprocessableError
+from service.gallery.keys import collection_of
+from service.page.images import described, known_keypoints
+from service.page.parts import Answer, PageParts, Parts
+from service.page.shown import shown_images
+from service.pictures import extract_picture
+from service.routes.body import parse
+from service.schemas import MAX_SHORTLIST, Collection, ImageId, QueryDescriptors
+from service.settings import Settings
+from service.sizes import misfit
+from service.state import ServiceState, State, accepting
+
+router = APIRouter(prefix="/page", include_in_schema=False, dependencies=[Depends(reader)])
+
+
+_EXTRACT_SECONDS = 60.0
+
+
+class ShortlistRequest(BaseModel):
+    """`without`: an image that is left out, as the query itself is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    collection: Collection
+    query: QueryDescriptors
+    top: int = Field(50, ge=1, le=MAX_SHORTLIST)
+    without: ImageId | None = None
+
+
+class MatchesRequest(BaseModel):
+    """`keypoints` (n, 2): of the query's rows, where they are known."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    collection: Collection
+    query: QueryDescriptors
+    keypoints: Matrix | None = None
+    id: ImageId
+
+
+def most_bytes(settings: Settings) -> int:
+    """Of a picture that is the whole body."""
+    return min(settings.max_payload_bytes, settings.max_image_bytes)
+
+
+@router.post("/extract", dependencies=[Depends(accepting)])
+async def extract(request: Request, state: State) -> Answer:
+    """Descriptors and keypoints of the image that is the body."""
+    async with state.intake.body(request, most_bytes(state.settings)) as body:
+        started = time.perf_counter()
+        done = await extract_picture(body, state.extraction, arrival_of(request) + _EXTRACT_SECONDS)
+    width, height = done.size
+    answer = described(done.features.for_reranking(), done.features.keypoints)
+    return answer | {"width": width, "height": height, "ms": _ms_since(started)}
+
+
+@router.post("/shortlist")
+async def shortlist(request: Request, state: State, parts: Parts) -> Answer:
+    """The first stage: the collection's images nearest to the query by their globals, or by their
+    ids, where there are none to compare (`order`)."""
+    asked, query = await parse(
+        request, state, ShortlistRequest, lambda r: decode_image(r.query, parts.config, "query")
+    )
+    generation = await state.gallery.names.resolve(asked.collection)
+    collection = collection_of(generation)
+    sizes = await state.gallery.sizes(generation)
+    if sizes is None:
+        raise NotFoundError(f"no image in collection {collection!r}")
+    image: ImageDescriptors = query.image
+    wrong = misfit(image.sizes, sizes)
+    if wrong is not None:
+        raise DescriptorDimMismatchError(f"query.{wrong.part}", wrong, f"collection {collection!r}")
+    by_globals = bool(sizes.global_dim) and image.global_ is not None
+    find = _by_globals if by_globals else _by_ids
+    started = time.perf_counter()
+    answer, scores = await find(state, parts, generation, asked, image)
+    ms = _ms_since(started)
+    shown = await shown_images(state, parts, generation, list(scores))
+    results = [asdict(one) | {"score": scores[one.id]} for one in shown]
+    return answer | {"collection": collection, "results": results, "ms": ms}
+
+
+_Scores = dict[str, float | None]
+
+
+async def _by_globals(
+    state: ServiceState,
+    parts: PageParts,
+    generation: str,
+    asked: ShortlistRequest,
+    query: ImageDescriptors,
+) -> tuple[Answer, _Scores]:
+    """Raises UnprocessableError for a collection that is too large."""
+    assert query.global_ is not None  # noqa: S101
+    searched = await parts.globals(state).get(generation)
+    matrix = searched.matrix
+    if not len(matrix.ids) or matrix.dim != len(query.global_):
+        return await _by_ids(state, parts, generation, asked, query)
+    found = await asyncio.to_thread(matrix.nearest, query.global_, asked.top, asked.without)
+    about = {"order": "globals", "images": searched.count, "searched": len(matrix.ids)}
+    return about, {image_id: round(cosine, 6) for image_id, cosine in found}
+
+
+async def _by_ids(
+    state: ServiceState,
+    _parts: PageParts,
+    generation: str,
+    asked: ShortlistRequest,
+    _query: ImageDescriptors,
+) -> tuple[Answer, _Scores]:
+    page = await state.gallery.page(generation, asked.top + 1, None)
+    ids = [image_id for image_id in page.ids if image_id != asked.without][: asked.top]
+    about = {"order": "ids", "images": page.count, "searched": 0}
+    return about, dict.fromkeys(ids)
+
+
+@router.post("/matches")
+async def matches(request: Request, state: State, parts: Parts) -> Answer:
+    """Which local descriptors of the query and of a gallery image are each other's nearest; places
+    in the pictures are null where they are not known."""
+    asked, (query, keypoints) = await parse(
+        request, state, MatchesRequest, lambda r: _with_keypoints(r, parts)
+    )
+    generation = await state.gallery.names.resolve(asked.collection)
+    record = await state.gallery.get(generation, asked.id)
+    if record is None:
+        message = f"no image {asked.id!r} in collection {asked.collection!r}"
+        raise NotFoundError(message, id=asked.id)
+    image = record.descriptors
+    wrong = misfit(query.sizes, image.sizes)
+    if wrong is not None and wrong.part == "descriptors":
+        raise DescriptorDimMismatchError("query.descriptors", wrong, f"image {asked.id!r}")
+    places = await known_keypoints(state, parts, generation, asked.id, image.count)
+    found = await asyncio.to_thread(mutual_matches, query, image)
+    return {
+        "matches": [
+            {
+                "query": _point(keypoints, match.query_row),
+                "gallery": _point(places, match.gallery_row),
+                "cosine": round(match.cosine, 4),
+            }
+            for match in found
+        ]
+    }
+
+
+def _with_keypoints(
+    request: MatchesRequest, parts: PageParts
+) -> tuple[ImageDescriptors, NDArray[np.floating] | None]:
+    image = decode_image(request.query, parts.config, "query").image
+    if request.keypoints is None:
+        return image, None
+    try:
+        keypoints = unpack(request.keypoints, 2)
+    except InvalidArrayError as error:
+        raise UnprocessableError(f"keypoints: {error}", field="keypoints") from None
+    fits = keypoints.shape[1] == 2 and len(keypoints) >= image.count
+    if not fits or not np.isfinite(keypoints).all():
+        message = f"keypoints: x and y for each of the {image.count} rows are asked for"
+        raise UnprocessableError(message, field="keypoints")
+    return image, keypoints[: image.count]
+
+
+def _point(keypoints: NDArray[np.floating] | None, row: int) -> list[float] | None:
+    return None if keypoints is None else [round(float(value), 4) for value in keypoints[row]]
+
+
+def _ms_since(started: float) -> float:
+    return round(1000 * (time.perf_counter() - started), 3)

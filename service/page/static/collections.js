@@ -1,0 +1,57 @@
+/** The collections that there are, and what the page can do with each. */
+
+import { get, withQuery } from "./api.js";
+import { byId, make } from "./dom.js";
+
+/**
+ * @typedef {object} Collection
+ * @property {string} name
+ * @property {number} count
+ * @property {{local: number, global: number | null} | null} sizes
+ * @property {string[]} aliases
+ */
+
+const MOST_LISTED = 2000;
+const select = byId("collection");
+
+/** @returns {Promise<Collection[]>} those that have images, by name */
+export async function listCollections() {
+  const found = [];
+  let cursor = null;
+  do {
+    const page = await get(withQuery("collections", { limit: 500, cursor }));
+    found.push(...page.collections.filter(({ count }) => count > 0));
+    cursor = page.next_cursor;
+  } while (cursor && found.length < MOST_LISTED);
+  return found;
+}
+
+/** @param {(name: string) => void} chosen */
+export function prepareCollections(chosen) {
+  select.addEventListener("change", () => chosen(select.value));
+}
+
+/** @param {Collection[]} collections @param {string | undefined} current */
+export function showCollections(collections, current) {
+  select.replaceChildren(...collections.map(({ name, count, aliases }) => {
+    const also = aliases.length ? `, also ${aliases.join(", ")}` : "";
+    return make("option", { value: name, selected: name === current }, `${name} (${inFigures(count)} images${also})`);
+  }));
+  select.disabled = collections.length < 2;
+}
+
+/** What a first stage cannot do here, in a sentence. @param {Collection} collection @param {number} most */
+export function limitsOf(collection, most) {
+  if (collection.count > most) {
+    return `This collection has ${inFigures(collection.count)} images. The page searches up to ${inFigures(most)}: above that your own index gives the shortlist, and POST /rerank takes it.`;
+  }
+  if (!collection.sizes?.global) {
+    return "These images have no globals, so the page has no first stage for them. It re-ranks the first images by their ids instead.";
+  }
+  return null;
+}
+
+/** @param {number} count */
+export function inFigures(count) {
+  return count.toLocaleString("en");
+}

@@ -1,0 +1,94 @@
+/** The images that a person can pick as the query: the sample's queries, or a collection's images. */
+
+import { get, withQuery } from "./api.js";
+import { inFigures } from "./collections.js";
+import { byId, make } from "./dom.js";
+import { arrowKeys, setStop } from "./keys.js";
+import { tile } from "./tiles.js";
+
+const AT_A_TIME = 60;
+const list = byId("picks");
+const more = byId("more");
+const start = byId("start");
+
+/** @type {{collection: string, next: string | null} | null} of what is shown; null of the sample */
+let shown = null;
+let newest = 0;
+
+/** @param {(id: string) => void} picked @param {(error: unknown) => void} failed */
+export function preparePicks(picked, failed) {
+  arrowKeys(list);
+  list.addEventListener("click", (event) => {
+    const id = event.target.closest("button")?.dataset.id;
+    if (id) picked(id);
+  });
+  more.addEventListener("click", () => {
+    if (shown?.next) void append({ after: shown.next }).catch(failed);
+  });
+  byId("start-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const from = start.value.trim();
+    list.replaceChildren();
+    void append(from ? { start: from } : {}).catch(failed);
+  });
+}
+
+/** @param {import("./tiles.js").Shown[]} queries */
+export function showSampleQueries(queries) {
+  newest += 1;
+  shown = null;
+  title(`Or pick one of ${queries.length} sample queries`);
+  list.replaceChildren(...queries.map(item));
+  setStop(list);
+  more.hidden = byId("start-form").hidden = true;
+}
+
+/** @param {import("./collections.js").Collection} collection */
+export async function showImages({ name, count }) {
+  shown = { collection: name, next: null };
+  title(count === 1 ? "Or pick its one image" : `Or pick one of its ${inFigures(count)} images`);
+  list.replaceChildren();
+  more.hidden = true;
+  start.value = "";
+  byId("start-form").hidden = count <= AT_A_TIME;
+  await append({});
+}
+
+/** @param {string | null} id */
+export function markPicked(id) {
+  for (const button of list.querySelectorAll("button")) {
+    button.setAttribute("aria-pressed", String(button.dataset.id === id));
+  }
+}
+
+export function pickedInSight() {
+  list.querySelector('[aria-pressed="true"]')?.scrollIntoView({ block: "nearest", inline: "nearest" });
+}
+
+/** @param {{after?: string, start?: string}} from */
+async function append(from) {
+  const mine = newest += 1;
+  const collection = shown?.collection;
+  const page = await get(withQuery("page/images", { collection, limit: AT_A_TIME, ...from }));
+  if (mine !== newest || !shown) return;
+  const items = page.images.map(item);
+  const stop = list.querySelector('[tabindex="0"]');
+  list.append(...items);
+  setStop(list, stop ?? undefined);
+  if (!list.children.length) list.append(make("li", { class: "none" }, "No id comes after this."));
+  shown.next = page.next;
+  more.hidden = !page.next;
+  if (from.after) items[0]?.querySelector("button").focus();
+}
+
+function item(image) {
+  const name = image.label ? `${image.id}, ${image.label}` : image.id;
+  return make("li", {}, make(
+    "button", { type: "button", "data-id": image.id, title: name, "aria-label": name, "aria-pressed": "false" }, tile(image, ""),
+  ));
+}
+
+function title(text) {
+  byId("picks-title").textContent = text;
+  byId("picks-title").hidden = !text;
+}

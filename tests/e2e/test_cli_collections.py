@@ -1,0 +1,134 @@
+"""`locore collections`, on a real service."""
+
+from __future__ import annotations
+
+import io
+import json
+import pty
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable
+from os import close, read, write
+
+import pytest
+
+from locore_client import Client, NotFoundError
+from model.descriptors import ImageDescriptors
+from tests.e2e.command import refused, run_here, shown_here
+from tests.e2e.service import LOCORE, RunningService, free_port
+from tests.factories import GLOBAL_DIM, LOCAL_DIM
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def name(service: RunningService, gallery: dict[str, ImageDescriptors]) -> str:
+    """A new collection of three images."""
+    made = f"cli-{uuid.uuid4().hex}"
+    few = {image_id: gallery[image_id] for image_id in ("image-001", "image-002", "image-003")}
+    assert service.register(few, collection=made).is_success
+    return made
+
+
+@pytest.fixture
+def shown(service: RunningService, capsys: pytest.CaptureFixture[str]) -> Run:
+    return lambda *given: shown_here(capsys, "collections", *given, "--url", service.url)
+
+
+@pytest.fixture
+def fault(service: RunningService, capsys: pytest.CaptureFixture[str]) -> Run:
+    return lambda *given: refused(capsys, "collections", *given, "--url", service.url)
+
+
+def test_collections_are_a_table_or_json(
+    service: RunningService, name: str, shown: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown("alias", f"{name}-alias", name)
+    _, table, _ = run_here(capsys, "collections", "list", "--url", service.url)
+    (row,) = [line for line in table.splitlines() if name in line]
+    size = Client(service.url).collection(name).bytes
+    cells = [cell.strip() for cell in row.split("│")][1:-1]
+    assert cells[:4] == [name, "3", str(LOCAL_DIM), str(GLOBAL_DIM)]
+    assert cells[4:] == [f"{size} bytes", f"{name}-alias"]
+    (one,) = [one for one in json.loads(shown("list", "--json")) if one["name"] == name]
+    assert one == {
+        "name": name,
+        "count": 3,
+        "sizes": {"local": LOCAL_DIM, "global": GLOBAL_DIM},
+        "bytes": size,
+        "aliases": [f"{name}-alias"],
+    }
+
+
+def test_an_alias_is_moved_and_forgotten(name: str, shown: Run, fault: Run) -> None:
+    alias = f"{name}-alias"
+    assert shown("alias", alias, name) == f"{alias}: stands for {name}"
+    assert shown("alias", alias, "default").endswith(f"default, before that for {name}")
+    moved = json.loads(shown("alias", alias, name, "--json"))
+    assert moved == {"alias": alias, "collection": name, "previous": "default"}
+    assert f"{alias} │ {name}" in shown("aliases")
+    assert {"alias": alias, "collection": name} in json.loads(shown("aliases", "--json"))
+    assert alias in fault("drop", name, "--yes")
+    assert shown("unalias", alias) == f"{alias}: no alias any more"
+    assert alias not in shown("aliases")
+    assert shown("drop", name, "--yes") == f"{name}: dropped"
+
+
+def test_an_answer_is_asked_for(
+    service: RunningService, name: str, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, fault: Run,
+) -> None:  # fmt: skip
+    def answered(text: str, command: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+        return run_here(capsys, "collections", command, name, "--url", service.url)
+
+    for command in ("empty", "drop"):
+        code, out, err = answered("n\n", command)
+        assert (code, out) == (2, "")
+        assert f"{command.title()} {name} with 3 images? [y/N]" in err
+        assert err.endswith(f"locore: {name}: left as it is\n")
+        code, out, err = answered("", command)
+        assert (code, out) == (2, "")
+        assert err.endswith("nobody answers here: give --yes\n")
+    with Client(service.url) as client:
+        assert client.collection(name).count == 3
+        assert answered("y\n", "empty")[:2] == (0, f"{name}: 3 images deleted\n")
+        assert client.collection(name).count == 0
+        assert answered("y\n", "drop")[:2] == (0, f"{name}: dropped\n")
+        with pytest.raises(NotFoundError):
+            client.collection(name)
+
+
+def test_an_interrupt_of_the_question_drops_nothing(service: RunningService, name: str) -> None:
+    ours, theirs = pty.openpty()
+    command = [LOCORE, "collections", "drop", name, "--url", service.url]
+    asking = subprocess.Popen(
+        command, stdin=theirs, stderr=theirs, stdout=theirs, start_new_session=True
+    )
+    close(theirs)
+    said = b""
+    while b"[y/N]" not in said:
+        said += read(ours, 1000)
+    write(ours, b"\x04")
+    assert asking.wait(30) == 130
+    close(ours)
+    with Client(service.url) as client:
+        assert client.collection(name).count == 3
+
+
+def test_without_a_question_as_json(name: str, shown: Run) -> None:
+    emptied = json.loads(shown("empty", name, "--yes", "--json"))
+    assert emptied == {"collection": name, "deleted": 3}
+
+
+def test_faults_are_one_line(name: str, fault: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "nobody" in fault("drop", "nobody")
+    assert "nobody" in fault("drop", "nobody", "--yes")
+    assert "nobody" in fault("empty", "nobody")
+    assert "nobody" in fault("alias", "a", "nobody")
+    assert "nobody" in fault("unalias", "nobody")
+    assert name in fault("alias", name, "default")
+    assert "alias: String should match" in fault("alias", "a b", "default")
+    away = f"http://127.0.0.1:{free_port()}"
+    assert away in refused(capsys, "collections", "list", "--url", away)
