@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SERIES = 'job="locore", instance=~"$instance"'
-WORK = 'endpoint=~"rerank|gallery|gallery_image"'
+WORK = 'endpoint=~"rerank|gallery|gallery_image|extract|collections|aliases"'
 
 
 @dataclass(frozen=True)
@@ -250,6 +250,45 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "",
             "reqps",
             (("{{reason}}", rate("locore_rejected_total", "", "reason")),),
+        ),
+    ),
+    "Pictures": (
+        Panel(
+            "Extraction, seconds",
+            "Of a picture, its wait in the queue aside.",
+            "s",
+            (
+                ("p50", quantile(0.5, "locore_extraction_duration_seconds")),
+                ("p99", quantile(0.99, "locore_extraction_duration_seconds")),
+            ),
+            6,
+        ),
+        Panel(
+            "Extraction queue",
+            "Requests that wait for a picture, or have one extracted.",
+            "short",
+            (("{{instance}}", gauge("locore_extraction_queue")),),
+            6,
+        ),
+        Panel(
+            "Pictures",
+            "Extracted and refused, by why.",
+            "reqps",
+            (
+                ("{{result}}", rate("locore_extraction_pictures_total", "", "result")),
+                ("refused: {{reason}}", rate("locore_extraction_rejected_total", "", "reason")),
+            ),
+            6,
+        ),
+        Panel(
+            "Thumbnails",
+            "Bytes in the store; and those that were registered, by result.",
+            "bytes",
+            (
+                ("bytes", gauge("locore_thumbnail_bytes")),
+                ("{{result}} a second", rate("locore_thumbnails_total", "", "result")),
+            ),
+            6,
         ),
     ),
     "Memory and process": (
