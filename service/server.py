@@ -68,7 +68,9 @@ class DrainingServer(uvicorn.Server):
             if not running or time.monotonic() > self._drain_until:
                 log.info("drained", requests_left=running)
                 # Whoever still waits is told so now, not cut off a moment later.
-                await self._app.state.service.batcher.close()
+                service: ServiceState = self._app.state.service
+                service.extraction.close()
+                await service.batcher.close()
                 self.should_exit = True
         return await super().on_tick(counter)
 

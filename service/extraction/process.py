@@ -89,6 +89,7 @@ class ExtractorProcess:
             self._closed = True
             if self._process is not None:
                 self._process.kill()
+                self._process.wait()
 
     def _begin(self) -> str | None:
         """Why there is no extractor, None where there is one."""

@@ -68,7 +68,7 @@ async def about(parts: Parts, state: State) -> Answer:
         "queries": [] if sample is None else [asdict(sample_query(i)) for i in sample.queries],
         "no_sample": why if sample is None else None,
         "formats": list(FORMATS),
-        "max_upload_bytes": state.settings.max_payload_bytes,
+        "max_upload_bytes": search.most_bytes(state.settings),
         "max_images": MOST_IMAGES,
     }
 

@@ -26,6 +26,7 @@ from service.page.shown import shown_images
 from service.pictures import extract_picture
 from service.routes.body import parse
 from service.schemas import MAX_SHORTLIST, Collection, ImageId, QueryDescriptors
+from service.settings import Settings
 from service.sizes import misfit
 from service.state import ServiceState, State, accepting
 
@@ -57,10 +58,15 @@ class MatchesRequest(BaseModel):
     id: ImageId
 
 
+def most_bytes(settings: Settings) -> int:
+    """Of a picture that is the whole body."""
+    return min(settings.max_payload_bytes, settings.max_image_bytes)
+
+
 @router.post("/extract", dependencies=[Depends(accepting)])
 async def extract(request: Request, state: State) -> Answer:
     """Descriptors and keypoints of the image that is the body."""
-    async with state.intake.body(request, state.settings.max_payload_bytes) as body:
+    async with state.intake.body(request, most_bytes(state.settings)) as body:
         started = time.perf_counter()
         done = await extract_picture(body, state.extraction, arrival_of(request) + _EXTRACT_SECONDS)
     width, height = done.size

@@ -109,3 +109,22 @@ def test_the_source_of_a_file_changes_with_it(tmp_path: Path) -> None:
     first = source_of(path)
     os.utime(path, ns=(5, 5))
     assert len({unknown, first, source_of(path)}) == 3
+
+
+def test_what_was_forgotten_is_not_there_until_it_is_written_again(tmp_path: Path) -> None:
+    path, source = tmp_path / "x.h5", Source(7, 8)
+    image = extracted(np.random.default_rng(0), 5)
+    with writer(path) as out:
+        for name in ("a", "b"):
+            out.append(name, image, source)
+        out.forget("a")
+        assert not out.has("a", source)
+        assert out.remembered() == ["b"]
+    with writer(path) as out:
+        assert not out.has("a", source)
+        assert out.remembered() == ["b"]
+        out.append("a", image, source)
+        assert out.has("a", source)
+        assert out.remembered() == ["a", "b"]
+    with DescriptorReader(path) as reader:
+        assert list(reader.ids) == ["a", "b"]
