@@ -226,6 +226,45 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             top=1,
         ),
     ),
+    "Pictures": (
+        Panel(
+            "Pictures a second",
+            "Refused: no pictures that can be described. Failed: the extractor.",
+            "short",
+            (
+                ("{{result}}", rate("locore_extraction_pictures_total", "", "result")),
+                ("not taken: {{reason}}", rate("locore_extraction_rejected_total", "", "reason")),
+            ),
+        ),
+        Panel(
+            "Extraction of a picture, p99",
+            "Without its wait.",
+            "s",
+            (("", quantile(0.99, "locore_extraction_duration_seconds")),),
+        ),
+        Panel(
+            "Requests with pictures that wait",
+            "",
+            "short",
+            (("{{instance}}", gauge("locore_extraction_queue")),),
+        ),
+    ),
+    "Thumbnails": (
+        Panel(
+            "Thumbnails a second",
+            "Refused: there is no more room for them (LOCORE_THUMBNAIL_BYTES).",
+            "short",
+            (("{{result}}", rate("locore_thumbnails_total", "", "result")),),
+            12,
+        ),
+        Panel(
+            "What they take of the store",
+            "As each replica has reckoned it last.",
+            "bytes",
+            (("{{instance}}", gauge("locore_thumbnail_bytes")),),
+            12,
+        ),
+    ),
     "Errors": (
         Panel(
             "Share of requests that fail",
@@ -250,45 +289,6 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "",
             "reqps",
             (("{{reason}}", rate("locore_rejected_total", "", "reason")),),
-        ),
-    ),
-    "Pictures": (
-        Panel(
-            "Extraction, seconds",
-            "Of a picture, its wait in the queue aside.",
-            "s",
-            (
-                ("p50", quantile(0.5, "locore_extraction_duration_seconds")),
-                ("p99", quantile(0.99, "locore_extraction_duration_seconds")),
-            ),
-            6,
-        ),
-        Panel(
-            "Extraction queue",
-            "Requests that wait for a picture, or have one extracted.",
-            "short",
-            (("{{instance}}", gauge("locore_extraction_queue")),),
-            6,
-        ),
-        Panel(
-            "Pictures",
-            "Extracted and refused, by why.",
-            "reqps",
-            (
-                ("{{result}}", rate("locore_extraction_pictures_total", "", "result")),
-                ("refused: {{reason}}", rate("locore_extraction_rejected_total", "", "reason")),
-            ),
-            6,
-        ),
-        Panel(
-            "Thumbnails",
-            "Bytes in the store; and those that were registered, by result.",
-            "bytes",
-            (
-                ("bytes", gauge("locore_thumbnail_bytes")),
-                ("{{result}} a second", rate("locore_thumbnails_total", "", "result")),
-            ),
-            6,
         ),
     ),
     "Memory and process": (
