@@ -230,15 +230,3 @@ def test_pictures_are_registered_extracted_and_asked_with(
     assert gone.value.image_id == "gone"
     with pytest.raises(DeadlineExceededError):
         client.extract(file, timeout=0.001)
-
-
-def test_many_pictures_go_in_several_requests(url: str, name: str) -> None:
-    with Client(url) as client:
-        if client.info().extractor is None:
-            pytest.skip("the service has no extractor")
-        one = picture(0, 32)
-        pictures = [(f"{n}", one) for n in range(34)]
-        with pytest.raises(NotAnImageError) as raised:
-            client.register([*pictures, ("broken", b"no picture")], name)
-        assert raised.value.registered == 32
-        assert client.page(name).count == 32

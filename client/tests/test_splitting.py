@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from itertools import pairwise
@@ -12,7 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from images import image
-from locore_client import ClientError, Image, ImageArrays, InvalidDescriptorsError, NewImage
+from locore_client import (
+    ClientError,
+    Image,
+    ImageArrays,
+    InvalidDescriptorsError,
+    NewImage,
+    Picture,
+)
 from locore_client.bodies import to_json
 from locore_client.contract import RegisterResponse
 from locore_client.splitting import Registration, parts
@@ -43,6 +51,17 @@ def test_a_split_registration_has_every_image_once_and_keeps_the_limits(
         first = json.loads(following.body)["images"][0]
         longer = len(part.body) + 1 + len(to_json(first))
         assert len(part.ids) == max_images or longer > max_bytes
+
+
+def test_a_request_has_32_pictures_at_most() -> None:
+    images: dict[str, Image | Picture | NewImage] = {str(n): b"picture" for n in range(70)}
+    images["5"] = QUERY
+    images["6"] = NewImage(b"picture", {"url": "6"})
+    made = list(parts(images, "default", None, 256, 1 << 20))
+    assert [len(part.ids) for part in made] == [33, 32, 5]
+    first = json.loads(made[0].body)["images"]
+    assert "descriptors" in first[5]
+    assert base64.b64decode(first[6]["image"]["data"]) == b"picture"
 
 
 def test_images_are_taken_as_they_are_sent() -> None:

@@ -30,7 +30,7 @@ def service(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def ran(*command: str | Path, **environment: str) -> str:
     kept = {name: os.environ[name] for name in os.environ if not name.startswith("LOCORE_")}
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=240, env=kept | environment
+        command, capture_output=True, text=True, timeout=500, env=kept | environment
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -43,6 +43,7 @@ def test_it_imports_neither_the_service_nor_the_model() -> None:
     assert not loaded & {"torch", "service", "model", "fastapi", "redis", "tenacity"}
 
 
+@pytest.mark.timeout(300)
 def test_its_tests_pass_against_a_service(service: RunningService) -> None:
     tests = [str(CLIENT / "tests" / name) for name in ("test_service.py", "test_readme.py")]
     options = ("-q", "-p", "no:cacheprovider")
@@ -51,7 +52,7 @@ def test_its_tests_pass_against_a_service(service: RunningService) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("bound", ["newest", "oldest"])
 def test_it_installs_and_works_where_nothing_else_is(
     bound: str, service: RunningService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
