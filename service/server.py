@@ -16,8 +16,8 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
-from service.connections import BoundedConnection, Patience
-from service.cores import usable_cores
+from service.machine.cores import usable_cores
+from service.request.connections import BoundedConnection, Patience
 from service.settings import Settings
 from service.state import ServiceState
 

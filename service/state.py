@@ -9,15 +9,15 @@ from fastapi import Depends, Request
 from opentelemetry.trace import Tracer
 
 from model.checkpoint import LoadedModel
+from service.api.errors import UnavailableError
 from service.batching.batcher import Batcher
 from service.batching.worker import Worker
-from service.errors import UnavailableError
-from service.extraction.queue import ExtractionQueue
+from service.body.intake import Intake
+from service.extraction.picture_queue import ExtractionQueue
 from service.gallery.gallery import Gallery
 from service.gallery.store import GalleryStore
-from service.intake import Intake
-from service.metrics import REJECTED
 from service.settings import Settings
+from service.watch.metrics import REJECTED
 
 BODIES_HELD = 4
 """As many of the largest."""

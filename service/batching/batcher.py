@@ -15,19 +15,19 @@ import structlog
 from numpy.typing import NDArray
 from opentelemetry.trace import Tracer
 
+from service.api.errors import ApiError, DeadlineExceededError, OverloadedError, UnavailableError
 from service.batching.job import Job
-from service.batching.queue import Batch, WindowQueue
 from service.batching.speed import Pace
+from service.batching.window_queue import Batch, WindowQueue
 from service.batching.worker import Worker
-from service.errors import ApiError, DeadlineExceededError, OverloadedError, UnavailableError
-from service.metrics import (
+from service.watch.metrics import (
     BATCH_PADDING,
     BATCH_TOKENS,
     BATCH_WINDOWS,
     QUEUE_TOKENS,
     REJECTED,
 )
-from service.tracing import NOT_TRACED, WindowSpans, window_spans
+from service.watch.tracing import NOT_TRACED, WindowSpans, window_spans
 
 log = structlog.get_logger(__name__)
 

@@ -29,7 +29,7 @@ from service.extraction.messages import (
     encode,
     picture_from,
 )
-from service.priority import give_way
+from service.machine.priority import give_way
 
 
 def serve(connection: Connection, name: str, count: int) -> None:

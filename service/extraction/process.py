@@ -13,7 +13,7 @@ import structlog
 from model.config import ExtractorId
 from model.extraction.extractor import ExtractorError
 from model.extraction.registry import registered
-from service.errors import (
+from service.api.errors import (
     ApiError,
     NoExtractorError,
     TooLargeError,
@@ -33,7 +33,6 @@ from service.extraction.messages import (
     encode,
     extracted,
 )
-from service.settings import NO_EXTRACTOR
 
 log = structlog.get_logger(__name__)
 
@@ -45,9 +44,10 @@ class ExtractorProcess:
     """Started by the first picture, and again after it died. `start` and `extract` block, and are
     for one thread; `close` may come from another."""
 
-    def __init__(self, name: str, checkpoints: ExtractorId | None, count: int) -> None:
-        """`name`: of an extractor, or `none`; `checkpoints`: what its descriptors must go with,
-        None where they need not; `count`: locals of an image at most."""
+    def __init__(self, name: str | None, checkpoints: ExtractorId | None, count: int) -> None:
+        """`name`: the extractor, None where pictures are not extracted; `checkpoints`: the
+        extractor whose descriptors its own must match, None for any; `count`: locals of an image
+        at most."""
         self._name = name
         self._checkpoints = checkpoints
         self._count = count
@@ -93,13 +93,13 @@ class ExtractorProcess:
 
     def _begin(self) -> str | None:
         """Why there is no extractor, None where there is one."""
-        if self._name == NO_EXTRACTOR:
+        if self._name is None:
             return "LOCORE_EXTRACTOR is none"
         try:
             registered(self._name)
         except ExtractorError as error:
             return str(error)
-        answer = self._hear(self._spawn())
+        answer = self._hear(self._spawn(self._name))
         if isinstance(answer, Ready):
             there = ExtractorId(name=answer.name, version=answer.version)
             if self._checkpoints is None or there.fits(self._checkpoints):
@@ -115,9 +115,9 @@ class ExtractorProcess:
         self._end()
         return why
 
-    def _spawn(self) -> Connection:
+    def _spawn(self, name: str) -> Connection:
         ours, theirs = multiprocessing.Pipe()
-        command = [sys.executable, "-P", "-m", "service.extraction.child", self._name]
+        command = [sys.executable, "-P", "-m", "service.extraction.child", name]
         with self._lock, theirs:
             if self._closed:
                 ours.close()

@@ -7,8 +7,8 @@ import re
 import structlog
 from redis import exceptions
 
-from service.errors import ApiError, StoreFullError, StoreUnavailableError
-from service.metrics import STORE_UP
+from service.api.errors import ApiError, StoreFullError, StoreUnavailableError
+from service.watch.metrics import STORE_UP
 
 log = structlog.get_logger(__name__)
 

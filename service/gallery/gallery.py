@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from model.descriptors import DescriptorSizes
 from model.metric import Metric
 from model.quantisation import StoreDtype
-from service.errors import DescriptorDimMismatchError
+from service.api.errors import DescriptorDimMismatchError
+from service.api.sizes import joined, misfit
 from service.gallery.cache import CachedRecord, RecordCache
 from service.gallery.keys import collection_of
+from service.gallery.learnt_metrics import in_metric
 from service.gallery.names import Names
 from service.gallery.record import (
     HEADER_BYTES,
@@ -33,9 +35,7 @@ from service.gallery.store import (
     Page,
 )
 from service.gallery.thumbnails import Thumbnail, Thumbnails
-from service.learnt_metrics import in_metric
-from service.metrics import CACHE_BYTES, CACHE_REQUESTS, IMAGES_REGISTERED
-from service.sizes import joined, misfit
+from service.watch.metrics import CACHE_BYTES, CACHE_REQUESTS, IMAGES_REGISTERED
 
 CACHE_TRUST_SECONDS = 1.0
 """For this long a cached image is used unasked. After that the store is asked for its version, so

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from model.descriptors import DescriptorSizes
-from service.errors import CollectionInUseError, NameTakenError, NotFoundError
-from service.gallery import commands, naming
+from service.api.errors import CollectionInUseError, NameTakenError, NotFoundError
+from service.gallery import commands, name_commands
 from service.gallery.commands import Command
 from service.gallery.keys import (
     ALIASES,
@@ -57,7 +57,7 @@ class Name:
 
 @dataclass(frozen=True)
 class Summary:
-    """`size`: bytes of the records, exact where there are no more than `naming.SAMPLE`."""
+    """`size`: bytes of the records, exact where there are no more than `name_commands.SAMPLE`."""
 
     name: str
     count: int
@@ -106,7 +106,7 @@ class Names:
             count = await self._end(generation, drop=True)
             if count >= 0:
                 return
-            if count == naming.IN_USE:
+            if count == name_commands.IN_USE:
                 await asyncio.sleep(_PAUSE_SECONDS)
         collection = collection_of(generation)
         raise CollectionInUseError(f"collection {collection!r} is being changed", aliases=[])
@@ -114,22 +114,22 @@ class Names:
     async def _end(self, generation: str, *, drop: bool) -> int:
         collection = collection_of(generation)
         elsewhere = await self._intents_elsewhere(collection) if drop else {}
-        before = [naming.note(EMPTIED, [collection], timed=True)]
+        before = [name_commands.note(EMPTIED, [collection], timed=True)]
         if drop:
             # Whoever registers into it after this lists it again, or finds it dropped.
             before.append(("ZREM", COLLECTIONS, collection))
         _, *listed = await self._ask(before)
-        ending = naming.end(generation, secrets.token_hex(6), drop=drop, elsewhere=elsewhere)
+        ending = name_commands.end(generation, secrets.token_hex(6), drop=drop, elsewhere=elsewhere)
         (count,) = await self._ask([ending], again=False)
         if count < 0 and any(listed):
-            await self._ask([naming.note(COLLECTIONS, [collection])])
-        if count == naming.UNKNOWN:
+            await self._ask([name_commands.note(COLLECTIONS, [collection])])
+        if count == name_commands.UNKNOWN:
             raise NotFoundError(f"no collection {collection!r}")
         return int(count)
 
     async def _intents_elsewhere(self, collection: str) -> list[bytes]:
         """Raises CollectionInUseError where an alias points here."""
-        (intents,) = await self._ask([naming.intents(collection)])
+        (intents,) = await self._ask([name_commands.intents(collection)])
         here = await self._pointing({collection: intents})
         if here[collection]:
             raise CollectionInUseError(
@@ -153,32 +153,32 @@ class Names:
         while True:
             generation = await self.resolve(name)
             collection = collection_of(generation)
-            intending = naming.intend(generation, alias, secrets.token_hex(6))
-            _, intent = await self._ask([naming.note(ALIASES, [alias]), intending])
-            if intent == naming.UNKNOWN:
+            intending = name_commands.intend(generation, alias, secrets.token_hex(6))
+            _, intent = await self._ask([name_commands.note(ALIASES, [alias]), intending])
+            if intent == name_commands.UNKNOWN:
                 raise NotFoundError(f"no collection {collection!r}")
             if intent != commands.OVER:
                 break
-        pointing = naming.point(alias, collection, intent)
+        pointing = name_commands.point(alias, collection, intent)
         (before,) = await self._ask([pointing], again=False)
         if before == 0:
-            await self._ask([naming.forget(collection, intent)])
+            await self._ask([name_commands.forget(collection, intent)])
             raise NameTakenError(f"{alias!r} is a collection", collection=alias)
         # Whoever deleted it meanwhile may have taken it off the list.
-        await self._ask([naming.note(ALIASES, [alias])])
+        await self._ask([name_commands.note(ALIASES, [alias])])
         previous, its_intent = before[0].decode(), before[1]
         if previous:
-            await self._ask([naming.forget(previous, its_intent)])
+            await self._ask([name_commands.forget(previous, its_intent)])
         return collection, previous or None
 
     async def unpoint(self, alias: str) -> None:
         """Raises NotFoundError."""
         await self._ask([("ZREM", ALIASES, alias)])
-        (before,) = await self._ask([naming.unpoint(alias)], again=False)
+        (before,) = await self._ask([name_commands.unpoint(alias)], again=False)
         collection, intent = before[0].decode(), before[1]
         if not collection:
             raise NotFoundError(f"no alias {alias!r}")
-        await self._ask([naming.forget(collection, intent)])
+        await self._ask([name_commands.forget(collection, intent)])
 
     async def aliases(
         self, limit: int, after: str | None
@@ -212,8 +212,8 @@ class Names:
         generations = [generation_of(c, n.token) for c, n in zip(collections, names, strict=True)]
         answers = await self._ask(
             [
-                *map(naming.summary, generations),
-                *map(naming.intents, collections),
+                *map(name_commands.summary, generations),
+                *map(name_commands.intents, collections),
             ]
         )
         looked, intents = answers[: len(names)], answers[len(names) :]
@@ -242,7 +242,7 @@ class Names:
         return [[next(answers) for _ in some] for some in ids]
 
     async def _look(self, names: Sequence[str], operation: str = "names") -> list[Name]:
-        answers = await self._ask([naming.look(name) for name in names], operation)
+        answers = await self._ask([name_commands.look(name) for name in names], operation)
         return [
             Name(alias and alias.decode(), (token or b"").decode(), bool(made))
             for alias, token, made in answers
@@ -256,7 +256,7 @@ class Names:
     async def _listed(
         self, key: str, limit: int, after: str | None
     ) -> tuple[list[str], str | None]:
-        (found,) = await self._ask([naming.names_after(key, after, limit + 1)])
+        (found,) = await self._ask([name_commands.names_after(key, after, limit + 1)])
         names = [name.decode() for name in found]
         return names[:limit], names[limit - 1] if len(names) > limit else None
 
@@ -271,5 +271,5 @@ class Names:
             # What is dropped and not yet swept has ids too.
             old = [n for n, known in zip(names, looked, strict=True) if not known.token]
             if old:
-                await self._ask([naming.note(COLLECTIONS, old)])
-        await self._ask([naming.note(SEARCHED, ["all"])])
+                await self._ask([name_commands.note(COLLECTIONS, old)])
+        await self._ask([name_commands.note(SEARCHED, ["all"])])

@@ -16,7 +16,7 @@ from redis.asyncio.sentinel import Sentinel
 from service.gallery import commands
 from service.gallery.commands import Command
 from service.gallery.condition import AWAY, FAILURES, NO_REPLICAS, StoreCondition
-from service.metrics import STORE_SECONDS
+from service.watch.metrics import STORE_SECONDS
 
 LONGEST_SECONDS = 20.0
 """Of one operation: a cluster that is all silent is asked for its slots by one request after the

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from model.descriptors import DescriptorSizes
+from service.api.sizes import joined
 from service.gallery import commands
 from service.gallery.commands import Command
 from service.gallery.keys import (
@@ -17,7 +18,6 @@ from service.gallery.keys import (
 )
 from service.gallery.record import HEADER_BYTES, header_sizes
 from service.gallery.session import StoreSession
-from service.sizes import joined
 
 CHUNK = 200
 """Keys of one command: a long one would hold up every other client of the store."""

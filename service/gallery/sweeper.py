@@ -6,8 +6,8 @@ import asyncio
 
 import structlog
 
-from service.errors import StoreUnavailableError
-from service.gallery import naming
+from service.api.errors import StoreUnavailableError
+from service.gallery import name_commands
 from service.gallery.keys import EMPTIED, SWEEPER, dropped_key, generation_keys, generation_of
 from service.gallery.store import CHUNK, GalleryStore
 
@@ -45,11 +45,11 @@ class Sweeper:
 
     async def sweep(self) -> int:
         """How many images were removed of what has been over for long enough."""
-        due = naming.due(EMPTIED, self._grace, _AT_ONCE)
+        due = name_commands.due(EMPTIED, self._grace, _AT_ONCE)
         (collections,) = await self._store.answers("sweep", [due])
         if not collections:
             return 0
-        (leased,) = await self._store.answers("sweep", [naming.lease()])
+        (leased,) = await self._store.answers("sweep", [name_commands.lease()])
         if not leased:
             return 0
         try:
@@ -58,16 +58,18 @@ class Sweeper:
             await self._store.answers("sweep", [("DEL", SWEEPER)])
 
     async def _sweep_collection(self, collection: str) -> int:
-        due = naming.due(dropped_key(collection), self._grace, _AT_ONCE)
+        due = name_commands.due(dropped_key(collection), self._grace, _AT_ONCE)
         count = ("ZCARD", dropped_key(collection))
         tokens, left = await self._store.answers("sweep", [due, count])
         removed = 0
         for token in tokens:
             generation = generation_of(collection, token.decode())
             removed += await self._sweep_generation(generation)
-            (left,) = await self._store.answers("sweep", [naming.swept(generation)])
+            (left,) = await self._store.answers("sweep", [name_commands.swept(generation)])
         if not left:
-            await self._store.answers("sweep", [naming.unnote(EMPTIED, collection, self._grace)])
+            await self._store.answers(
+                "sweep", [name_commands.unnote(EMPTIED, collection, self._grace)]
+            )
         if removed:
             log.info("swept", collection=collection, images=removed)
         return removed
@@ -77,7 +79,7 @@ class Sweeper:
         removed = 0
         while True:
             first = ("ZRANGE", key, 0, CHUNK - 1)
-            ids, _ = await self._store.answers("sweep", [first, naming.keep_lease()])
+            ids, _ = await self._store.answers("sweep", [first, name_commands.keep_lease()])
             if not ids:
                 return removed
             await self._store.remove(generation, [image_id.decode() for image_id in ids])

@@ -19,13 +19,13 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from service.errors import StoreFullError, StoreUnavailableError
+from service.api.errors import StoreFullError, StoreUnavailableError
 from service.gallery import commands
 from service.gallery.commands import Command
 from service.gallery.keys import change_keys, image_key, thumbnail_key
 from service.gallery.record import DIGEST_BYTES, HEADER_BYTES
 from service.gallery.store import GalleryStore
-from service.metrics import THUMBNAIL_BYTES, THUMBNAILS
+from service.watch.metrics import THUMBNAIL_BYTES, THUMBNAILS
 
 log = structlog.get_logger(__name__)
 

@@ -7,14 +7,14 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from locore_client.contract import Alias, AliasMove, AliasPage, CollectionPage, CollectionSummary
-from service.access import reader, writer
+from service.api.schemas import AliasRequest, Collection
 from service.gallery.names import Summary
-from service.routes.body import documented_body, documented_errors, parse
+from service.request.access import reader, writer
+from service.request.json_body import documented_body, documented_errors, parse
 from service.routes.cursor import decode_cursor, encode_cursor
 from service.routes.info import sizes_answer
-from service.schemas import AliasRequest, Collection
 from service.state import State
-from service.tracing import stage_span
+from service.watch.tracing import stage_span
 
 router = APIRouter(tags=["collections"], dependencies=[Depends(reader)])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 
-from service.errors import UnprocessableError
+from service.api.errors import UnprocessableError
 
 
 def encode_cursor(after: str | None) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 
-from service.errors import NotFoundError
+from service.api.errors import NotFoundError
 from service.page.routes import STATIC, static_response
 
 _SWAGGER = Path(str(files("fastapi_offline"))) / "static"

@@ -9,20 +9,20 @@ from opentelemetry import trace
 
 from locore_client.contract import Emptied, GalleryPage, RegisterResponse, StoredArrays, StoredImage
 from locore_client.packing import pack
-from service.access import reader, writer
-from service.decoding import decode_registration
-from service.errors import NotFoundError
+from service.api.errors import NotFoundError
+from service.api.schemas import Collection, ImageId, RegisterRequest
+from service.body.decoding import decode_registration
 from service.gallery.keys import collection_of
 from service.gallery.record import GalleryRecord
 from service.gallery.thumbnails import Thumbnail
-from service.pictures import describe_images
-from service.routes.body import documented_body, documented_errors, parse
+from service.request.access import reader, writer
+from service.request.disconnect import unless_disconnected
+from service.request.json_body import documented_body, documented_errors, parse
+from service.request.pictures import describe_images
 from service.routes.cursor import decode_cursor, encode_cursor
-from service.routes.disconnect import unless_disconnected
 from service.routes.info import sizes_answer
-from service.schemas import Collection, ImageId, RegisterRequest
 from service.state import State, accepting
-from service.tracing import stage_span
+from service.watch.tracing import stage_span
 
 router = APIRouter(prefix="/gallery", tags=["gallery"], dependencies=[Depends(reader)])
 

@@ -8,9 +8,9 @@ from locore_client.contract import Limits, ServedExtractor, ServedModel, Sizes
 from model.checkpoint import LoadedModel
 from model.config import ExtractorId, ModelConfig
 from model.descriptors import DescriptorSizes
-from service.schemas import MAX_SHORTLIST, Info
+from service.api.schemas import MAX_SHORTLIST, Info
+from service.api.sizes import MAX_DIM, MIN_DIM
 from service.settings import CHECKPOINTS_EXTRACTOR, NO_EXTRACTOR, Settings
-from service.sizes import MAX_DIM, MIN_DIM
 from service.state import State
 
 router = APIRouter(tags=["operation"])

@@ -15,28 +15,28 @@ from opentelemetry import trace
 from locore_client.contract import RerankResponse, Result, Timings, Usage
 from model.config import ModelConfig
 from model.descriptors import DescriptorSizes, ImageDescriptors, first_stage_scores
-from service.access import reader
-from service.arrival import arrival_of, deadline_of
-from service.batching.job import Job
-from service.decoding import Decoded, decode_query
-from service.errors import (
+from service.api.errors import (
     DeadlineExceededError,
     DescriptorDimMismatchError,
     GalleryIdsMissingError,
     NotFoundError,
 )
+from service.api.rerank_options import rerank_options
+from service.api.schemas import QueryId, RerankRequest
+from service.api.sizes import joined, misfit
+from service.batching.job import Job
+from service.body.decoding import Decoded, decode_query
 from service.gallery.keys import collection_of
+from service.gallery.learnt_metrics import in_metric
 from service.gallery.record import GalleryRecord
-from service.learnt_metrics import in_metric
-from service.metrics import STAGE_SECONDS
-from service.pictures import describe_query
-from service.rerank_options import rerank_options
-from service.routes.body import documented_body, documented_errors, parse
-from service.routes.disconnect import unless_disconnected
-from service.schemas import QueryId, RerankRequest
-from service.sizes import joined, misfit
+from service.request.access import reader
+from service.request.arrival import arrival_of, deadline_of
+from service.request.disconnect import unless_disconnected
+from service.request.json_body import documented_body, documented_errors, parse
+from service.request.pictures import describe_query
 from service.state import ServiceState, State, accepting
-from service.tracing import stage_span
+from service.watch.metrics import STAGE_SECONDS
+from service.watch.tracing import stage_span
 
 router = APIRouter(tags=["re-rank"])
 

@@ -14,7 +14,7 @@ from locore_client.bodies import RerankFields
 from locore_client.splitting import parts
 from model.config import RerankDefaults
 from model.windows import DIRECTIONS
-from service.schemas import RegisterRequest, RerankRequest
+from service.api.schemas import RegisterRequest, RerankRequest
 from tests.factories import image, tiny_config
 
 DOCS = Path(__file__).parents[3] / "docs"

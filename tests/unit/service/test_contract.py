@@ -13,12 +13,13 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from locore_client.contract import RerankResponse
 from model.checkpoint import LoadedModel
-from service import errors, metrics
+from service.api import errors
+from service.api.schemas import MAX_METADATA_BYTES, MAX_SHORTLIST, Info, RerankRequest
+from service.api.sizes import MAX_DIM, MIN_DIM
 from service.app import create_app
 from service.routes.info import describe
-from service.schemas import MAX_METADATA_BYTES, MAX_SHORTLIST, Info, RerankRequest
 from service.settings import Settings
-from service.sizes import MAX_DIM, MIN_DIM
+from service.watch import metrics
 from tests.factories import load_tiny
 
 DOCS = Path(__file__).parents[3] / "docs"

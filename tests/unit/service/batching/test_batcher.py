@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from model.batch import Window
 from model.checkpoint import LoadedModel
 from model.windows import RerankOptions
+from service.api.errors import ApiError, DeadlineExceededError, OverloadedError
 from service.batching.batcher import Batcher
 from service.batching.job import Job
-from service.batching.queue import WindowQueue
 from service.batching.speed import Speed
+from service.batching.window_queue import WindowQueue
 from service.batching.worker import Worker, measured_speed
-from service.errors import ApiError, DeadlineExceededError, OverloadedError
 from tests.factories import image, load_tiny
 
 OPTIONS = RerankOptions(0.0, 1.0, 4, 2, "end-to-start")

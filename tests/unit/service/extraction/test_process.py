@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from model.config import ExtractorId
-from service.errors import NoExtractorError, TooLargeError, UnavailableError, UnprocessableError
+from service.api.errors import NoExtractorError, TooLargeError, UnavailableError, UnprocessableError
 from service.extraction.process import ExtractorProcess
 from tests.pictures import EXTRACTOR, blank, photograph
 
@@ -145,13 +145,15 @@ def test_it_does_not_outlive_the_service() -> None:
 @pytest.mark.parametrize(
     ("name", "checkpoints", "why"),
     [
-        ("none", None, "LOCORE_EXTRACTOR is none"),
+        (None, None, "LOCORE_EXTRACTOR is none"),
         ("made-up", None, "no extractor 'made-up'"),
         ("hf:no/such/folder", None, "no/such/folder"),
         (EXTRACTOR, ExtractorId(name=EXTRACTOR, version="0"), "reads descriptors of version 0"),
     ],
 )
-def test_why_there_is_no_extractor(name: str, checkpoints: ExtractorId | None, why: str) -> None:
+def test_why_there_is_no_extractor(
+    name: str | None, checkpoints: ExtractorId | None, why: str
+) -> None:
     before = children()
     process = ExtractorProcess(name, checkpoints, 9)
     for _ in range(2):

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 import redis.asyncio as redis
 
-from service.errors import CollectionInUseError, NameTakenError, NotFoundError
+from service.api.errors import CollectionInUseError, NameTakenError, NotFoundError
 from service.gallery.connect import connect_store
 from service.gallery.gallery import Gallery
 from service.gallery.names import Names

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import redis.asyncio as redis
 
-from service.errors import StoreFullError, StoreUnavailableError
+from service.api.errors import StoreFullError, StoreUnavailableError
 from service.gallery.connect import connect_store
 from service.gallery.embedded import EmbeddedStoreError, EmbeddedValkey
 from service.gallery.gallery import CACHE_TRUST_SECONDS, Gallery
