@@ -136,16 +136,16 @@ def own_url(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def connections_limit(wanted: int) -> int:
+def connections_limit(limit: int) -> int:
     """As many as there are descriptors for, of which other things need some: the limit of the
     process is raised as far as it may be."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + _OTHER_DESCRIPTORS
+    needed = limit + _OTHER_DESCRIPTORS
     if soft != resource.RLIM_INFINITY and soft < needed:
         soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if soft == resource.RLIM_INFINITY or soft >= needed:
-        return wanted
+        return limit
     most = max(1, soft - _OTHER_DESCRIPTORS)
     log.warning("fewer_connections", most=most, why=f"the process may open {soft} files")
     return most

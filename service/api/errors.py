@@ -89,10 +89,10 @@ class DescriptorDimMismatchError(UnprocessableError):
 
     def __init__(self, field: str, wrong: Misfit, whose: str, **details: Any) -> None:
         super().__init__(
-            f"{field}: {wrong.found} numbers, where {whose} has {wrong.expected}",
+            f"{field}: {wrong.actual} numbers, where {whose} has {wrong.expected}",
             field=field,
             expected=wrong.expected,
-            found=wrong.found,
+            found=wrong.actual,
             **details,
         )
 
@@ -138,12 +138,12 @@ def invalid_model(error: ValidationError, place: str = "") -> UnprocessableError
 
 def invalid_fields(faults: list[tuple[str, str]]) -> UnprocessableError:
     """(field, message) of each fault, the first one first."""
-    shown = [(shortened(field) or "body", shortened(message)) for field, message in faults]
-    field, message = shown[0]
+    short = [(shortened(field) or "body", shortened(message)) for field, message in faults]
+    field, message = short[0]
     return UnprocessableError(
         f"{field}: {message}",
         field=field,
-        errors=[{"field": field, "message": message} for field, message in shown[:_MOST_FAULTS]],
+        errors=[{"field": field, "message": message} for field, message in short[:_MOST_FAULTS]],
     )
 
 

@@ -38,8 +38,7 @@ def rerank_options(
         alpha=defaults.alpha if alpha is None else alpha,
         temperature=defaults.temperature if temperature is None else temperature,
         window=window,
-        # Nobody's score changes from one window to the next: none overlap.
-        stride=stride if config.listwise else window,
+        stride=stride,
         direction=direction or defaults.direction,
         listwise=config.listwise,
     )

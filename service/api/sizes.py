@@ -21,17 +21,17 @@ class Misfit:
 
     part: Part
     expected: int
-    found: int
+    actual: int
 
 
 def misfit(sizes: DescriptorSizes, expected: DescriptorSizes) -> Misfit | None:
-    """What keeps `sizes` from going with those `expected`, None where they do. An image without a
-    global goes with any length of globals, as does a global where none is expected."""
+    """Where `sizes` differ from those `expected`; None where they fit. An image without a global
+    fits any length of globals, and any global fits where none is expected."""
     if sizes.local_dim != expected.local_dim:
         return Misfit("descriptors", expected.local_dim, sizes.local_dim)
-    its, wanted = sizes.global_dim, expected.global_dim
-    if its is not None and wanted is not None and its != wanted:
-        return Misfit("global", wanted, its)
+    length, expected_length = sizes.global_dim, expected.global_dim
+    if length is not None and expected_length is not None and length != expected_length:
+        return Misfit("global", expected_length, length)
     return None
 
 

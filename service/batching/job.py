@@ -12,7 +12,7 @@ from model.batch import Window
 from model.config import ModelConfig
 from model.cost import WindowCost
 from model.descriptors import ImageDescriptors
-from model.windows import Reranking, RerankOptions, plan_windows
+from model.windows import Reranking, RerankOptions
 
 
 class Job:
@@ -34,9 +34,7 @@ class Job:
         self._window: Window | None = None
         self._query: ImageDescriptors
         self._gallery: Sequence[ImageDescriptors]
-        self.windows_left = len(
-            plan_windows(images, options.window, options.stride, options.direction)
-        )
+        self.windows_left = len(options.plan(images))
         most = config.descriptors_per_image
         counts = [most] * (1 + min(images, options.window))
         self.held_tokens = (1 + images) * (most + config.extra_tokens)

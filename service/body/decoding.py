@@ -162,12 +162,12 @@ def _decoded(
     field, global_field = f"{where}.descriptors", f"{where}.global"
     global_ = None if vector is None else _checked(partial(normalised, vector), global_field)
     locals_, padding = _checked(partial(normalised_rows, rows, mask), field)
-    whole = ImageDescriptors(locals_, scales, global_, padding)
-    kept = whole.strongest(config.descriptors_per_image)
-    if kept.padding is not None and kept.padding.all():
-        message = f"{field}: no valid row among the first {kept.count}"
+    image = ImageDescriptors(locals_, scales, global_, padding)
+    strongest = image.strongest(config.descriptors_per_image)
+    if strongest.padding is not None and strongest.padding.all():
+        message = f"{field}: no valid row among the first {strongest.count}"
         raise UnprocessableError(message, code="invalid_descriptors", field=field)
-    return Decoded(kept, not mask[kept.count :].all())
+    return Decoded(strongest, not mask[strongest.count :].all())
 
 
 def _check_sizes(

@@ -109,7 +109,7 @@ class ExtractionQueue:
         self._process.start()
         started = time.perf_counter()
         try:
-            done = self._process.extract(picture, thumbnail=thumbnail)
+            extraction = self._process.extract(picture, thumbnail=thumbnail)
         except ApiError as error:
             result = "refused" if error.status in (413, 422) else "failed"
             EXTRACTION_PICTURES.labels(result).inc()
@@ -118,7 +118,7 @@ class ExtractionQueue:
         self._usual += (_MEMORY if self._usual else 1.0) * (seconds - self._usual)
         EXTRACTION_PICTURES.labels("described").inc()
         EXTRACTION_SECONDS.observe(seconds)
-        return done
+        return extraction
 
     def _hold(self, requests: int, size: int) -> None:
         self._requests += requests

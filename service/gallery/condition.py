@@ -75,5 +75,5 @@ class StoreCondition:
 
 def reason(error: BaseException) -> str:
     """What the store said, without the command that redis-py puts before it."""
-    _, of_pipeline, said = str(error).rpartition("of pipeline caused error: ")
-    return (said.strip("(,)'\"") if of_pipeline else said) or type(error).__name__
+    _, of_pipeline, message = str(error).rpartition("of pipeline caused error: ")
+    return (message.strip("(,)'\"") if of_pipeline else message) or type(error).__name__

@@ -150,9 +150,9 @@ class Gallery:
     ) -> dict[str, NDArray[np.float32] | None]:
         """Of those that are registered, in no metric and past the cache; None of an image that has
         none."""
-        found = (await self._store.fetch(generation, ids)).records
-        stored = {i: data for i, data in zip(ids, found, strict=True) if data is not None}
-        return await asyncio.to_thread(unpack_globals, generation, stored)
+        records = (await self._store.fetch(generation, ids)).records
+        data_by_id = {i: data for i, data in zip(ids, records, strict=True) if data is not None}
+        return await asyncio.to_thread(unpack_globals, generation, data_by_id)
 
     async def get(self, generation: str, image_id: str) -> GalleryRecord | None:
         """One image as the store has it now, in no metric."""
@@ -163,15 +163,15 @@ class Gallery:
         """Those of `ids` that are registered, from the cache where it may be believed. Raises
         UnprocessableError for one that the collection's metric is not for."""
         now = self._clock()
-        found: dict[str, GalleryRecord] = {}
+        records: dict[str, GalleryRecord] = {}
         doubtful: dict[str, CachedRecord] = {}
-        wanted: list[str] = []
+        misses: list[str] = []
         for image_id in ids:
             entry = self._cache.get((generation, image_id))
             if entry is None:
-                wanted.append(image_id)
+                misses.append(image_id)
             elif now - entry.seen < CACHE_TRUST_SECONDS and not entry.expires:
-                found[image_id] = entry.record
+                records[image_id] = entry.record
             else:
                 doubtful[image_id] = entry
         if doubtful:
@@ -179,16 +179,16 @@ class Gallery:
             for (image_id, entry), version in zip(doubtful.items(), versions, strict=True):
                 if version == entry.version:
                     entry.seen = now
-                    found[image_id] = entry.record
+                    records[image_id] = entry.record
                 else:
                     self._cache.discard((generation, image_id))
-                    wanted.append(image_id)
-        CACHE_REQUESTS.labels("hit").inc(len(found))
-        CACHE_REQUESTS.labels("miss").inc(len(wanted))
-        if wanted:
-            found |= await self._load(generation, wanted, now)
+                    misses.append(image_id)
+        CACHE_REQUESTS.labels("hit").inc(len(records))
+        CACHE_REQUESTS.labels("miss").inc(len(misses))
+        if misses:
+            records |= await self._load(generation, misses, now)
         CACHE_BYTES.set(self._cache.bytes)
-        return found
+        return records
 
     async def _load(self, generation: str, ids: list[str], now: float) -> dict[str, GalleryRecord]:
         # What is registered or deleted from here on is not known to what is loaded here.
@@ -203,11 +203,11 @@ class Gallery:
 
             records = await asyncio.to_thread(decoded)
         metric = self.metrics.get(collection_of(generation))
-        made = 0 if metric is None else metric.matrix[0].nbytes
+        metric_bytes = 0 if metric is None else metric.matrix[0].nbytes
         for image_id, record in records.items():
             data = stored[image_id]
             # `now` was read before the store was asked: the trust never runs longer than stated.
-            size = max(len(data), record.descriptors.nbytes) + made
+            size = max(len(data), record.descriptors.nbytes) + metric_bytes
             entry = CachedRecord(record, data[:HEADER_BYTES], size, now, fetched.expiring)
             if (generation, image_id) in valid:
                 self._cache.put((generation, image_id), entry)

@@ -74,22 +74,25 @@ class Names:
         self._aliases: dict[str, tuple[str, str]] = {}
 
     async def resolve(self, name: str) -> str:
-        """The generation that a name stands for now, by one question, where it stands for what it
-        stood for the last time.
+        """The generation that a name stands for now. One round trip suffices where that has not
+        changed since the last call.
 
-        What an alias points at may be emptied between the looks at the two: they hold together
-        where they are as they were before."""
-        known = self._aliases.get(name)
+        The collection may be emptied between the reads of the alias and of the collection: the
+        two are consistent once both are as they were before."""
+        previous = self._aliases.get(name)
         while True:
-            asked = [name] if known is None else [known[0], name]
-            *target, own = await self._look(asked, "resolve")
+            names = [name] if previous is None else [previous[0], name]
+            *target, own = await self._look(names, "resolve")
             if own.alias is None:
                 self._aliases.pop(name, None)
                 return generation_of(name, own.token)
-            seen = own.alias, (target[0].token if known and known[0] == own.alias else "")
-            if target and seen == known:
-                return generation_of(*seen)
-            self._aliases[name] = known = seen
+            current = (
+                own.alias,
+                (target[0].token if previous and previous[0] == own.alias else ""),
+            )
+            if target and current == previous:
+                return generation_of(*current)
+            self._aliases[name] = previous = current
 
     async def empty(self, name: str) -> tuple[str, int]:
         """The collection, and how many images it had. Raises NotFoundError."""
@@ -194,18 +197,18 @@ class Names:
         """As `aliases`."""
         await self._note_old_collections()
         names, following = await self._listed(COLLECTIONS, limit, after)
-        found: list[Summary] = []
+        summaries: list[Summary] = []
         for start in range(0, len(names), _AT_ONCE):
-            found += await self._summaries(names[start : start + _AT_ONCE])
-        return found, following
+            summaries += await self._summaries(names[start : start + _AT_ONCE])
+        return summaries, following
 
     async def collection(self, name: str) -> Summary:
         """Raises NotFoundError."""
         collection = collection_of(await self.resolve(name))
-        found = await self._summaries([collection])
-        if not found:
+        summaries = await self._summaries([collection])
+        if not summaries:
             raise NotFoundError(f"no collection {collection!r}")
-        return found[0]
+        return summaries[0]
 
     async def _summaries(self, collections: Sequence[str]) -> list[Summary]:
         names = await self._look(collections)
@@ -219,26 +222,26 @@ class Names:
         looked, intents = answers[: len(names)], answers[len(names) :]
         sizes = await self._record_sizes(generations, [ids for _, _, *ids in looked])
         aliases = await self._pointing(dict(zip(collections, intents, strict=True)))
-        found = []
-        for place, (count, known, *ids) in enumerate(looked):
+        summaries = []
+        for place, (count, sizes_text, *ids) in enumerate(looked):
             collection = collections[place]
             if names[place].alias or not (names[place].made or ids):
                 continue
-            its_sizes = commands.sizes_from(known) if count and known else None
-            if count and not known:
+            its_sizes = commands.sizes_from(sizes_text) if count and sizes_text else None
+            if count and not sizes_text:
                 its_sizes = (await self._store.page(generations[place], 1, None)).sizes
             there = [size for size in sizes[place] if size]
             size = round(sum(there) / len(there) * count) if there else 0
-            found.append(Summary(collection, count, its_sizes, size, aliases[collection]))
-        return found
+            summaries.append(Summary(collection, count, its_sizes, size, aliases[collection]))
+        return summaries
 
     async def _record_sizes(
         self, generations: Sequence[str], ids: Sequence[Sequence[bytes]]
     ) -> list[list[int]]:
         """In bytes, by generation; 0 where there is no record."""
         pairs = zip(generations, ids, strict=True)
-        asked = [("STRLEN", image_key(g, i.decode())) for g, some in pairs for i in some]
-        answers = iter(await self._ask(asked))
+        lengths = [("STRLEN", image_key(g, i.decode())) for g, some in pairs for i in some]
+        answers = iter(await self._ask(lengths))
         return [[next(answers) for _ in some] for some in ids]
 
     async def _look(self, names: Sequence[str], operation: str = "names") -> list[Name]:
@@ -249,27 +252,27 @@ class Names:
         ]
 
     async def _ask(
-        self, asked: Sequence[Command], operation: str = "names", *, again: bool = True
+        self, batch: Sequence[Command], operation: str = "names", *, again: bool = True
     ) -> list[Any]:
-        return await self._store.answers(operation, asked, again=again) if asked else []
+        return await self._store.answers(operation, batch, again=again) if batch else []
 
     async def _listed(
         self, key: str, limit: int, after: str | None
     ) -> tuple[list[str], str | None]:
-        (found,) = await self._ask([name_commands.names_after(key, after, limit + 1)])
-        names = [name.decode() for name in found]
+        (answer,) = await self._ask([name_commands.names_after(key, after, limit + 1)])
+        names = [name.decode() for name in answer]
         return names[:limit], names[limit - 1] if len(names) > limit else None
 
     async def _note_old_collections(self) -> None:
         """Once in the life of a store: collections from before there was a list of them."""
-        (known,) = await self._ask([("EXISTS", SEARCHED)])
-        if known:
+        (entry,) = await self._ask([("EXISTS", SEARCHED)])
+        if entry:
             return
         async for keys in self._store.keys_of(f"{IDS}{{"):
             names = sorted({key.removeprefix(f"{IDS}{{").partition("}")[0] for key in keys})
             looked = await self._look(names)
             # What is dropped and not yet swept has ids too.
-            old = [n for n, known in zip(names, looked, strict=True) if not known.token]
+            old = [n for n, entry in zip(names, looked, strict=True) if not entry.token]
             if old:
                 await self._ask([name_commands.note(COLLECTIONS, old)])
         await self._ask([name_commands.note(SEARCHED, ["all"])])

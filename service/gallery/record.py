@@ -137,17 +137,17 @@ def unpack_globals(
     collection: str, stored: Mapping[str, bytes]
 ) -> dict[str, NDArray[np.float32] | None]:
     """The globals of records alone, None of one that has none. Raises DamagedRecordError."""
-    found: dict[str, NDArray[np.float32] | None] = {}
+    vectors: dict[str, NDArray[np.float32] | None] = {}
     for image_id, data in stored.items():
         record = _checked(collection, image_id, data)
         if not record.global_dim:
-            found[image_id] = None
+            vectors[image_id] = None
         elif record.code in _NUMBERS:
-            found[image_id] = _global_numbers(record).astype(np.float32)
+            vectors[image_id] = _global_numbers(record).astype(np.float32)
         else:
             _, of_global = record.codes(row_bytes(record.dim, _CODE_TYPES[record.code]))
-            found[image_id] = _decoded_rows([of_global], record.global_dim, _OF_GLOBALS)[0]
-    return found
+            vectors[image_id] = _decoded_rows([of_global], record.global_dim, _OF_GLOBALS)[0]
+    return vectors
 
 
 class _Checked(NamedTuple):

@@ -78,11 +78,11 @@ class StoreSession:
             return sum(await self._steadily(self._memory_of_primaries))
 
     async def answers(
-        self, operation: str, asked: Sequence[Command], *, again: bool = True
+        self, operation: str, batch: Sequence[Command], *, again: bool = True
     ) -> list[Any]:
-        """The answers to commands that are sent together: in order, but in a cluster."""
+        """The answers to a batch of commands, which run in order (not in a cluster)."""
         async with self._timed(operation):
-            return await self._answers(asked, again=again)
+            return await self._answers(batch, again=again)
 
     async def keys_of(self, start: str) -> AsyncIterator[list[str]]:
         """All keys that start so, a bounded number of keys looked at in each step."""
@@ -99,23 +99,22 @@ class StoreSession:
     async def _primaries(self) -> Sequence[Any]:
         return [self._client]
 
-    async def _answers(self, asked: Sequence[Command], *, again: bool = True) -> list[Any]:
-        """The answers to commands that are sent together. A deletion is not tried `again`: a
-        second time would not find what a first had deleted."""
+    async def _answers(self, batch: Sequence[Command], *, again: bool = True) -> list[Any]:
+        """The answers to a batch of commands. A deletion is not tried `again`: the second try
+        would not find what the first has deleted."""
 
         async def ask() -> list[Any]:
             pipeline = self._client.pipeline(transaction=False)
-            for command in asked:
+            for command in batch:
                 pipeline.execute_command(*command)
             return await pipeline.execute()
 
         return await (self._steadily(ask) if again else ask())
 
     async def _steadily(self, work: Callable[[], Awaitable[_Answer]]) -> _Answer:
-        """Does idempotent work; where the store is away, or another is primary now, again.
+        """Runs idempotent work, and retries it while the store is away or its primary changes.
 
-        redis-py does not try again itself: it would go to the same address, where Sentinels know
-        of another by then.
+        redis-py's own retry would go to the same address, though Sentinels may know another.
         """
         for pause in _PAUSES:
             try:
@@ -126,8 +125,8 @@ class StoreSession:
         return await work()
 
     async def _memory_of_primaries(self) -> list[int]:
-        found = await self._client.info("memory")
-        return [found["used_memory"]]
+        info = await self._client.info("memory")
+        return [info["used_memory"]]
 
     async def _look_again(self) -> None:
         """Find out where the store is now. Connections do so when they are made anew."""

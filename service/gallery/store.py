@@ -78,13 +78,13 @@ class GalleryStore(StoreSession):
 
     async def fetch(self, generation: str, ids: Sequence[str]) -> Fetched:
         async with self._timed("fetch"):
-            *found, expiring = await self._answers(
+            *answers, expiring = await self._answers(
                 [
                     *(("MGET", *(image_key(generation, i) for i in c)) for c in _chunks(ids)),
                     commands.count_expiring(generation),
                 ]
             )
-            return Fetched([record for answer in found for record in answer], expiring > 0)
+            return Fetched([record for answer in answers for record in answer], expiring > 0)
 
     async def versions(self, generation: str, ids: Sequence[str]) -> list[bytes]:
         """The records' headers, empty where there is no record."""
@@ -103,8 +103,8 @@ class GalleryStore(StoreSession):
         _, key = change_keys(generation)
         async with self._timed("list"):
             await self._drop_expired(generation)
-            (found,) = await self._answers([("GET", key)])
-        return None if found is None else bytes(found)
+            (value,) = await self._answers([("GET", key)])
+        return None if value is None else bytes(value)
 
     async def page(self, generation: str, limit: int, after: str | None) -> Page:
         """Ids in order, those behind `after` first; `next_cursor` is what to pass as `after`."""
@@ -112,17 +112,17 @@ class GalleryStore(StoreSession):
         start = "-" if after is None else f"({after}"
         async with self._timed("list"):
             await self._drop_expired(generation)
-            count, found, known = await self._answers(
+            count, members, sizes_text = await self._answers(
                 [
                     ("ZCARD", key),
                     ("ZRANGEBYLEX", key, start, "+", "LIMIT", 0, limit + 1),
                     ("GET", sizes_key),
                 ]
             )
-            sizes = commands.sizes_from(known) if count and known else None
-            if count and not known:
+            sizes = commands.sizes_from(sizes_text) if count and sizes_text else None
+            if count and not sizes_text:
                 sizes = await self._learn_sizes(generation)
-        ids = [image_id.decode() for image_id in found]
+        ids = [image_id.decode() for image_id in members]
         more = len(ids) > limit
         return Page(
             collection_of(generation),
@@ -165,8 +165,8 @@ class GalleryStore(StoreSession):
         if sizes is None:
             return None
         adopt = commands.adopt_sizes(generation, sizes)
-        _, known = await self._answers([adopt, ("GET", sizes_key)])
-        return commands.sizes_from(known) if known else sizes
+        _, sizes_text = await self._answers([adopt, ("GET", sizes_key)])
+        return commands.sizes_from(sizes_text) if sizes_text else sizes
 
     async def _headers(self, generation: str, ids: Sequence[str]) -> list[bytes]:
         return await self._answers(

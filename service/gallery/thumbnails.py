@@ -84,9 +84,9 @@ class Thumbnails:
         ttl_seconds: int | None,
     ) -> None:
         key, _ = change_keys(generation)
-        asked: list[Command] = [("HMGET", key, *headers), ("HVALS", _SUMS)]
-        counted, sums = await self._store.answers("thumbnails", asked)
-        before = {i: int(size) for i, size in zip(headers, counted, strict=True) if size}
+        batch: list[Command] = [("HMGET", key, *headers), ("HVALS", _SUMS)]
+        lengths, sums = await self._store.answers("thumbnails", batch)
+        before = {i: int(size) for i, size in zip(headers, lengths, strict=True) if size}
         if not thumbnails and not before:
             return
         packed = {i: _packed(headers[i], of_image) for i, of_image in thumbnails.items()}
@@ -94,21 +94,21 @@ class Thumbnails:
         total = sum(map(int, sums))
         if total + needed > self._most_bytes:
             total = await self._recount(total)
-        kept = _fitting(packed, self._most_bytes - total + sum(before.values()))
-        sizes = {i: len(kept.get(i, b"")) for i in headers if i in kept or i in before}
+        selection = _fitting(packed, self._most_bytes - total + sum(before.values()))
+        sizes = {i: len(selection.get(i, b"")) for i in headers if i in selection or i in before}
         if sizes:
-            await self._write(generation, kept, sizes, ttl_seconds)
+            await self._write(generation, selection, sizes, ttl_seconds)
         THUMBNAIL_BYTES.set(total - sum(before.values()) + sum(sizes.values()))
-        THUMBNAILS.labels("kept").inc(len(kept))
-        THUMBNAILS.labels("refused").inc(len(packed) - len(kept))
+        THUMBNAILS.labels("kept").inc(len(selection))
+        THUMBNAILS.labels("refused").inc(len(packed) - len(selection))
         if thumbnails:
             full = f"they have {self._most_bytes} bytes at most"
-            self._note_refusal(full if len(kept) < len(packed) else None)
+            self._note_refusal(full if len(selection) < len(packed) else None)
 
     async def _write(
         self,
         generation: str,
-        kept: Mapping[str, bytes],
+        selection: Mapping[str, bytes],
         sizes: Mapping[str, int],
         ttl_seconds: int | None,
     ) -> None:
@@ -120,8 +120,8 @@ class Thumbnails:
             [
                 ("HSET", _SUMS, generation, of_generation),
                 *(
-                    commands.set_record(thumbnail_key(generation, i), kept[i], ttl_seconds)
-                    if i in kept
+                    commands.set_record(thumbnail_key(generation, i), selection[i], ttl_seconds)
+                    if i in selection
                     else ("DEL", thumbnail_key(generation, i))
                     for i in sizes
                 ),
@@ -129,11 +129,11 @@ class Thumbnails:
         )
 
     async def get(self, generation: str, image_id: str) -> Thumbnail | None:
-        asked: list[Command] = [
+        batch: list[Command] = [
             ("GET", thumbnail_key(generation, image_id)),
             ("GETRANGE", image_key(generation, image_id), 0, HEADER_BYTES - 1),
         ]
-        data, header = await self._store.answers("thumbnails", asked)
+        data, header = await self._store.answers("thumbnails", batch)
         return None if data is None else _unpacked(data, header)
 
     async def of(self, generation: str, ids: Sequence[str]) -> set[str]:
@@ -141,8 +141,8 @@ class Thumbnails:
         if not ids:
             return set()
         key, _ = change_keys(generation)
-        (counted,) = await self._store.answers("thumbnails", [("HMGET", key, *ids)])
-        return {i for i, size in zip(ids, counted, strict=True) if size}
+        (lengths,) = await self._store.answers("thumbnails", [("HMGET", key, *ids)])
+        return {i for i, size in zip(ids, lengths, strict=True) if size}
 
     async def _recount(self, otherwise: int) -> int:
         """The bytes of all, without what has expired or is deleted; `otherwise` where that was
@@ -152,7 +152,7 @@ class Thumbnails:
         self._recounted = self._clock()
         (names,) = await self._store.answers("thumbnails", [("HKEYS", _SUMS)])
         generations = [name.decode() for name in names]
-        asked = [
+        batch = [
             command
             for name in generations
             for command in (
@@ -160,7 +160,7 @@ class Thumbnails:
                 ("HGET", change_keys(name)[0], ""),
             )
         ]
-        answers = await self._store.answers("thumbnails", asked)
+        answers = await self._store.answers("thumbnails", batch)
         sums = {n: int(size or 0) for n, size in zip(generations, answers[1::2], strict=True)}
         await self._store.answers(
             "thumbnails",
@@ -177,12 +177,12 @@ class Thumbnails:
 
 
 def _fitting(packed: Mapping[str, bytes], room: int) -> dict[str, bytes]:
-    kept = {}
+    selection = {}
     for image_id, data in packed.items():
         if len(data) <= room:
-            kept[image_id] = data
+            selection[image_id] = data
             room -= len(data)
-    return kept
+    return selection
 
 
 def _packed(header: bytes, thumbnail: Thumbnail) -> bytes:

@@ -37,7 +37,7 @@ from service.gallery.record import (
     GalleryRecord,
     as_stored,
 )
-from service.offline.shared_passes import OfflineList, rerank_in_batches
+from service.offline.shared_passes import rerank_in_batches
 
 _MOST_LISTS = 256
 _TOKENS_HELD = 20
@@ -154,9 +154,11 @@ class Images:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Described:
+    """`places`: of the images of the shortlist that have descriptors."""
+
     shortlist: Shortlist
-    kept: list[int]
+    places: list[int]
 
 
 class OfflineReranker:
@@ -192,13 +194,13 @@ class OfflineReranker:
             max_queue_tokens=_TOKENS_HELD * options.batch_tokens,
         )
         lists = (self._list(shortlist) for shortlist in shortlists)
-        for done in rerank_in_batches(lists, self._score, queue, _MOST_LISTS):
-            yield self._answer(done)
+        for described, job in rerank_in_batches(lists, self._score, queue, _MOST_LISTS):
+            yield self._answer(described, job)
 
-    def _list(self, shortlist: Shortlist) -> OfflineList[_Asked]:
+    def _list(self, shortlist: Shortlist) -> tuple[_Described, Job | None]:
         config, options = self._model.config, self._options
         ids = shortlist.gallery_ids
-        how = rerank_options(
+        settings = rerank_options(
             config,
             len(ids),
             alpha=options.alpha,
@@ -208,32 +210,32 @@ class OfflineReranker:
             direction=options.direction,
         )
         query = self._queries.get(shortlist.query)
-        found = [self._gallery.get(image_id) for image_id in ids]
+        images = [self._gallery.get(image_id) for image_id in ids]
         if options.on_missing == "error":
-            self._check_all_there(shortlist, query, found)
-        kept = [place for place, image in enumerate(found) if image is not None]
-        gallery = [image for image in found if image is not None]
-        asked = _Asked(shortlist, kept)
+            self._check_all_there(shortlist, query, images)
+        places = [place for place, image in enumerate(images) if image is not None]
+        gallery = [image for image in images if image is not None]
+        described = _Described(shortlist, places)
         if query is None or not gallery:
-            return OfflineList(asked, None)
+            return described, None
         if shortlist.global_scores is None:
             first_stage = first_stage_scores(query, gallery)
         else:
-            first_stage = np.array(shortlist.global_scores, np.float32)[kept]
-        job = Job(config, len(gallery), how)
+            first_stage = np.array(shortlist.global_scores, np.float32)[places]
+        job = Job(config, len(gallery), settings)
         job.begin(query, gallery, first_stage)
-        return OfflineList(asked, job)
+        return described, job
 
     def _check_all_there(
         self,
         shortlist: Shortlist,
         query: ImageDescriptors | None,
-        found: Sequence[ImageDescriptors | None],
+        images: Sequence[ImageDescriptors | None],
     ) -> None:
         queries, gallery = self._paths
         if query is None:
             raise OfflineError(f"{queries}: has no descriptors of query {shortlist.query!r}")
-        missing = [i for i, im in zip(shortlist.gallery_ids, found, strict=True) if im is None]
+        missing = [i for i, im in zip(shortlist.gallery_ids, images, strict=True) if im is None]
         if missing:
             raise OfflineError(
                 f"{gallery}: has no descriptors of {len(missing)} images of the list of query "
@@ -246,16 +248,16 @@ class OfflineReranker:
             raise OfflineError(f"{self._model.config.name} gave a logit that is not finite")
         return scores
 
-    def _answer(self, done: OfflineList[_Asked]) -> Answer:
-        shortlist, kept = done.tag.shortlist, done.tag.kept
+    def _answer(self, described: _Described, job: Job | None) -> Answer:
+        shortlist, places = described.shortlist, described.places
         ids = shortlist.gallery_ids
-        missing = [ids[i] for i in sorted(set(range(len(ids))) - set(kept))]
-        if done.job is None:
+        missing = [ids[i] for i in sorted(set(range(len(ids))) - set(places))]
+        if job is None:
             return Answer(shortlist.query, [], missing)
-        order, relevance = done.job.result()
+        order, relevance = job.result()
         top = order[: self._options.top_n]
         results = [
-            OfflineResult(ids[kept[place]], kept[place], float(score))
+            OfflineResult(ids[places[place]], places[place], float(score))
             for place, score in zip(top, relevance, strict=False)
         ]
         return Answer(shortlist.query, results, missing)
@@ -266,5 +268,5 @@ def _check_sizes(reader: DescriptorReader, expected: DescriptorSizes, whose: str
     if wrong is not None:
         part = "descriptors" if wrong.part == "descriptors" else "globals"
         raise DescriptorFileError(
-            f"{reader.path}: {part} of {wrong.found} numbers, where {whose} has {wrong.expected}"
+            f"{reader.path}: {part} of {wrong.actual} numbers, where {whose} has {wrong.expected}"
         )

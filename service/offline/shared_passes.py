@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,43 +20,35 @@ _Tag = TypeVar("_Tag")
 Score = Callable[[Sequence[Window]], Sequence[NDArray[np.float32]]]
 
 
-@dataclass(frozen=True, eq=False)
-class OfflineList(Generic[_Tag]):
-    """`tag` says whose list it is; `job`, which has begun, is None where there is nothing to
-    score."""
-
-    tag: _Tag
-    job: Job | None
-
-
 def rerank_in_batches(
-    lists: Iterable[OfflineList[_Tag]], score: Score, queue: WindowQueue, most_lists: int
-) -> Iterator[OfflineList[_Tag]]:
-    """The lists with their jobs finished, in the order in which they came.
+    lists: Iterable[tuple[_Tag, Job | None]], score: Score, queue: WindowQueue, most_lists: int
+) -> Iterator[tuple[_Tag, Job | None]]:
+    """The lists with their jobs finished, in their order. A list is a tag of the caller's and a job
+    that has begun, None where there is nothing to score.
 
     At most `most_lists` are held, fewer where `queue` has no room, and one that waits for room.
-    What is finished ahead of its turn waits; every list has its share of passes.
+    A list that is finished ahead of its turn waits; every list has its share of passes.
     """
-    coming = iter(lists)
-    held: deque[OfflineList[_Tag]] = deque()
-    following = next(coming, None)
+    source = iter(lists)
+    held: deque[tuple[_Tag, Job | None]] = deque()
+    following = next(source, None)
     while following is not None or held:
         while following is not None and len(held) < most_lists:
-            if following.job is not None:
-                if not queue.has_room(following.job):
+            _, job = following
+            if job is not None:
+                if not queue.has_room(job):
                     break
-                queue.admit(following.job)
-                queue.add(following.job)
+                queue.admit(job)
+                queue.add(job)
             held.append(following)
-            following = next(coming, None)
+            following = next(source, None)
         batch = queue.take()
         if batch.jobs:
             scores = score([job.window for job in batch.jobs])
             for job, logits in zip(batch.jobs, scores, strict=True):
-                # A finished list keeps its room until its turn: its images are in memory still.
+                # A finished list keeps its room until its turn: its images are still in memory.
                 queue.accept(job, logits)
-        while held and (held[0].job is None or held[0].job.finished):
-            done = held.popleft()
-            if done.job is not None:
-                queue.release(done.job)
-            yield done
+        while held and ((first := held[0][1]) is None or first.finished):
+            if first is not None:
+                queue.release(first)
+            yield held.popleft()

@@ -18,30 +18,34 @@ _bearer = HTTPBearer(
     description="`LOCORE_API_KEY` may do everything, `LOCORE_READ_KEY` may re-rank and read. A "
     "service without keys asks for none.",
 )
-_Given = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+_Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 
 
-async def reader(state: State, given: _Given) -> None:
+async def reader(state: State, credentials: _Credentials) -> None:
     """Raises UnauthorizedError unless the request carries a key, where one is set."""
     settings = state.settings
-    if settings.api_key is not None and not _is_one_of(given, settings.api_key, settings.read_key):
+    if settings.api_key is not None and not _is_one_of(
+        credentials, settings.api_key, settings.read_key
+    ):
         REJECTED.labels("unauthorized").inc()
         raise UnauthorizedError("this service asks for `Authorization: Bearer KEY`")
 
 
-async def writer(state: State, given: _Given, _: Annotated[None, Depends(reader)]) -> None:
+async def writer(
+    state: State, credentials: _Credentials, _: Annotated[None, Depends(reader)]
+) -> None:
     """Raises UnauthorizedError as above, and ForbiddenError with the key for reading."""
-    if state.settings.api_key is not None and not _is_one_of(given, state.settings.api_key):
+    if state.settings.api_key is not None and not _is_one_of(credentials, state.settings.api_key):
         REJECTED.labels("forbidden").inc()
         raise ForbiddenError("this key may re-rank and read, not change anything")
 
 
-def _is_one_of(given: HTTPAuthorizationCredentials | None, *keys: SecretStr | None) -> bool:
-    sent = "" if given is None else given.credentials.strip()
-    # All of them, in the same time for every one.
-    same = [
-        secrets.compare_digest(sent.encode(), key.get_secret_value().encode())
+def _is_one_of(credentials: HTTPAuthorizationCredentials | None, *keys: SecretStr | None) -> bool:
+    token = "" if credentials is None else credentials.credentials.strip()
+    # All keys are compared, each in constant time.
+    matches = [
+        secrets.compare_digest(token.encode(), key.get_secret_value().encode())
         for key in keys
         if key is not None
     ]
-    return any(same)
+    return any(matches)

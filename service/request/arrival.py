@@ -38,11 +38,11 @@ def arrival_of(request: Request) -> float:
 
 
 def deadline_of(body: bytes, arrival: float) -> float:
-    """What `timeout_ms` of a body that nobody has parsed seems to say. It is for an early refusal
+    """The deadline by the last `timeout_ms` in a body that is not parsed yet. For early refusals
     only: a body that hides its timeout is parsed before it is refused."""
-    found = _TIMEOUT_VALUE.match(body, body.rfind(_TIMEOUT_KEY) + len(_TIMEOUT_KEY))
-    known = found is not None and _TIMEOUT_KEY in body
-    return arrival + (int(found[1]) if known and found else _DEFAULT_MS) / 1000
+    key = body.rfind(_TIMEOUT_KEY)
+    value = None if key < 0 else _TIMEOUT_VALUE.match(body, key + len(_TIMEOUT_KEY))
+    return arrival + (_DEFAULT_MS if value is None else int(value[1])) / 1000
 
 
 class Arrivals:

@@ -40,15 +40,15 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _invalid_parameters(_: Request, error: RequestValidationError) -> JSONResponse:
-        found = [(field_name(e["loc"][1:]), e["msg"]) for e in error.errors()]
-        return error_response(invalid_fields(found))
+        faults = [(field_name(e["loc"][1:]), e["msg"]) for e in error.errors()]
+        return error_response(invalid_fields(faults))
 
     @app.exception_handler(HTTPException)
     async def _http_error(request: Request, error: HTTPException) -> JSONResponse:
-        known = {404: "not_found", 405: "method_not_allowed"}
+        codes = {404: "not_found", 405: "method_not_allowed"}
         answer = ApiError(
             f"{request.method} {shortened(request.url.path)}: {error.detail}",
-            code=known.get(error.status_code, "internal"),
+            code=codes.get(error.status_code, "internal"),
         )
         answer.status = error.status_code
         response = error_response(answer)

@@ -37,13 +37,13 @@ async def describe_images(
     size = sum(len(one.picture) for one in images.values() if isinstance(one, Undescribed))
     records: dict[str, GalleryRecord] = {}
     thumbnails: dict[str, Thumbnail] = {}
-    shown = state.settings.thumbnail_bytes > 0
+    with_thumbnails = state.settings.thumbnail_bytes > 0
     with state.extraction.place(size):
         for image_id, one in images.items():
             if isinstance(one, Undescribed):
                 field = f"{one.where}.image"
                 extracted = await _extracted(
-                    one.picture, state.extraction, field, thumbnail=shown, id=image_id
+                    one.picture, state.extraction, field, thumbnail=with_thumbnails, id=image_id
                 )
                 decoded = await _decoded(extracted, state, one.where, id=image_id)
                 records[image_id] = GalleryRecord(decoded.image, one.metadata)

@@ -69,10 +69,10 @@ async def _picture(request: Request, state: ServiceState) -> bytes:
     if kind != JSON:
         message = f"Content-Type: {kind[:100]}, where {_PICTURES}* or {JSON} is asked for"
         raise MediaTypeError(message)
-    asked, _ = await parse(
+    body, _ = await parse(
         request, state, ExtractRequest, lambda r: check_picture(r.image.data, most, "image")
     )
-    return asked.image.data
+    return body.image.data
 
 
 def _answer(extracted: ExtractedPicture, state: ServiceState, ms: float) -> ExtractResponse:

@@ -41,7 +41,7 @@ async def register(request: Request, state: State) -> RegisterResponse:
     already is replaced."""
     with stage_span(state.tracer, "decode"):
         most = state.settings.max_image_bytes
-        asked, (images, truncated) = await parse(
+        body, (images, truncated) = await parse(
             request,
             state,
             RegisterRequest,
@@ -55,10 +55,12 @@ async def register(request: Request, state: State) -> RegisterResponse:
             work = describe_images(images, state)
             records, thumbnails = await unless_disconnected(request, work)
     with stage_span(state.tracer, "store"):
-        done = await state.gallery.register(
-            asked.collection, records, asked.ttl_seconds, thumbnails
+        registration = await state.gallery.register(
+            body.collection, records, body.ttl_seconds, thumbnails
         )
-    return RegisterResponse(registered=done.registered, replaced=done.replaced, truncated=truncated)
+    return RegisterResponse(
+        registered=registration.registered, replaced=registration.replaced, truncated=truncated
+    )
 
 
 @router.delete(
@@ -144,7 +146,7 @@ async def delete_image(
     """Forget an image."""
     with stage_span(state.tracer, "store"):
         generation = await state.gallery.names.resolve(collection)
-        known = await state.gallery.delete(generation, image_id)
-    if not known:
+        deleted = await state.gallery.delete(generation, image_id)
+    if not deleted:
         raise NotFoundError(f"no image {image_id!r} in collection {collection!r}")
     return Response(status_code=204)

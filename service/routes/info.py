@@ -53,15 +53,15 @@ def describe(model: LoadedModel, settings: Settings, extractor: ExtractorId | No
 
 
 def extractor_answer(
-    settings: Settings, config: ModelConfig, known: ExtractorId | None
+    settings: Settings, config: ModelConfig, extractor: ExtractorId | None
 ) -> ServedExtractor | None:
-    """`known`: what is there, once a picture has been asked for."""
+    """`extractor`: what is there, once a picture has been asked for."""
     if settings.extractor == NO_EXTRACTOR:
         return None
     if settings.extractor == CHECKPOINTS_EXTRACTOR:
-        known = config.extractor
-    if known is not None:
-        return ServedExtractor(name=known.name, version=known.version)
+        extractor = config.extractor
+    if extractor is not None:
+        return ServedExtractor(name=extractor.name, version=extractor.version)
     return ServedExtractor(name=settings.extractor, version=None)
 
 

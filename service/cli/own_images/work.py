@@ -100,7 +100,7 @@ def _extractor(own: OwnImages) -> Extractor:
     wrong = None if own.sizes is None else misfit(made, own.sizes)
     if wrong is not None:
         raise ExtractorError(
-            f"{here.name} makes {wrong.part} of {wrong.found} numbers, where the checkpoint takes "
+            f"{here.name} makes {wrong.part} of {wrong.actual} numbers, where the checkpoint takes "
             f"{wrong.expected}"
         )
     return extractor

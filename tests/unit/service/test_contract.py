@@ -92,11 +92,11 @@ def test_the_page_has_every_metric_and_no_other() -> None:
     named = set(re.findall(r"`(locore_\w+)", block))
     kinds = (Counter, Gauge, Histogram)
     collectors = [m for m in vars(metrics).values() if isinstance(m, kinds)]
-    made = set()
+    names = set()
     for collector in collectors:
         (described,) = collector.describe()
-        made.add(described.name + ("_total" if described.type == "counter" else ""))
-    assert named == made
+        names.add(described.name + ("_total" if described.type == "counter" else ""))
+    assert named == names
 
 
 def test_the_page_has_the_settings() -> None:
@@ -129,8 +129,8 @@ def test_the_pages_numbers_are_those_of_the_code() -> None:
 def example(heading: str, place: int) -> dict[str, Any]:
     section = PAGE.split(heading)[1].split("\n## ")[0]
     text = re.findall(r"```json\n(.*?)```", section, re.DOTALL)[place]
-    found: dict[str, Any] = json.loads(text.replace("ARRAY", "[[1.0]]"))
-    return found
+    value: dict[str, Any] = json.loads(text.replace("ARRAY", "[[1.0]]"))
+    return value
 
 
 def test_the_pages_examples_fit_the_schemas() -> None:

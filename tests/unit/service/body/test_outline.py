@@ -112,8 +112,8 @@ def images(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @given(st.lists(images(), min_size=1, max_size=3), st.sampled_from([None, 0, 2]))
-def test_a_body_means_what_pydantic_makes_of_it(made: list[dict[str, Any]], indent: int) -> None:
-    body = json.dumps({"images": made, "ttl_seconds": 5}, indent=indent).encode()
+def test_a_body_means_what_pydantic_makes_of_it(images: list[dict[str, Any]], indent: int) -> None:
+    body = json.dumps({"images": images, "ttl_seconds": 5}, indent=indent).encode()
     expected, got = RegisterRequest.model_validate_json(body), read(body)
     assert (got.collection, got.ttl_seconds) == (expected.collection, expected.ttl_seconds)
     for one, other in zip(expected.images, got.images, strict=True):

@@ -21,9 +21,9 @@ PICTURE = photograph("rocket", 64)
 
 @pytest.fixture(scope="module")
 def process() -> Iterator[ExtractorProcess]:
-    made = ExtractorProcess(EXTRACTOR, None, 4)
-    yield made
-    made.close()
+    process = ExtractorProcess(EXTRACTOR, None, 4)
+    yield process
+    process.close()
 
 
 @pytest.fixture
@@ -61,17 +61,17 @@ def test_places_and_bytes_are_bounded(queue: ExtractionQueue) -> None:
 @in_a_loop
 async def test_requests_take_turns(queue: ExtractionQueue) -> None:
     """One of many pictures does not hold up one that comes after it."""
-    done: list[str] = []
+    order: list[str] = []
 
     async def ask(name: str, pictures: int) -> None:
         with queue.place(10):
             for _ in range(pictures):
                 await queue.extract(PICTURE)
-                done.append(name)
+                order.append(name)
 
     await asyncio.gather(ask("many", 6), ask("one", 1), ask("two", 2))
-    assert done[:4] in (["many", "one", "two", "many"], ["many", "one", "two", "two"])
-    assert len(done) == 9
+    assert order[:4] in (["many", "one", "two", "many"], ["many", "one", "two", "two"])
+    assert len(order) == 9
 
 
 @in_a_loop

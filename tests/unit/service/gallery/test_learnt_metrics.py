@@ -85,8 +85,8 @@ def test_without_a_metric_an_image_stays() -> None:
 
 def test_the_setting_is_a_text_or_flags(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCORE_METRICS", "shop=a.safetensors,x=y=/b c/d.safetensors")
-    wanted = {"shop": Path("a.safetensors"), "x=y": Path("/b c/d.safetensors")}
-    assert Settings().metrics == wanted
+    paths = {"shop": Path("a.safetensors"), "x=y": Path("/b c/d.safetensors")}
+    assert Settings().metrics == paths
     assert Settings(metrics=("shop=b", "other=c")).metrics == {
         "shop": Path("b"),
         "other": Path("c"),

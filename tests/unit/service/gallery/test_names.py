@@ -30,8 +30,8 @@ async def fetched(gallery: Gallery, name: str, *ids: str) -> set[str]:
 
 
 async def listed(names: Names) -> list[str]:
-    found, _ = await names.collections(WHOLE, None)
-    return [summary.name for summary in found]
+    summaries, _ = await names.collections(WHOLE, None)
+    return [summary.name for summary in summaries]
 
 
 def test_a_collection_is_listed_with_what_it_has(on: On) -> None:

@@ -16,7 +16,7 @@ from model.windows import RerankOptions
 from service.batching.job import Job
 from service.batching.speed import Speed
 from service.batching.window_queue import WindowQueue
-from service.offline.shared_passes import OfflineList, rerank_in_batches
+from service.offline.shared_passes import rerank_in_batches
 from tests.factories import image, tiny_config
 
 CONFIG = tiny_config()
@@ -44,10 +44,10 @@ def job(query: ImageDescriptors, gallery: Sequence[ImageDescriptors]) -> Job:
     return one
 
 
-def offline_list(tag: int, places: Sequence[int]) -> OfflineList[int]:
+def offline_list(tag: int, places: Sequence[int]) -> tuple[int, Job | None]:
     """An empty list has nothing to score."""
     gallery = [IMAGES[place] for place in places]
-    return OfflineList(tag, job(IMAGES[tag % 40], gallery) if gallery else None)
+    return tag, job(IMAGES[tag % 40], gallery) if gallery else None
 
 
 @given(
@@ -65,20 +65,20 @@ def test_every_list_comes_out_in_its_turn_as_if_it_were_alone(
         passes.append(list(windows))
         return made_up_score(windows)
 
-    coming = (offline_list(tag, places) for tag, places in enumerate(lists))
-    done = list(rerank_in_batches(coming, score, queue_of(batch_tokens, held_tokens), 8))
-    assert [one.tag for one in done] == list(range(len(lists)))
-    for one, places in zip(done, lists, strict=True):
+    source = (offline_list(tag, places) for tag, places in enumerate(lists))
+    results = list(rerank_in_batches(source, score, queue_of(batch_tokens, held_tokens), 8))
+    assert [tag for tag, _ in results] == list(range(len(lists)))
+    for (tag, shared), places in zip(results, lists, strict=True):
+        _, alone = offline_list(tag, places)
         if not places:
-            assert one.job is None
+            assert shared is None
             continue
-        alone = offline_list(one.tag, places).job
         assert alone is not None
-        assert one.job is not None
+        assert shared is not None
         while not alone.finished:
             (logits,) = made_up_score([alone.window])
             alone.accept(logits)
-        np.testing.assert_array_equal(one.job.result()[0], alone.result()[0])
+        np.testing.assert_array_equal(shared.result()[0], alone.result()[0])
     for windows in passes:
         slots = 1 + max(min(w.query.count, CONFIG.matches_per_image) for w in windows)
         padded = len(windows) * max(1 + len(w.gallery) for w in windows) * slots
@@ -86,20 +86,20 @@ def test_every_list_comes_out_in_its_turn_as_if_it_were_alone(
 
 
 def test_an_endless_file_takes_no_more_than_there_is_room_for() -> None:
-    taken = 0
+    produced = 0
 
-    def coming() -> Iterator[OfflineList[int]]:
-        nonlocal taken
+    def source() -> Iterator[tuple[int, Job | None]]:
+        nonlocal produced
         for tag in count():
-            taken += 1
+            produced += 1
             # Now and then nothing but lists without descriptors comes for a while.
             yield offline_list(tag, [] if tag % 100 > 50 else list(range(1 + tag % 20)))
 
     most_ahead = 0
     for place, _ in enumerate(
-        islice(rerank_in_batches(coming(), made_up_score, queue_of(400, 10**9), 30), 500)
+        islice(rerank_in_batches(source(), made_up_score, queue_of(400, 10**9), 30), 500)
     ):
-        most_ahead = max(most_ahead, taken - place)
+        most_ahead = max(most_ahead, produced - place)
     # One more has come, and waits for room.
     assert most_ahead == 31
 
@@ -124,7 +124,7 @@ def test_windows_share_a_pass_as_far_as_there_is_room() -> None:
         return made_up_score(windows)
 
     full: list[ImageDescriptors] = [i for i in IMAGES if i.count == CONFIG.descriptors_per_image]
-    lists = [OfflineList(n, job(full[0], full[1:4])) for n in range(10)]
+    lists = [(n, job(full[0], full[1:4])) for n in range(10)]
     tokens = 4 * 4 * (1 + CONFIG.matches_per_image)
     assert len(list(rerank_in_batches(lists, score, queue_of(tokens, 10**9), 12))) == 10
     assert sizes == [4, 4, 2]

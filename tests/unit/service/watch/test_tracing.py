@@ -140,10 +140,10 @@ def score_lists(model: LoadedModel, tracer: Tracer, sizes: list[int], window: in
         queue = WindowQueue(speed, max_batch_tokens=10_000, max_queue_tokens=10_000)
         batcher = Batcher(queue, worker, tracer)
         batcher.start()
-        done = await asyncio.gather(*(one(batcher, n) for n in sizes), return_exceptions=True)
+        results = await asyncio.gather(*(one(batcher, n) for n in sizes), return_exceptions=True)
         await batcher.close()
         worker.close()
-        return list(done)
+        return list(results)
 
     return asyncio.run(work())
 
