@@ -1,4 +1,4 @@
-"""The application: its parts made at start-up, in order, and taken down in the reverse order."""
+"""The application: makes its parts at start-up, in order, and closes them in reverse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""uvicorn, with a drain: after SIGTERM new work is refused while what runs may finish."""
+"""uvicorn with a drain: after SIGTERM it refuses new work and finishes what runs."""
 
 from __future__ import annotations
 

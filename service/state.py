@@ -1,4 +1,4 @@
-"""What the routes share: made at start-up, reached through the request."""
+"""The parts that the routes share, made at start-up."""
 
 from __future__ import annotations
 

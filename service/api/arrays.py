@@ -1,4 +1,4 @@
-"""Arrays of numbers in JSON: nested lists, or packed as base64 of the little-endian bytes."""
+"""Arrays of numbers in JSON: nested lists, or packed as base64 of little-endian bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors as the contract has them: one shape, a code for each, whatever went wrong."""
+"""The contract's errors: one class and code for each."""
 
 from __future__ import annotations
 

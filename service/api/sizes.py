@@ -1,4 +1,4 @@
-"""Which lengths of descriptors go together: plain data, no I/O."""
+"""Which lengths of descriptors fit each other."""
 
 from __future__ import annotations
 

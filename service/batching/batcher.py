@@ -1,4 +1,4 @@
-"""From the queue to the worker and back to the requests."""
+"""Takes batches from the queue to the worker, and their scores back to the requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long forward passes take: measured once, when nothing else runs, and followed from then on.
+"""How long forward passes take: measured at start, then followed.
 
 Pure: no clock. Seconds that are *reckoned* are those of the first measurement."""
 

@@ -1,4 +1,4 @@
-"""Bodies on their way in: read under limits, then parsed one at a time in threads of their own."""
+"""Reads bodies under limits, and parses them one at a time in threads of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nested lists of numbers, from JSON to arrays, piece by piece and as far as the first fault."""
+"""Parses nested lists of numbers from JSON to arrays, in pieces, up to the first fault."""
 
 from __future__ import annotations
 

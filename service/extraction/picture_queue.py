@@ -1,4 +1,4 @@
-"""The one queue of pictures: bounded, fair between requests, and given up by whoever leaves it."""
+"""The queue of pictures: bounded, and fair between requests."""
 
 from __future__ import annotations
 

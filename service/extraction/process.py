@@ -1,4 +1,4 @@
-"""The extractor's process, as one thread of the service uses it."""
+"""The extractor's process, for use from one thread of the service."""
 
 from __future__ import annotations
 

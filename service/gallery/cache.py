@@ -1,4 +1,4 @@
-"""Decoded records in memory, the least recently used ones dropped first. No I/O, no clock."""
+"""Decoded records in memory; the least recently used ones go first. No I/O, no clock."""
 
 from __future__ import annotations
 

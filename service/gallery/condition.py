@@ -1,4 +1,4 @@
-"""Whether the store is up, as its operations tell, and what their failures are in the contract."""
+"""Whether the store is up, by its operations, and its failures as the contract's errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A private Valkey for a service that was given no Redis: one directory, one Unix socket."""
+"""A private Valkey for a service without a Redis: one directory, one Unix socket."""
 
 from __future__ import annotations
 

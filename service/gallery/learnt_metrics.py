@@ -1,4 +1,4 @@
-"""The learnt metrics (`model.metric`) that collections are re-ranked in."""
+"""The learnt metrics (`model.metric`) in which collections are re-ranked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said to the store of names: scripts that run as one step, each in one slot."""
+"""The scripts that the store of names runs, each in one step and one slot."""
 
 from __future__ import annotations
 

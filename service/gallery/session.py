@@ -1,4 +1,4 @@
-"""Talk with a Redis or Valkey: commands that are tried again, and what their failures are."""
+"""The connection to a Redis or Valkey: retries, and its failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gallery images in Redis or Valkey: the few operations that we need."""
+"""Gallery images in Redis or Valkey: the few operations that the service needs."""
 
 from __future__ import annotations
 

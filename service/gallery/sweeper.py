@@ -1,4 +1,4 @@
-"""Removes what is left of emptied and dropped collections, bit by bit, in the background."""
+"""Removes the images of emptied and dropped collections in the background, bit by bit."""
 
 from __future__ import annotations
 

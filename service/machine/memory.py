@@ -1,4 +1,4 @@
-"""How much memory this process may take, for the alert that it nears it."""
+"""How much memory this process may take, for the alert that it nears its limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process does that is to take no more than re-ranking leaves."""
+"""Lowers a process's priority, so that re-ranking goes first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists re-ranked from descriptor files: what POST /rerank answers, without service and store."""
+"""Re-ranks lists from descriptor files as POST /rerank would, without a server or a store."""
 
 from __future__ import annotations
 

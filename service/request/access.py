@@ -1,4 +1,4 @@
-"""Who may do what: one key for everything, one for re-ranking and reading."""
+"""Keys: one may do everything, one may re-rank and read."""
 
 from __future__ import annotations
 

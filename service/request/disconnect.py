@@ -1,4 +1,4 @@
-"""Work for a client that has gone is given up."""
+"""Cancels the work for a client that has disconnected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every error as an answer of the one shape that the contract has."""
+"""Every error as an answer in the contract's one shape."""
 
 from __future__ import annotations
 

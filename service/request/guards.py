@@ -1,4 +1,4 @@
-"""What is settled of a request before its route is looked for."""
+"""Checks before routing: HEAD, odd paths, and writes from pages of other sites."""
 
 from __future__ import annotations
 

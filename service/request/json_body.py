@@ -1,4 +1,4 @@
-"""Request bodies in the routes: how they are parsed, and how the OpenAPI document shows them."""
+"""JSON bodies in the routes: parsing, and how the OpenAPI document shows them."""
 
 from __future__ import annotations
 

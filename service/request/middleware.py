@@ -1,4 +1,4 @@
-"""What every request gets: an id, a line in the log, and its metrics."""
+"""Gives every request an id, a log line and metrics."""
 
 from __future__ import annotations
 

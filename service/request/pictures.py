@@ -1,4 +1,4 @@
-"""Pictures in requests: described one after the other, then checked as any descriptors are."""
+"""Describes a request's pictures one by one, and checks them as any descriptors."""
 
 from __future__ import annotations
 

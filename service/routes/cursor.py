@@ -1,4 +1,4 @@
-"""Where a listing in pages goes on."""
+"""The cursor of a listing in pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/docs: Swagger UI over the OpenAPI document, its files from a package and none from elsewhere."""
+"""/docs: Swagger UI of the OpenAPI document, with files of this installation only."""
 
 from __future__ import annotations
 

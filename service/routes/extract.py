@@ -1,4 +1,4 @@
-"""POST /extract."""
+"""POST /extract: descriptors of a picture."""
 
 from __future__ import annotations
 

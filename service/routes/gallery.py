@@ -1,4 +1,4 @@
-"""/gallery: register, list, look at and delete images, one or all."""
+"""/gallery: register, list, show and delete images, one or all."""
 
 from __future__ import annotations
 

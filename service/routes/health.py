@@ -1,4 +1,4 @@
-"""Health and metrics."""
+"""/health and /metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GET /info: what is served here, and what it takes."""
+"""GET /info: the model, its limits and defaults."""
 
 from __future__ import annotations
 

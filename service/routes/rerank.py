@@ -1,4 +1,4 @@
-"""POST /rerank."""
+"""POST /rerank: a better order of a shortlist."""
 
 from __future__ import annotations
 
