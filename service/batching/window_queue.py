@@ -4,13 +4,13 @@ Pure: no I/O, no clock, no thread. A list is one unit, admitted whole or refused
 windows become ready one after another, each re-ordering what the next one is cut from.
 
 **Fairness.** Windows go in the order in which they became ready, so a list that has had a pass
-goes behind all lists that wait then. Who becomes ready while n windows wait is in one of the next
-n + 1 passes, whoever comes later: a list of k windows waits for at most k times as many foreign
-passes as lists are held.
+goes behind all lists that wait. A window that becomes ready while n others wait is in one of the
+next n + 1 passes, whoever comes later: a list of k windows waits for at most k times as many
+foreign passes as there are lists.
 
-**Time.** A list that comes is refused where it would not be done by its deadline: in each of its
-rounds every list that is held has one pass before it. A window whose list cannot be done in time
-any more is not started.
+**Time.** A list is refused where it would miss its deadline, reckoning that in each of its rounds
+every other list has one pass before it. A window whose list can no longer be done in time is not
+started.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from service.batching.job import Job
 from service.batching.speed import BatchCost, Speed
 
 LONGEST_PASS = 0.1
-"""Reckoned seconds of a pass that several windows share: who comes waits for it."""
+"""Longest reckoned seconds of a pass that several windows share: new lists wait for it."""
 
 _LOOKED_AT = 128
-"""Windows that may join a batch, the longest waiting: a look at each costs time."""
+"""How many windows, the longest waiting, are considered for a batch: each look costs time."""
 
 
 @dataclass(eq=False)
 class Batch:
-    """Jobs whose windows share a pass; `cost` of that pass; `reckoned`: seconds that the windows
-    would take one by one. `late`: jobs that cannot be done in time any more."""
+    """Jobs whose windows share a pass. `cost`: of that pass; `reckoned`: seconds of the windows one
+    by one; `late`: jobs that can no longer be done in time."""
 
     cost: BatchCost
     jobs: list[Job] = field(default_factory=list)
@@ -43,26 +43,26 @@ class Batch:
     late: list[Job] = field(default_factory=list)
 
     def only(self, job: Job) -> Batch:
-        """Of its jobs this one."""
+        """The batch with this one of its jobs."""
         return Batch(BatchCost(self.cost.speed).joined(job.cost), [job])
 
 
 class WindowQueue:
-    """`tokens`: places of the lists that are held; `round_seconds`: reckoned, of one pass for each
-    of them, as if none were shared."""
+    """`tokens`: of all admitted lists; `round_seconds`: reckoned, one pass for each of them, none
+    shared."""
 
     def __init__(self, speed: Speed, *, max_batch_tokens: int, max_queue_tokens: int) -> None:
         self._speed = speed
         self._max_batch_tokens = max_batch_tokens
         self._max_queue_tokens = max_queue_tokens
-        self._held: dict[Job, float] = {}  # the reckoned seconds of its next pass
+        self._held: dict[Job, float] = {}  # reckoned seconds of the next pass
         self._ready: dict[Job, None] = {}
         self.tokens = 0
         self.round_seconds = 0.0
 
     def has_room(self, job: Job) -> bool:
-        """A list larger than all the room there is gets in when it finds the queue empty: it could
-        never be served otherwise."""
+        """A list larger than the whole queue is admitted when the queue is empty: otherwise it
+        could never be served."""
         return not self.tokens or self.tokens + job.held_tokens <= self._max_queue_tokens
 
     @property
@@ -70,29 +70,29 @@ class WindowQueue:
         return self.tokens >= self._max_queue_tokens
 
     def own_seconds(self, job: Job) -> float:
-        """Reckoned, of its passes alone."""
+        """Reckoned seconds of the job's own passes."""
         return job.windows_left * self._speed.alone(job.cost)
 
     def wait_seconds(self, job: Job, coming: float) -> float:
-        """Reckoned, of the passes of others before its own, where it came now: a round for each of
-        its own. `coming`: seconds that a round will take longer by those that nobody knows yet."""
+        """Reckoned seconds of others' passes before the job's own, if it comes now: one round for
+        each of its own. `coming`: seconds a round by requests that are still being parsed."""
         return job.windows_left * (self.round_seconds + coming)
 
     def admit(self, job: Job) -> None:
-        """Holds a place until `release`."""
+        """Takes a place in the queue until `release`."""
         self._held[job] = 0.0
         self.tokens += job.held_tokens
         self._reckon(job)
 
     def add(self, job: Job) -> None:
-        """The images of an admitted job are there."""
+        """Queues the window of an admitted job that has begun."""
         if job not in self._held or job in self._ready:
             raise ValueError("a job becomes ready once, while it is held")
         self._reckon(job)
         self._ready[job] = None
 
     def release(self, job: Job) -> None:
-        """The request has ended: its window is dropped if it still waits. Any number of times."""
+        """Gives the place back and drops the job's window if it still waits. Idempotent."""
         if job in self._held:
             self._ready.pop(job, None)
             self.tokens -= job.held_tokens
@@ -102,8 +102,9 @@ class WindowQueue:
 
     def take(self, now: float = -math.inf, pace: float = 1.0) -> Batch:
         """The next batch: the window that has waited longest, and others that have waited long and
-        whose joining adds less padding than it saves. What is taken, or late, is not in the queue
-        any more; where nothing is either, nothing is ready."""
+        cost less together than apart. Windows in the batch, and late ones, leave the queue. An
+        empty batch without late jobs means that nothing is ready. `now`: seconds of the deadlines'
+        clock; `pace`: seconds for every second reckoned."""
         batch = Batch(BatchCost(self._speed))
         ends_by = math.inf
         for job in list(islice(self._ready, _LOOKED_AT)):
@@ -127,7 +128,7 @@ class WindowQueue:
         return batch
 
     def accept(self, job: Job, logits: NDArray[np.float32]) -> None:
-        """Scores of the job's window. A request that ended in the meantime is ignored."""
+        """Takes the scores of the job's window; ignores a job that has been released."""
         if job in self._held:
             job.accept(logits)
             self._reckon(job)

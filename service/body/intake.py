@@ -33,10 +33,10 @@ _Result = TypeVar("_Result")
 
 
 class Intake:
-    """`most_bytes`: of the bodies that are held at a time, over all requests.
+    """`most_bytes`: of all bodies in memory at a time, over all requests.
 
-    Parsing holds the interpreter lock, so that more threads would only keep the event loop waiting
-    for longer. There are two, so that small bodies need not wait for large ones."""
+    Parsing holds the interpreter lock, so more threads would only delay the event loop. There are
+    two, so that small bodies do not wait for large ones."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
@@ -46,10 +46,10 @@ class Intake:
 
     @asynccontextmanager
     async def body(self, request: Request, limit: int) -> AsyncIterator[bytes]:
-        """As it came, given up as soon as it is too large; it counts as held until the end.
+        """The body as it came; it counts as held until the block ends.
 
-        Raises TooLargeError, OverloadedError where too much is held already, and
-        DeadlineExceededError or ClientDisconnectedError where it does not come whole."""
+        Raises TooLargeError as soon as it is too large, OverloadedError where too much is held
+        already, DeadlineExceededError or ClientDisconnectedError where it does not arrive whole."""
         chunks: list[bytes] = []
         try:
             async with asyncio.timeout(BODY_SECONDS):
@@ -91,8 +91,8 @@ class Intake:
         parse: Callable[[bytes], _Result],
         around: Callable[[bytes], AbstractContextManager[None]],
     ) -> _Result:
-        """What `parse` makes of the body, in a thread: it can take many milliseconds. `around`:
-        entered with the body as it came, left once it is parsed.
+        """The result of `parse`, which runs in a thread: it can take many milliseconds. `around`:
+        a context manager for the body as it came, for the time of the parsing.
 
         Raises MediaTypeError for what is not JSON, and what `body` and `parse` raise."""
         kind = content_type(request)
@@ -110,7 +110,7 @@ class Intake:
         """As `json`, of a body of any type."""
         encoded = _is_gzip(request)
         async with self.body(request, limit) as body:
-            # Nobody knows how large a compressed one is.
+            # The size of a compressed body is unknown.
             lane = self._large if encoded or len(body) > _SMALL_BYTES else self._small
 
             def work() -> _Result | ApiError:
@@ -131,8 +131,9 @@ class Intake:
 
 
 def content_type(request: Request) -> str:
-    """A page of another site can send some types without being asked, and JSON is none of them.
-    It cannot leave the header out without saying where it is from, which is checked as well."""
+    """Lower-case, without parameters. A missing header counts as JSON: pages of other sites cannot
+    send JSON without a preflight request, nor leave the header out without an Origin, which is
+    checked as well."""
     return request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
 
 

@@ -1,7 +1,7 @@
-"""When a request came, and a refusal that costs next to nothing where it came too late.
+"""When a request came, and a cheap refusal where it came too late.
 
-Far beyond what the service can do, what limits it is the handling of those that it refuses: they
-are answered here, before a route, a log line or a parser has seen them.
+In a large overload the cost of refusals limits the service. So they are answered here, before a
+route, a log line or a parser sees the request.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from service.request.error_answers import error_response
 from service.state import ServiceState
 
 _LOOKED_AT = 1 << 18
-"""Bytes of a body that is looked into; one of more is not refused here."""
+"""Bytes of a body that are searched for its timeout; larger bodies are not refused here."""
 
 _BODY_SECONDS = 5.0
 _BUSY_SECONDS = 0.1
-"""No deadline is looked for while the wait is shorter."""
+"""Below this wait no body is searched."""
 
 _DEFAULT_MS: int = RerankRequest.model_fields["timeout_ms"].default
 _TIMEOUT_KEY = b'"timeout_ms"'
@@ -32,7 +32,7 @@ _TIMEOUT_VALUE = re.compile(rb"\s*:\s*([1-9]\d{0,8})")
 
 
 def arrival_of(request: Request) -> float:
-    """When the head of the request had come, in seconds of `time.monotonic`."""
+    """When the head of the request arrived, in seconds of `time.monotonic`."""
     at: float = request.state.arrival
     return at
 
@@ -68,7 +68,7 @@ class Arrivals:
 
 
 async def _first_messages(receive: Receive) -> list[Message]:
-    """The whole body where it is small and comes at once, else its beginning."""
+    """The whole body where it is small and arrives at once, else its beginning."""
     messages: list[Message] = []
     size = 0
     try:
@@ -85,7 +85,7 @@ async def _first_messages(receive: Receive) -> list[Message]:
 
 
 def _again(messages: list[Message], receive: Receive) -> Receive:
-    """`receive` as it was before it gave these messages."""
+    """`receive`, which first repeats these messages."""
     waiting = iter(messages)
 
     async def replay() -> Message:

@@ -20,7 +20,7 @@ async def unless_disconnected(request: Request, work: Coroutine[Any, Any, _Answe
     """
     working = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(request))
-    # What ends in an error after the client has gone has nobody to hear of it, and is no defect.
+    # An error after the client has gone has no reader, and is no defect.
     working.add_done_callback(_heard)
     try:
         await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -30,7 +30,7 @@ async def unless_disconnected(request: Request, work: Coroutine[Any, Any, _Answe
     finally:
         gone.cancel()
         if working.cancel():
-            # It must have let go of its place in the queue before we do.
+            # It must leave its place in the queue before we return.
             await asyncio.wait((working,))
 
 

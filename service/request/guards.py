@@ -15,9 +15,9 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class Guards:
-    """HEAD is answered as GET without its body. A path with a line break or another character
-    that is not printed leads nowhere: the patterns of routes would overlook it at the end. A page
-    of another site may not write: a browser sends some requests for it without asking us."""
+    """Answers HEAD as GET without a body. Refuses paths with characters that are not printable,
+    since route patterns ignore a line break at the end. Refuses writes from pages of other sites:
+    browsers send some of them without a preflight request."""
 
     def __init__(self, app: ASGIApp, allowed_origins: tuple[str, ...]) -> None:
         self.app = app
@@ -50,7 +50,7 @@ class Guards:
         origin = headers.get("origin", "").lower()
         if not origin or origin in self._allowed or "*" in self._allowed:
             return True
-        # Browsers tell us themselves, which holds behind a proxy that changes Host too.
+        # Set by browsers; it also holds behind a proxy that changes Host.
         site = headers.get("sec-fetch-site")
         if site is not None:
             return site in ("same-origin", "none")
@@ -60,7 +60,7 @@ class Guards:
 
 
 def _address(url: str) -> tuple[str, int | None] | None:
-    """Host and port; None of `null`, which pages without an address send, and what is no URL."""
+    """Host and port; None for `null`, which pages without an address send, and for no URL."""
     try:
         parts = urlsplit(url)
         port = parts.port or _PORTS.get(parts.scheme)

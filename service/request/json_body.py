@@ -25,8 +25,8 @@ async def parse(
     decode: Callable[[_Request], _Decoded],
     around: Callable[[bytes], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> tuple[_Request, _Decoded]:
-    """Read, validate and decode a JSON body. Only a registration may be as large as any body.
-    `around`: entered with the body as it came, left once it is decoded.
+    """Reads, validates and decodes a JSON body. A registration may be as large as any body, others
+    at most `max_rerank_bytes`. `around`: a context manager for the body as it came.
 
     Raises ApiError: see `service.body.intake` and `service.body.outline`."""
     settings = state.settings

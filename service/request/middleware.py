@@ -49,7 +49,7 @@ class ObservedRequests:
         span = trace.get_current_span()
         if span.is_recording():
             span.set_attribute("locore.request_id", correlation_id.get() or "")
-        # For what is logged of the request outside its span: uvicorn's line of a defect.
+        # For log lines about the request outside its span, such as uvicorn's of a defect.
         structlog.contextvars.bind_contextvars(**current_ids())
         endpoint = endpoint_of(scope)
         # A scrape is not load, and would always count itself.
@@ -62,7 +62,7 @@ class ObservedRequests:
             seconds = time.perf_counter() - started
             REQUESTS.labels(endpoint, status if status in STATUSES else "500").inc()
             REQUEST_SECONDS.labels(endpoint).observe(seconds)
-            # Of an overload the metrics tell: lines would cost more than the refusals do.
+            # The metrics show an overload; log lines would cost more than the refusals.
             if endpoint not in _QUIET and status != "429":
                 log.info(
                     "request",
@@ -74,7 +74,7 @@ class ObservedRequests:
 
 
 def quiet(scope: MutableMapping[str, Any]) -> bool:
-    """What asks all the time and tells nothing: not logged, not traced."""
+    """Whether requests like this are frequent and say nothing: not logged, not traced."""
     return endpoint_of(scope) in _QUIET
 
 
@@ -97,7 +97,7 @@ def endpoint_of(scope: MutableMapping[str, Any]) -> str:
 
 
 def install_middleware(app: FastAPI, allowed_origins: tuple[str, ...]) -> None:
-    """The last one that is added is outermost: the log lines of the others carry the id."""
+    """The last one added is outermost, so the log lines of the others carry the id."""
     app.add_middleware(Arrivals)
     app.add_middleware(Guards, allowed_origins=allowed_origins)
     if allowed_origins:
