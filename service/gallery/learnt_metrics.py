@@ -38,8 +38,8 @@ def in_metric(
     where: str | None = None,
     image_id: str | None = None,
 ) -> ImageDescriptors:
-    """The image as `Metric.apply` gives it. `whose` the metric is, in words; `where` the image is
-    in the request, or which registered one it is.
+    """The image by `Metric.apply`. For errors: `whose` the metric is, in words; `where` in the
+    request the image is, or the `image_id` of a registered one.
 
     Raises UnprocessableError.
     """

@@ -1,15 +1,14 @@
 """Which images a name stands for: collections, their generations, and aliases.
 
-A collection is emptied, or dropped, in one step: another of its generations counts from then on.
-What was looked up before stays as it is until it is swept (sweeper.py), so that a request that
-began before finds what it asks for. An alias has its collection in its own hash, and is moved in
-one step too.
+Emptying or dropping a collection is one step: it switches to another generation. The old one stays
+until it is swept (sweeper.py), so that requests that began before still find their images. An
+alias has its collection in its own hash, and moves in one step too.
 
 In a cluster an alias and its collection lie in different slots. A collection therefore keeps the
-*intents* of aliases to point there, which are written before the alias is moved and forgotten after
-it has gone elsewhere: it is dropped only while none of them holds. Each is one move's own, so that
-nobody forgets another's; what a service that died in between left does not hold for longer than
-INTENT_SECONDS.
+*intents* of aliases to point there. An intent is written before the alias moves here and removed
+after it has moved away; a collection with a valid intent is not dropped. Every move has an intent
+of its own, so that no move removes another's. An intent that a crashed service left is valid for
+at most INTENT_SECONDS.
 """
 
 from __future__ import annotations
@@ -37,18 +36,18 @@ from service.gallery.keys import (
 from service.gallery.store import GalleryStore
 
 _AT_ONCE = 50
-"""Collections that are looked at together: a long list must not hold up the event loop."""
+"""Collections in one batch of commands: a long list must not block the event loop."""
 
 _TRIES, _PAUSE_SECONDS = 10, 0.1
-"""How long a collection that an alias is just coming to, or leaving, is waited for."""
+"""How long to wait for an alias that is moving to or from a collection."""
 
 _SHOWN = 20
 
 
 @dataclass(frozen=True)
 class Name:
-    """What a name stands for: an alias of a collection, or the generation that counts of one that
-    is `made` (or is from before there were names)."""
+    """What a name stands for: an alias, or a collection's current generation. `made`: whether the
+    collection exists (those from before there were names do not say so)."""
 
     alias: str | None
     token: str
@@ -264,7 +263,7 @@ class Names:
         return names[:limit], names[limit - 1] if len(names) > limit else None
 
     async def _note_old_collections(self) -> None:
-        """Once in the life of a store: collections from before there was a list of them."""
+        """Lists collections from before there was a list; once in the life of a store."""
         (entry,) = await self._ask([("EXISTS", SEARCHED)])
         if entry:
             return

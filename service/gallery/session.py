@@ -19,15 +19,14 @@ from service.gallery.condition import AWAY, FAILURES, NO_REPLICAS, StoreConditio
 from service.watch.metrics import STORE_SECONDS
 
 LONGEST_SECONDS = 20.0
-"""Of one operation: a cluster that is all silent is asked for its slots by one request after the
-other, each waiting for those before it."""
+"""Longest time of one operation. In a silent cluster requests ask for its slots one after another,
+each waiting for those before it."""
 
 _SCANNED = 1000
 """Keys that the store looks at in one step."""
 
 _PAUSES = (0.1, 0.2)
-"""Seconds before work is tried again: long enough for a connection that broke, short of what a
-request can wait for."""
+"""Seconds before each retry: long enough for a broken connection, short enough for a request."""
 
 DEFAULT_CONNECTIONS = 100
 
@@ -35,11 +34,10 @@ _Answer = TypeVar("_Answer")
 
 
 class StoreSession:
-    """Every method raises StoreUnavailableError where the store is away or refuses, whose cause
-    says why; none says it of a store that has too few `connections` for all who ask at once: they
-    wait for one.
+    """Every method raises StoreUnavailableError where the store is away or refuses; its cause says
+    why. Operations wait where all `connections` are in use.
 
-    This one is with a single Redis, or with the one that is primary now (`sentinels` say which).
+    For a single Redis, or for the current primary that `sentinels` name.
     """
 
     def __init__(
@@ -60,7 +58,7 @@ class StoreSession:
             await self._sentinels.aclose()
 
     async def ping(self) -> None:
-        """Whether the store does all that we ask of it, by commands that change nothing."""
+        """Tries all that the service needs of the store, by commands that change nothing."""
         async with self._timed("ping"):
             await self._answers([("PING",)])
             await self._try_commands()
@@ -73,7 +71,7 @@ class StoreSession:
                 raise
 
     async def memory_bytes(self) -> int:
-        """What the store takes now, buffers of clients included; replicas are not counted."""
+        """Memory of the store, with its clients' buffers, without replicas."""
         async with self._timed("ping"):
             return sum(await self._steadily(self._memory_of_primaries))
 
@@ -85,7 +83,7 @@ class StoreSession:
             return await self._answers(batch, again=again)
 
     async def keys_of(self, start: str) -> AsyncIterator[list[str]]:
-        """All keys that start so, a bounded number of keys looked at in each step."""
+        """All keys with this prefix, in steps of a bounded number of keys scanned."""
         for client in await self._primaries():
             cursor = 0
             while True:

@@ -20,11 +20,11 @@ from service.gallery.record import HEADER_BYTES, header_sizes
 from service.gallery.session import StoreSession
 
 CHUNK = 200
-"""Keys of one command: a long one would hold up every other client of the store."""
+"""Keys of one command: a longer one would block the store's other clients."""
 
 
 class CollectionSizesError(Exception):
-    """A collection has `sizes`, and what is to be registered has others."""
+    """The collection has `sizes`; the images to be registered have others."""
 
     def __init__(self, sizes: DescriptorSizes) -> None:
         super().__init__(f"the collection has {sizes}")
@@ -32,7 +32,7 @@ class CollectionSizesError(Exception):
 
 
 class GenerationOverError(Exception):
-    """What was to be written to was emptied or dropped meanwhile, or is not there yet."""
+    """The generation to write to was emptied or dropped meanwhile, or does not exist yet."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Page:
 
 @dataclass(frozen=True)
 class Fetched:
-    """`records`: as asked for, None where there is none; `expiring`: images of the collection,
-    perhaps these, go by themselves at some time."""
+    """`records`: in the order of the ids, None where there is none; `expiring`: whether any image
+    of the collection has a time to live."""
 
     records: list[bytes | None]
     expiring: bool
@@ -99,7 +99,7 @@ class GalleryStore(StoreSession):
         return bool(deleted)
 
     async def version(self, generation: str) -> bytes | None:
-        """Another after each change of the images; None where there are none."""
+        """Changes with every change of the images; None where there are none."""
         _, key = change_keys(generation)
         async with self._timed("list"):
             await self._drop_expired(generation)

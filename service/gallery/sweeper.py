@@ -19,13 +19,13 @@ request that has looked up a name still finds its images, and what was being wri
 
 _EVERY_SECONDS = 5.0
 _PAUSE_SECONDS = 0.005
-"""After each step, so that the store is there for others."""
+"""After each step, so that other clients of the store get their turn."""
 
 _AT_ONCE = 100
 
 
 class Sweeper:
-    """One of all services on a store sweeps at a time; that two do would only cost time."""
+    """One service of a store sweeps at a time; two would only waste time."""
 
     def __init__(self, store: GalleryStore, *, grace_seconds: float = GRACE_SECONDS) -> None:
         self._store = store
@@ -38,13 +38,13 @@ class Sweeper:
             try:
                 await self.sweep()
             except StoreUnavailableError:
-                # The log says it where requests meet it, and what is left stays listed.
+                # Requests log it; the rest stays listed for the next sweep.
                 continue
             except Exception:
                 log.exception("sweep_failed")
 
     async def sweep(self) -> int:
-        """How many images were removed of what has been over for long enough."""
+        """Sweeps generations that are past their grace; returns how many images were removed."""
         due = name_commands.due(EMPTIED, self._grace, _AT_ONCE)
         (collections,) = await self._store.answers("sweep", [due])
         if not collections:

@@ -33,21 +33,21 @@ _SUMS = "locore:thumbnails"
 _COUNT = struct.Struct("<H")
 _STEPS = 255
 _RECOUNT_SECONDS = 60
-"""What has expired or was deleted is counted until then at the latest."""
+"""Expired and deleted thumbnails are counted for at most this long."""
 
 
 @dataclass(frozen=True, eq=False)
 class Thumbnail:
     """`keypoints` (n, 2): x and y of each local that is stored, fractions of width and height;
-    None where nobody knows them."""
+    None where they are unknown."""
 
     webp: bytes
     keypoints: NDArray[np.float32] | None = None
 
 
 class Thumbnails:
-    """At most `most_bytes` over all collections, but for what registrations at the same moment
-    add; 0 keeps none."""
+    """At most `most_bytes` over all collections (concurrent registrations may exceed it a little);
+    0 stores none."""
 
     def __init__(
         self,
@@ -68,8 +68,8 @@ class Thumbnails:
         thumbnails: Mapping[str, Thumbnail],
         ttl_seconds: int | None,
     ) -> None:
-        """Those of images whose records, with `headers`, have just been stored; an image that has
-        none now loses that of its former record. What cannot be kept is not: the log says so."""
+        """Stores thumbnails of images whose records, with these `headers`, were just stored. An
+        image without one loses the one of its former record. Without room it only logs."""
         try:
             await self._put(generation, headers, thumbnails, ttl_seconds)
         except (StoreFullError, StoreUnavailableError) as error:
@@ -112,7 +112,7 @@ class Thumbnails:
         sizes: Mapping[str, int],
         ttl_seconds: int | None,
     ) -> None:
-        # Counted first: what is there and not counted would never go.
+        # Counted first: thumbnails that are not counted would never be removed.
         counting = commands.note_thumbnails(generation, sizes)
         (of_generation,) = await self._store.answers("thumbnails", [counting])
         await self._store.answers(
@@ -145,8 +145,8 @@ class Thumbnails:
         return {i for i, size in zip(ids, lengths, strict=True) if size}
 
     async def _recount(self, otherwise: int) -> int:
-        """The bytes of all, without what has expired or is deleted; `otherwise` where that was
-        done a moment ago."""
+        """Bytes of all thumbnails, without expired and deleted ones; `otherwise` where the last
+        recount was a moment ago."""
         if self._clock() - self._recounted < _RECOUNT_SECONDS:
             return otherwise
         self._recounted = self._clock()
@@ -170,7 +170,7 @@ class Thumbnails:
         return sum(sums.values())
 
     def _note_refusal(self, why: str | None) -> None:
-        """One line when it begins."""
+        """Logs one line when refusals begin."""
         if why is not None and not self._refusing:
             log.warning("thumbnails_not_kept", why=why)
         self._refusing = why is not None
@@ -193,7 +193,7 @@ def _packed(header: bytes, thumbnail: Thumbnail) -> bytes:
 
 
 def _unpacked(data: bytes, header: bytes) -> Thumbnail | None:
-    """None where it is not of the record with this `header`."""
+    """None where it belongs to another record than the one with this `header`."""
     start = DIGEST_BYTES + _COUNT.size
     if len(header) < HEADER_BYTES or data[:DIGEST_BYTES] != header[-DIGEST_BYTES:]:
         return None
