@@ -20,7 +20,7 @@ from service.settings import Settings
 from service.watch.metrics import REJECTED
 
 BODIES_HELD = 4
-"""As many of the largest."""
+"""Memory for bodies, in bodies of the largest size."""
 
 
 @dataclass(eq=False)
@@ -41,7 +41,7 @@ class ServiceState:
         self.intake = Intake(BODIES_HELD * self.settings.max_payload_bytes)
 
     def refusal(self) -> tuple[str, UnavailableError] | None:
-        """Why no request is taken now, if so: a reason of `locore_rejected_total`, an error."""
+        """(reason for `locore_rejected_total`, error) while no request is accepted, else None."""
         if self.draining:
             why = UnavailableError("the service is shutting down", code="shutting_down")
             return "shutting_down", why

@@ -14,12 +14,12 @@ from locore_client import packing
 from locore_client.packing import InvalidArrayError
 
 MAX_ROWS = 10_000
-"""Of a matrix: far more than any checkpoint takes of an image."""
+"""Of a matrix: far more than any checkpoint reads of an image."""
 
 
 @dataclass(frozen=True)
 class JsonBytes:
-    """Marks a field of a schema: it is not parsed where its JSON is longer than `most`."""
+    """Marks a field of a schema: JSON of more than `most` bytes is refused unparsed."""
 
     most: int
 
@@ -80,6 +80,6 @@ def unpack(
 
 
 def as_float32(values: NDArray[Any]) -> NDArray[np.float32]:
-    """Too large for float32 is infinity, and refused as such."""
+    """Numbers too large for float32 become infinity, which is refused later."""
     with np.errstate(over="ignore"):
         return values.astype(np.float32, copy=False)

@@ -118,7 +118,7 @@ class DeadlineExceededError(ApiError):
 
 
 class ClientDisconnectedError(ApiError):
-    """Nobody reads this answer; 499 is what the log and the metrics call it."""
+    """Nobody reads this answer; the log and the metrics call it 499."""
 
     status, code = 499, "client_disconnected"
 
@@ -128,7 +128,7 @@ class StoreFullError(ApiError):
 
 
 def invalid_model(error: ValidationError, place: str = "") -> UnprocessableError:
-    """What pydantic refuses in the object at `place` of a request, as the contract words it."""
+    """A pydantic error in the object at `place` of a request, in the contract's words."""
     faults = error.errors(include_url=False, include_context=False, include_input=False)
     outer = (place,) if place else ()
     return invalid_fields(
@@ -148,10 +148,10 @@ def invalid_fields(faults: list[tuple[str, str]]) -> UnprocessableError:
 
 
 def shortened(text: str) -> str:
-    """What a client sent is not sent back at length."""
+    """Long texts of a client are not sent back whole."""
     return text if len(text) <= _MOST_LETTERS else text[:_MOST_LETTERS] + "…"
 
 
 def field_name(location: tuple[int | str, ...]) -> str:
-    # The tags of a union are pydantic's own and not part of what the client sent.
+    # Pydantic adds the tags of unions; the client did not send them.
     return ".".join(str(part) for part in location if part not in ("nested", "packed", "array"))

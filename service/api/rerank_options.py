@@ -17,10 +17,11 @@ def rerank_options(
     stride: int | None = None,
     direction: Direction | None = None,
 ) -> RerankOptions:
-    """For a list of `images`; None leaves a choice to the checkpoint.
+    """For a list of `images`; None takes the checkpoint's default. A default stride shrinks to a
+    smaller window.
 
-    Raises UnprocessableError for a stride above a window that was asked for, and for a window that
-    the checkpoint cannot read. A default stride gives way to a smaller window.
+    Raises UnprocessableError for a stride larger than the window, and for a window that the
+    checkpoint cannot read.
     """
     defaults, longest = config.rerank, config.longest_window
     window = defaults.window if window is None else window

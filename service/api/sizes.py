@@ -12,12 +12,12 @@ MIN_DIM, MAX_DIM = 2, 4096
 
 
 Part = Literal["descriptors", "global"]
-"""The field of an image that has the one length or the other."""
+"""The field of an image that has the length."""
 
 
 @dataclass(frozen=True)
 class Misfit:
-    """Two lengths that differ, and the part of an image that has the wrong one."""
+    """A part of an image with another length than expected."""
 
     part: Part
     expected: int
@@ -36,12 +36,12 @@ def misfit(sizes: DescriptorSizes, expected: DescriptorSizes) -> Misfit | None:
 
 
 def joined(sizes: DescriptorSizes, more: DescriptorSizes) -> DescriptorSizes:
-    """The sizes of both together, where they fit: the first global fixes the length of globals."""
+    """The sizes of both together, which must fit: the first global fixes the length of globals."""
     return DescriptorSizes(sizes.local_dim, sizes.global_dim or more.global_dim)
 
 
 def beyond_limits(sizes: DescriptorSizes) -> tuple[Part, str] | None:
-    """The part whose length is not between MIN_DIM and MAX_DIM, and what is wrong with it."""
+    """(part, message) where a length is not between MIN_DIM and MAX_DIM, else None."""
     lengths: dict[Part, int | None] = {
         "descriptors": sizes.local_dim,
         "global": sizes.global_dim,

@@ -40,7 +40,7 @@ _Checked = TypeVar("_Checked")
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """`truncated`: the image came with more rows than the checkpoint takes."""
+    """`truncated`: the image had more rows than the checkpoint reads."""
 
     image: ImageDescriptors
     truncated: bool
@@ -99,8 +99,8 @@ def _check_metadata(metadata: dict[str, Any], field: str) -> None:
 def decode_query(
     request: RerankRequest, config: ModelConfig, max_image_bytes: int
 ) -> Decoded | bytes | QueryId:
-    """The query, once the rest of the request makes sense; a picture is described and a stored
-    image looked up later. Raises ApiError."""
+    """Checks the rest of the request, then decodes the query. A picture is described, and a stored
+    image fetched, later. Raises ApiError."""
     ids = request.gallery_ids
     if len(set(ids)) < len(ids):
         twice = next(image_id for image_id, times in Counter(ids).items() if times > 1)
@@ -128,7 +128,7 @@ def decode_query(
 def decode_image(
     image: GalleryImage | QueryDescriptors, config: ModelConfig, where: str
 ) -> Decoded:
-    """Of descriptors. Checks every row that came, keeps those that count. Raises
+    """Checks all rows of the descriptors, keeps as many as the checkpoint reads. Raises
     UnprocessableError."""
     rows = _array(image.descriptors, 2, f"{where}.descriptors")
     vector = None if image.global_ is None else _array(image.global_, 1, f"{where}.global")
@@ -142,8 +142,8 @@ def decode_image(
 def decode_extracted(
     features: ExtractedImage, config: ModelConfig, where: str, **details: str
 ) -> Decoded:
-    """Of what an extractor made, held against the same rules. Raises UnprocessableError, whose
-    `details` these are beside its own."""
+    """The same checks for an extractor's descriptors. Raises UnprocessableError, with these
+    `details` beside its own."""
     _check_sizes(features.descriptors, features.global_, config, where, **details)
     no_padding = np.zeros(len(features.descriptors), np.bool_)
     return _decoded(
@@ -190,7 +190,7 @@ def _check_sizes(
 
 
 def _by_row(numbers: list[int] | None, rows: int, field: str) -> NDArray[np.uint8]:
-    """Small integers, one a row; zeros where none came."""
+    """Small integers, one per row; zeros for None."""
     if numbers is None:
         return np.zeros(rows, np.uint8)
     if len(numbers) != rows:

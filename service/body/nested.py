@@ -15,10 +15,10 @@ from service.api.sizes import MAX_DIM, MIN_DIM
 from service.body.json_fault import fault_of, joined_place
 
 _PIECE = MAX_DIM * 64
-"""Bytes that are parsed at once: a row at least, however it is spaced."""
+"""Bytes that are parsed at once: at least one row, whatever its spacing."""
 
 _PIECE_ROWS = 512
-"""Lists cost more than the numbers in them: the interpreter looks for rubbish among them."""
+"""Lists cost more than their numbers, since the garbage collector visits them."""
 
 _BETWEEN = re.compile(rb"[ \t\r\n]*,?[ \t\r\n]*")
 _VECTOR = msgspec.json.Decoder(list[float])
@@ -26,7 +26,7 @@ _ROWS = msgspec.json.Decoder(list[list[float]])
 
 
 class InvalidElementError(InvalidArrayError):
-    """An element is no number, or no row; `place`: which, as `3.1`."""
+    """An element is not a number, or not a row. `place`: of the element, as `3.1`."""
 
     def __init__(self, place: str, what: str) -> None:
         super().__init__(what)
@@ -44,15 +44,15 @@ def vector(text: bytes) -> NDArray[np.float32]:
 
 
 def matrix(text: bytes) -> NDArray[np.float32]:
-    """`text`: one JSON value, known to be whole. What has too many rows, or rows of a length that
-    none may have, is not read further: who asks for the array refuses it by its shape.
+    """`text`: one complete JSON value. Reading stops at too many rows, or at rows of a length out
+    of bounds: the caller refuses the array by its shape.
 
     Raises InvalidArrayError."""
     if not text.startswith(b"["):
         raise InvalidElementError("", "neither a list of rows nor a packed array")
     pieces: list[NDArray[np.float32]] = []
     start, count, last = 1, 0, len(text) - 1
-    # The first row alone tells whether the others are worth reading, and how many make a piece.
+    # The first row decides whether to read the others, and how many make a piece.
     size = text.find(b"]", start, _PIECE) + 1 or _PIECE
     while (start := _after(text, start)) < last:
         end = text.rfind(b"]", start, min(start + size, last)) + 1
@@ -75,7 +75,7 @@ def _after(text: bytes, start: int) -> int:
 
 
 def _rows(text: bytes, start: int, end: int, before: int) -> NDArray[np.float32]:
-    """The rows up to `end`, 0 where none ends soon; `before`: how many came before them."""
+    """The rows up to `end` (0: no row ends within a piece); `before`: number of earlier rows."""
     if not end and text.startswith(b"[", start):
         too_long = f"over {MAX_DIM:,} numbers, or over {_PIECE:,} bytes"
         raise InvalidElementError(str(before), too_long)
@@ -91,9 +91,9 @@ def _rows(text: bytes, start: int, end: int, before: int) -> NDArray[np.float32]
     if len(lengths) > 1:
         raise InvalidArrayError("rows of different lengths")
     (length,) = lengths
-    # Of what is refused by its shape, no more than the shape takes.
+    # An array that will be refused keeps just enough rows to show its shape.
     rows = rows[: MAX_ROWS + 1 - before if MIN_DIM <= length <= MAX_DIM else 1]
-    # numpy looks at each row of a list for much longer than at its numbers.
+    # numpy spends much more time on each row of a list than on its numbers.
     numbers = np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * length)
     return as_float32(numbers).reshape(len(rows), length)
 
@@ -105,5 +105,5 @@ def _decoded(text: bytes, start: int, end: int) -> list[list[float]]:
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
-        # Cut within something that is no row: it is told by how it begins.
+        # Cut inside something that is not a row: its beginning tells what it is.
         return _ROWS.decode(b"[" + text[start : max(start, end) + _PIECE])

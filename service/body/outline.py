@@ -1,9 +1,9 @@
 """From the bytes of a JSON body to a request, in pieces and as far as the first fault.
 
-msgspec reads the outline first: which fields there are, each still as JSON. It stops at the first
-field, or image, that is one too many, and makes no Python object of what it steps over. Each field
-is then held against a limit of its own before it is parsed, and long arrays are parsed piece by
-piece, so that nothing holds the interpreter lock for long. What is left to pydantic is small.
+msgspec reads the outline first: the fields, each still as JSON. It stops at the first field or
+image too many, and makes no Python objects of what it skips. Each field is then checked against its
+own limit before it is parsed, and long arrays are parsed piece by piece, so that nothing holds the
+interpreter lock for long. Little is left to pydantic.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ _COUNTED_BYTES = 1 << 20
 _SCALAR_BYTES = 4096
 _ESCAPED_BYTES = 64 << 10
 _NOT_JSON = (b"-Infinity", b"Infinity", b"NaN")
-"""What some writers make of numbers that JSON does not have."""
+"""How some writers spell numbers that JSON lacks."""
 _MOST_REPLACED = 100_000
 _TOO_LARGE = b"1e99"
-"""JSON, and no number that an array may have."""
+"""Valid JSON, but too large for any array."""
 
 
 def read_request(
@@ -56,7 +56,7 @@ def read_request(
     decode: Callable[[_Request], _Decoded],
     most_objects: int = 1,
 ) -> tuple[_Request, _Decoded]:
-    """A request, and what `decode` makes of it. `most_objects`: how many a list of objects may
+    """A request, and the result of `decode`. `most_objects`: the most that a list of objects may
     have.
 
     Raises InvalidJsonError, UnprocessableError, TooLargeError and what `decode` raises."""
@@ -70,7 +70,7 @@ def read_request(
     try:
         return read(body)
     except InvalidJsonError:
-        # An array with NaN is refused as one, by name; whatever else comes of it is not JSON.
+        # An array with NaN gets an error that names it; all else is just not JSON.
         with_numbers = body
         for text in _NOT_JSON:
             with_numbers = with_numbers.replace(text, _TOO_LARGE, _MOST_REPLACED)
@@ -80,7 +80,7 @@ def read_request(
 
 
 def _check_marks(body: bytes) -> None:
-    """Many short lists, or names, are cheap to send and dear to parse."""
+    """Many short lists or names are cheap to send and expensive to parse."""
     counts = dict.fromkeys(_MARKS, 0)
     for start in range(0, len(body), _COUNTED_BYTES):
         for mark, what in _MARKS.items():
@@ -91,7 +91,7 @@ def _check_marks(body: bytes) -> None:
 
 @contextmanager
 def _faults(place: str) -> Iterator[None]:
-    """What msgspec and the arrays refuse, as the contract words it."""
+    """Turns errors of msgspec and of arrays into the contract's."""
     try:
         yield
     except msgspec.ValidationError as error:
@@ -129,7 +129,7 @@ def _object(text: _Json, schema: type[_Request], place: str, most_objects: int) 
         try:
             outline = msgspec.json.decode(text, type=_outline(schema))
         except msgspec.ValidationError:
-            # What is no JSON after the fault either is said to be none.
+            # Text that is not JSON after the fault either gets that error instead.
             msgspec.json.decode(text, type=msgspec.Raw)
             raise
     fields: dict[str, Any] = {}
@@ -166,7 +166,7 @@ def _is_schema(kind: Any) -> TypeGuard[type[BaseModel]]:
 
 
 def _form_of(text: msgspec.Raw, forms: Sequence[type[BaseModel]], place: str) -> type[BaseModel]:
-    """That whose first field is there, without which it is none."""
+    """The form whose first field is present: every form has a different one."""
     marks = {next(iter(form.model_fields)): form for form in forms}
     with _faults(place):
         fields = msgspec.json.decode(text, type=_marks_of(tuple(marks)))
@@ -204,13 +204,13 @@ def _parsed(text: bytes, field: FieldInfo) -> Any:
     if len(text) > limit.most:
         raise InvalidArrayError(f"{len(text):,} bytes of JSON, over {limit.most:,}")
     if len(text) > _ESCAPED_BYTES and 8 * text.count(b"\\") > len(text):
-        # Some writers escape the plus or the slash of base64, nobody all of it.
+        # Some writers escape the plus or slash of base64, none escapes all of it.
         raise InvalidArrayError("most of its characters are escaped")
     return msgspec.json.decode(text)
 
 
 def _mark(field: FieldInfo, kind: type[_Mark]) -> _Mark | None:
-    """Of the field, or of what it is where it is not null."""
+    """The mark of the field, or of its type without null."""
     inner = (getattr(part, "__metadata__", ()) for part in get_args(field.annotation))
     marks = (mark for mark in chain(field.metadata, *inner) if isinstance(mark, kind))
     return next(marks, None)

@@ -23,14 +23,14 @@ from service.watch.metrics import (
 
 _LONGEST_RETRY_AFTER = 60
 _MEMORY = 0.2
-"""How much the last picture says about the time that the next one takes."""
+"""Weight of the last picture in the estimated time of the next one."""
 
 _Result = TypeVar("_Result")
 
 
 class ExtractionQueue:
-    """A request holds a place for as long as it has pictures, and has one of them in the queue at a
-    time: so a query waits for one picture of each other request, however many that one brought."""
+    """A request holds a place while it has pictures, with one of them in the queue at a time. So a
+    query waits for one picture of each other request, however many pictures those have."""
 
     def __init__(
         self,
@@ -40,12 +40,12 @@ class ExtractionQueue:
         most_bytes: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`most_bytes`: of the pictures of all who hold a place; `clock`: that of deadlines."""
+        """`most_bytes`: of the pictures of all requests with a place; `clock`: of the deadlines."""
         self._process = process
         self._most_requests = most_requests
         self._most_bytes = most_bytes
         self._clock = clock
-        # It only waits for the process: the work is done there. First in, first out.
+        # It only waits for the process, which does the work. First in, first out.
         self._thread = ThreadPoolExecutor(1, "extraction")
         self._requests = 0
         self._bytes = 0
@@ -54,7 +54,7 @@ class ExtractionQueue:
 
     @property
     def extractor(self) -> ExtractorId | None:
-        """Once it is known."""
+        """None until it is known."""
         return self._process.extractor
 
     async def problem(self) -> str | None:
@@ -83,13 +83,13 @@ class ExtractionQueue:
             self._hold(-1, -size)
 
     async def extract(self, picture: bytes, *, thumbnail: bool = False) -> ExtractedPicture:
-        """Of a request that holds a place. Cancelled before its turn, the picture is not looked at.
+        """For a request with a place. A picture that is cancelled before its turn is not read.
 
         Raises NoExtractorError, UnprocessableError, TooLargeError and UnavailableError."""
         return await self._in_turn(lambda: self._timed(picture, thumbnail))
 
     def close(self) -> None:
-        """Whoever waits is told that the service is shutting down."""
+        """Requests that still wait get the error `shutting_down`."""
         self._closed = True
         self._thread.shutdown(wait=False, cancel_futures=True)
         self._process.close()

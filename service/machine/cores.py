@@ -10,8 +10,8 @@ CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
 def usable_cores(control_groups: Path = CONTROL_GROUPS) -> int:
-    """Of those that the process is bound to, as many as its container's share is worth: control
-    groups version 2, then 1. The machine's number of cores says neither."""
+    """The cores that the process is bound to, at most its container's share (control groups version
+    2, then 1). The machine's number of cores tells neither."""
     bound = len(os.sched_getaffinity(0))
     share = _share(control_groups)
     return bound if share is None else max(1, min(bound, math.ceil(share)))

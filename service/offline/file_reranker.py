@@ -41,7 +41,7 @@ from service.offline.shared_passes import rerank_in_batches
 
 _MOST_LISTS = 256
 _TOKENS_HELD = 20
-"""Lists are held up to so many tokens for every token of a batch: enough to choose windows of like
+"""Tokens of the lists in memory for every token of a batch: enough to choose windows of similar
 length from."""
 
 
@@ -52,7 +52,7 @@ class OfflineError(ValueError):
 @dataclass(frozen=True)
 class OfflineOptions:
     """The fields of a request to POST /rerank, None for the checkpoint's default, and settings of
-    the service: it would have stored the gallery as `store_dtype`, with `pool_locals`."""
+    the service that decide how it would have stored the gallery."""
 
     alpha: float | None = None
     temperature: float | None = None
@@ -67,7 +67,7 @@ class OfflineOptions:
     cache_bytes: int = 256 << 20
 
     def stored(self, image: ImageDescriptors) -> ImageDescriptors:
-        """What the service would have of a gallery image."""
+        """A gallery image as the service would read it from its store."""
         return as_stored({"": image}, self.store_dtype, self.pool_locals)[""]
 
     def __post_init__(self) -> None:
@@ -80,7 +80,7 @@ class OfflineOptions:
 
 @dataclass(frozen=True)
 class OfflineResult:
-    """As `service.api.schemas.Result`; `index` is the id's place in its shortlist."""
+    """As `locore_client.contract.Result`; `index` is the id's place in its shortlist."""
 
     id: str
     index: int
@@ -101,8 +101,8 @@ class Answer:
 
 
 class Images:
-    """Images of a descriptor file by id, as the service would have them; the file's ids are in
-    memory, and of the images at most `cache_bytes`."""
+    """Images of a descriptor file by id, as the service would have them. In memory: the file's ids,
+    and at most `cache_bytes` of images."""
 
     def __init__(
         self,
@@ -128,8 +128,8 @@ class Images:
             raise DescriptorFileError(f"{reader.path}: has an id twice")
 
     def get(self, image_id: str) -> ImageDescriptors | None:
-        """None where there is no such image, or no valid descriptor of it, which `locore load`
-        leaves out as well. Raises DescriptorFileError."""
+        """None where there is no such image, or it has no valid descriptor (`locore load` skips it
+        as well). Raises DescriptorFileError."""
         key = ("", image_id)
         entry = self._cache.get(key)
         if entry is not None:
@@ -172,8 +172,8 @@ class OfflineReranker:
         options: OfflineOptions,
         metric: Metric | None = None,
     ) -> None:
-        """Raises DescriptorFileError where files do not fit the checkpoint, the metric that they
-        are to be compared in, or each other."""
+        """Raises DescriptorFileError where files do not fit the checkpoint, the metric or each
+        other."""
         self._model = model
         self._options = options
         self._queries = Images(queries, model.config, metric=metric)
@@ -182,10 +182,10 @@ class OfflineReranker:
         self._paths = queries.path, gallery.path
 
     def answers(self, shortlists: Iterable[Shortlist]) -> Iterator[Answer]:
-        """One a list, in their order.
+        """One for each list, in their order.
 
-        Raises OfflineError for images that are not there unless they are to be skipped, and where
-        the model gives no finite number; UnprocessableError as POST /rerank does.
+        Raises OfflineError for missing images unless `on_missing` is `skip`, and where the model
+        gives a number that is not finite; UnprocessableError as POST /rerank does.
         """
         options = self._options
         queue = WindowQueue(

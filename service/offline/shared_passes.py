@@ -1,6 +1,6 @@
-"""Many lists without a service: their windows share forward passes as those of requests do.
+"""Many lists without a service: their windows share forward passes, as those of requests do.
 
-Who shares a pass is decided by the service's own queue. No I/O, no clock, no thread.
+The service's own queue decides which windows share a pass. No I/O, no clock, no thread.
 """
 
 from __future__ import annotations

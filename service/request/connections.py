@@ -1,5 +1,4 @@
-"""uvicorn's HTTP connection, within bounds: what a client may send, or leave unsent, before anyone
-looks at its key."""
+"""uvicorn's HTTP connection with bounds on what a client may send, or leave unsent."""
 
 from __future__ import annotations
 
@@ -29,8 +28,8 @@ class Patience:
 
 
 class BoundedConnection(HttpToolsProtocol):
-    """`most`: how many connections there may be. At one more, the one that has waited longest for
-    a request is closed; where all are being answered, the new one is refused."""
+    """`most`: how many connections may be open. One more closes the connection that has waited
+    longest for a request; while all are being answered, the new one is refused."""
 
     def __init__(self, *, most: int, patience: Patience, **uvicorns: Any) -> None:
         super().__init__(**uvicorns)
@@ -43,7 +42,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     @property
     def waiting_since(self) -> float | None:
-        """Since when this waits for the head of a request, if it does."""
+        """Since when this waits for the head of a request; None while it answers."""
         waits = self.cycle is None or self.cycle.response_complete
         return self._waiting_since if waits else None
 
@@ -137,7 +136,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._refuse(408, "request_timeout", message, "slow")
 
     def _refuse(self, status: int, code: str, message: str, reason: str) -> None:
-        """Said and closed, unless an answer is on its way already."""
+        """Answers with the error, unless an answer has begun, and closes."""
         if self.transport.is_closing():
             return
         REJECTED.labels(reason).inc()

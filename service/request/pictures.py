@@ -17,7 +17,7 @@ from service.state import ServiceState
 async def extract_picture(
     picture: bytes, queue: ExtractionQueue, deadline: float, field: str = "image"
 ) -> ExtractedPicture:
-    """Of a request that has one. Raises what ExtractionQueue raises, naming `field`."""
+    """For a request with one picture. Raises what ExtractionQueue raises, naming `field`."""
     with queue.place(len(picture), deadline):
         return await _extracted(picture, queue, field)
 
@@ -31,9 +31,9 @@ async def describe_query(picture: bytes, state: ServiceState, deadline: float) -
 async def describe_images(
     images: Mapping[str, GalleryRecord | Undescribed], state: ServiceState
 ) -> tuple[dict[str, GalleryRecord], dict[str, Thumbnail]]:
-    """All of them, in their order, and thumbnails of those that came as pictures, where the
-    service keeps any. Raises what ExtractionQueue and `decode_extracted` raise, naming
-    the image."""
+    """Records of all images, in their order, and thumbnails of those that came as pictures, where
+    the service stores any. Raises what ExtractionQueue and `decode_extracted` raise, naming the
+    image."""
     size = sum(len(one.picture) for one in images.values() if isinstance(one, Undescribed))
     records: dict[str, GalleryRecord] = {}
     thumbnails: dict[str, Thumbnail] = {}

@@ -31,7 +31,7 @@ def configure_logging(log_format: Literal["text", "json"]) -> None:
         structlog.stdlib.ExtraAdder(),
         _without_uvicorns_colours,
     ]
-    # JSON escapes what is no text by itself.
+    # JSON escapes control characters itself.
     ending: list[Processor] = (
         [structlog.processors.ExceptionRenderer(_TRACEBACKS), structlog.processors.JSONRenderer()]
         if log_format == "json"
@@ -75,8 +75,7 @@ def current_ids() -> dict[str, str]:
 
 
 class _Seldom(logging.Filter):
-    """Once a minute is enough to hear that the spans' collector is away: the exporter says it at
-    every attempt."""
+    """Logs once a minute that the spans' collector is away: the exporter says so at each try."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,7 +104,7 @@ def _trace_ids(_: object, __: str, event: EventDict) -> EventDict:
 
 
 def _printable_fields(_: object, __: str, event: EventDict) -> EventDict:
-    """What a client sent may hold what moves a terminal's cursor, and more."""
+    """Texts of clients may hold control characters for terminals."""
     for name, value in event.items():
         if isinstance(value, str) and name not in _SEVERAL_LINES:
             event[name] = printable(value.rstrip("\n"))
@@ -113,7 +112,7 @@ def _printable_fields(_: object, __: str, event: EventDict) -> EventDict:
 
 
 def printable(text: str) -> str:
-    """With escapes in place of what is not printed, line breaks too."""
+    """Escapes characters that are not printable, line breaks too."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -45,11 +45,11 @@ log = structlog.get_logger(__name__)
 
 
 class TracingError(ValueError):
-    """Tracing was asked for and cannot be had."""
+    """Tracing is switched on but not possible."""
 
 
 class Tracing:
-    """`tracer` makes spans from the beginning; they are sent between `start` and `stop`."""
+    """`tracer` makes spans at once; they are sent between `start` and `stop`."""
 
     def __init__(self, exporter: Literal["off", "otlp"]) -> None:
         """Raises TracingError."""
@@ -62,9 +62,9 @@ class Tracing:
             self.tracer = self._provider.get_tracer("locore", __version__)
 
     def telemetry(self, untraced: Callable[[MutableMapping[str, Any]], bool]) -> TelemetryConfig:
-        """What FastAPI is told: server spans and nothing else, or nothing at all.
+        """FastAPI's configuration: server spans only, or none.
 
-        `untraced` says for an ASGI scope that the request gets no span.
+        `untraced`: whether a request, by its ASGI scope, gets no span.
         """
         return TelemetryConfig(
             tracing=self._provider is not None,
@@ -89,10 +89,10 @@ class Tracing:
         self._provider.add_span_processor(self._processor)
 
     async def stop(self) -> None:
-        """Sends what is left. A collector that is away holds the end up for three seconds."""
+        """Sends the remaining spans. A collector that is away delays the end by three seconds."""
         if self._processor is None:
             return
-        # The SDK waits for half a minute and takes no other limit: it is left behind.
+        # The SDK waits for half a minute without a setting for it, so this thread is abandoned.
         flush = threading.Thread(target=self._processor.shutdown, daemon=True)
         flush.start()
         await asyncio.to_thread(flush.join, _FLUSH_SECONDS)
@@ -124,7 +124,7 @@ def _otlp() -> tuple[TracerProvider, OTLPSpanExporter]:
 
 
 def _check_environment() -> None:
-    """What the exporter itself would find out only when it sends, or never."""
+    """Checks what the exporter would notice only when it sends, or never."""
     for kind in ("_TRACES", ""):
         name = f"OTEL_EXPORTER_OTLP{kind}_PROTOCOL"
         if protocol := os.environ.get(name):
@@ -140,7 +140,7 @@ def _check_environment() -> None:
 
 
 def _is_behind_a_proxy() -> bool:
-    """Whether the environment's proxies are for the collector: for one on this machine none is."""
+    """Whether the environment's proxies apply to the collector; not to one on this machine."""
     names = (f"OTEL_EXPORTER_OTLP{kind}_ENDPOINT" for kind in ("_TRACES", ""))
     endpoint = next(filter(None, map(os.environ.get, names)), "http://localhost:4318")
     try:
@@ -158,7 +158,7 @@ def _is_http(address: str) -> bool:
 
 
 def stage_span(tracer: Tracer, name: str) -> AbstractContextManager[Span]:
-    """A stage of the request as a child of the current span; what it raises marks it."""
+    """A stage of the request as a child of the current span; an exception marks it as failed."""
     return _NO_STAGE if tracer is NOT_TRACED else _stage_span(tracer, name)
 
 
@@ -179,7 +179,7 @@ def _mark_failed(span: Span, error: BaseException) -> None:
     if isinstance(error, ApiError):
         kind = code = error.code
     elif isinstance(error, asyncio.CancelledError):
-        # The deadline or the client ended it: the server span says which.
+        # Ended by the deadline or the client: the server span says which.
         kind = code = "cancelled"
     span.set_attribute(ERROR_TYPE, kind)
     span.set_status(Status(StatusCode.ERROR, code))
@@ -188,8 +188,8 @@ def _mark_failed(span: Span, error: BaseException) -> None:
 class WindowSpans:
     """The spans `queue` and `inference` of one list, a pair for each window.
 
-    Both happen in the batcher's task, for many requests at once: it says when, in seconds of
-    `time.perf_counter`, and the spans are made of that at the end, while the device computes.
+    Both happen in the batcher's task, for many requests at once. It reports their times in seconds
+    of `time.perf_counter`; the spans are made at the end, while the device computes.
     """
 
     def __init__(self, tracer: Tracer) -> None:
@@ -200,22 +200,22 @@ class WindowSpans:
         self._past: list[tuple[str, float, float, _Attributes]] = []
 
     def begin(self, at: float, attributes: _Attributes) -> None:
-        """The window has waited until now; a forward pass of these attributes begins."""
+        """The wait of the window ends; a forward pass with these attributes begins."""
         if self._pass is None:
             self._ended("queue", at, {})
         else:
-            # The last pass failed with others in it, and the window is tried again alone.
+            # A pass with other windows failed, and this one is tried again alone.
             self._ended("inference", at, {**self._pass, ERROR_TYPE: "internal"})
         self._pass = attributes
 
     def end(self, at: float) -> None:
-        """The pass is over. If there is another window, it waits from now."""
+        """The pass ends. The next window, if any, waits from now."""
         self._ended("inference", at, self._pass or {})
         self._pass = None
 
     def close(self, error: BaseException | None) -> None:
-        """`error`: what ended the list before its last window."""
-        # perf_counter has no epoch of its own; spans want that of the system's clock.
+        """`error`: ended the list before its last window."""
+        # perf_counter has no epoch; spans need the system clock's.
         now = time.perf_counter()
         epoch = time.time_ns() - round(now * 1e9)
         for name, start, end, attributes in self._past[: 2 * _MOST_WINDOWS]:
@@ -240,7 +240,7 @@ class WindowSpans:
 
 
 def window_spans(tracer: Tracer) -> AbstractContextManager[WindowSpans | None]:
-    """For the time that a list is with the batcher. None where the request is not recorded."""
+    """While a list is with the batcher. None where the request is not recorded."""
     if not trace.get_current_span().is_recording():
         return _NO_WINDOWS
     return _window_spans(WindowSpans(tracer))
