@@ -57,6 +57,12 @@ class RerankOptions:
     direction: Direction
     listwise: bool = True
 
+    def plan(self, count: int) -> list[slice]:
+        """The windows of a list of `count` images. Where no score changes from one window to the
+        next, none overlap."""
+        stride = self.stride if self.listwise else self.window
+        return plan_windows(count, self.window, stride, self.direction)
+
 
 class Reranking:
     """One list on its way from the first stage's order to the re-ranked one.
@@ -73,7 +79,7 @@ class Reranking:
             raise ValueError(f"{count} images but first-stage scores {first_stage.shape}")
         self._options = options
         self._first_stage = first_stage
-        self._plan = plan_windows(count, options.window, options.stride, options.direction)
+        self._plan = options.plan(count)
         self._done = 0
         self._order = np.arange(count)
         self._relevance = np.zeros(count, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""The application: its parts made at start-up, in order, and taken down in the reverse order."""
+"""The application: makes its parts at start-up, in order, and closes them in reverse."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from model.config import ModelConfig
 from model.metric import Metric
 from service import __version__
 from service.batching.batcher import Batcher
-from service.batching.queue import WindowQueue
+from service.batching.window_queue import WindowQueue
 from service.batching.worker import Worker
-from service.errors import install_error_handlers
+from service.extraction.picture_queue import ExtractionQueue
 from service.extraction.process import ExtractorProcess
-from service.extraction.queue import ExtractionQueue
 from service.gallery.connect import connect_store
 from service.gallery.embedded import EmbeddedValkey
 from service.gallery.gallery import Gallery
+from service.gallery.learnt_metrics import load_metrics
 from service.gallery.sweeper import Sweeper
-from service.learnt_metrics import load_metrics
-from service.memory import memory_limit
-from service.metrics import MEMORY_LIMIT, MODEL_INFO, QUEUE_TOKENS_LIMIT, READY
-from service.middleware import install_middleware, quiet
+from service.machine.memory import memory_limit
 from service.openapi import openapi_document
 from service.page.routes import install_page
+from service.request.error_answers import install_error_handlers
+from service.request.middleware import install_middleware, quiet
 from service.routes import collections, docs, extract, gallery, health, info, rerank
-from service.settings import CHECKPOINTS_EXTRACTOR, EMBEDDED, Settings
+from service.settings import CHECKPOINTS_EXTRACTOR, EMBEDDED, NO_EXTRACTOR, Settings
 from service.state import BODIES_HELD, ServiceState
-from service.tracing import Tracing
+from service.watch.metrics import MEMORY_LIMIT, MODEL_INFO, QUEUE_TOKENS_LIMIT, READY
+from service.watch.tracing import Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +42,7 @@ def create_app(settings: Settings, model: LoadedModel) -> FastAPI:
     """`model` is loaded before there is an app: a bad checkpoint is a command-line error.
 
     Raises TracingError and MetricError."""
-    tracing = Tracing(settings)
+    tracing = Tracing(settings.tracing)
     metrics = load_metrics(settings.metrics, model.config)
 
     @asynccontextmanager
@@ -146,12 +146,13 @@ async def _start(
 
 
 def _extraction(settings: Settings, config: ModelConfig) -> ExtractionQueue:
-    """Started by the first picture."""
-    count = config.descriptors_per_image
-    if settings.extractor == CHECKPOINTS_EXTRACTOR:
-        process = ExtractorProcess(config.extractor.name, config.extractor, count)
-    else:
-        process = ExtractorProcess(settings.extractor, None, count)
+    """The first picture starts its process."""
+    by_default = settings.extractor == CHECKPOINTS_EXTRACTOR
+    expected = config.extractor if by_default else None
+    name = config.extractor.name if by_default else settings.extractor
+    process = ExtractorProcess(
+        None if name == NO_EXTRACTOR else name, expected, config.descriptors_per_image
+    )
     return ExtractionQueue(
         process,
         most_requests=settings.max_queued_pictures,

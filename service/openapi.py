@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from service.schemas import AliasRequest, ExtractRequest, RegisterRequest, RerankRequest
+from service.api.schemas import AliasRequest, ExtractRequest, RegisterRequest, RerankRequest
 
 
 def openapi_document(app: FastAPI) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""uvicorn, with a drain: after SIGTERM new work is refused while what runs may finish."""
+"""uvicorn with a drain: after SIGTERM it refuses new work and finishes what runs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
-from service.connections import BoundedConnection, Patience
-from service.cores import usable_cores
+from service.machine.cores import usable_cores
+from service.request.connections import BoundedConnection, Patience
 from service.settings import Settings
 from service.state import ServiceState
 
@@ -136,16 +136,16 @@ def own_url(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def connections_limit(wanted: int) -> int:
+def connections_limit(limit: int) -> int:
     """As many as there are descriptors for, of which other things need some: the limit of the
     process is raised as far as it may be."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + _OTHER_DESCRIPTORS
+    needed = limit + _OTHER_DESCRIPTORS
     if soft != resource.RLIM_INFINITY and soft < needed:
         soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if soft == resource.RLIM_INFINITY or soft >= needed:
-        return wanted
+        return limit
     most = max(1, soft - _OTHER_DESCRIPTORS)
     log.warning("fewer_connections", most=most, why=f"the process may open {soft} files")
     return most

@@ -1,4 +1,4 @@
-"""What the routes share: made at start-up, reached through the request."""
+"""The parts that the routes share, made at start-up."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from fastapi import Depends, Request
 from opentelemetry.trace import Tracer
 
 from model.checkpoint import LoadedModel
+from service.api.errors import UnavailableError
 from service.batching.batcher import Batcher
 from service.batching.worker import Worker
-from service.errors import UnavailableError
-from service.extraction.queue import ExtractionQueue
+from service.body.intake import Intake
+from service.extraction.picture_queue import ExtractionQueue
 from service.gallery.gallery import Gallery
 from service.gallery.store import GalleryStore
-from service.intake import Intake
-from service.metrics import REJECTED
 from service.settings import Settings
+from service.watch.metrics import REJECTED
 
 BODIES_HELD = 4
-"""As many of the largest."""
+"""Memory for bodies, in bodies of the largest size."""
 
 
 @dataclass(eq=False)
@@ -41,7 +41,7 @@ class ServiceState:
         self.intake = Intake(BODIES_HELD * self.settings.max_payload_bytes)
 
     def refusal(self) -> tuple[str, UnavailableError] | None:
-        """Why no request is taken now, if so: a reason of `locore_rejected_total`, an error."""
+        """(reason for `locore_rejected_total`, error) while no request is accepted, else None."""
         if self.draining:
             why = UnavailableError("the service is shutting down", code="shutting_down")
             return "shutting_down", why

@@ -18,9 +18,9 @@ from model.config import ExtractorId, ModelConfig, RerankDefaults
 from model.descriptors import ImageDescriptors
 from model.reranker import ListReranker
 from service.app import create_app
-from service.logs import configure_logging
 from service.server import DrainingServer, listen
 from service.settings import Settings
+from service.watch.logs import configure_logging
 
 COMMAND = (sys.executable, "-m", "tests.any_size")
 

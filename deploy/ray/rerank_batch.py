@@ -24,11 +24,11 @@ from model.checkpoint import load_checkpoint
 from model.config import DEFAULT_CHECKPOINT
 from model.descriptor_file import DescriptorReader
 from model.formats.shortlists import count_shortlists, parse_shortlist
+from service.api.errors import ApiError
+from service.api.schemas import MAX_SHORTLIST
 from service.cli.common import any_checkpoint, any_path, device_of, storage_options
 from service.cli.rerank_batch import list_options
-from service.errors import ApiError
-from service.offline import OfflineOptions, OfflineReranker
-from service.schemas import MAX_SHORTLIST
+from service.offline.file_reranker import OfflineOptions, OfflineReranker
 
 _RESULT = pyarrow.struct(
     [("id", pyarrow.string()), ("index", pyarrow.int64()), ("relevance_score", pyarrow.float64())]

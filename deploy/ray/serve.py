@@ -26,8 +26,8 @@ from model.checkpoint import load_checkpoint
 from service.app import create_app
 from service.cli.common import device_of
 from service.cli.serve import read_settings
-from service.logs import configure_logging
 from service.settings import EMBEDDED, Settings
+from service.watch.logs import configure_logging
 
 _METRICS_SECONDS = 5.0
 _TAKING_DOWN_SECONDS = 10.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -115,9 +115,7 @@ def window_logits(
 
 def served_options(config: ModelConfig) -> RerankOptions:
     """What the service does with a list whose caller asks for nothing."""
-    chosen = RerankOptions(**config.rerank.model_dump(), listwise=config.listwise)
-    # Nobody's score changes from one window to the next: none overlap.
-    return chosen if config.listwise else replace(chosen, stride=chosen.window)
+    return RerankOptions(**config.rerank.model_dump(), listwise=config.listwise)
 
 
 def reranking_scorer(reranker: Reranker, device: torch.device, options: RerankOptions) -> Scorer:

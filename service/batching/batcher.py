@@ -1,4 +1,4 @@
-"""From the queue to the worker and back to the requests."""
+"""Takes batches from the queue to the worker, and their scores back to the requests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import NoReturn
 
 import numpy as np
@@ -15,44 +14,36 @@ import structlog
 from numpy.typing import NDArray
 from opentelemetry.trace import Tracer
 
+from service.api.errors import ApiError, DeadlineExceededError, OverloadedError, UnavailableError
 from service.batching.job import Job
-from service.batching.queue import Batch, WindowQueue
 from service.batching.speed import Pace
+from service.batching.window_queue import Batch, WindowQueue
 from service.batching.worker import Worker
-from service.errors import ApiError, DeadlineExceededError, OverloadedError, UnavailableError
-from service.metrics import (
+from service.watch.metrics import (
     BATCH_PADDING,
     BATCH_TOKENS,
     BATCH_WINDOWS,
     QUEUE_TOKENS,
     REJECTED,
 )
-from service.tracing import NOT_TRACED, WindowSpans, window_spans
+from service.watch.tracing import NOT_TRACED, WindowSpans, window_spans
 
 log = structlog.get_logger(__name__)
 
 TRUST = 0.8
-"""Of the time until a deadline, the share that a wait may be reckoned at: it is not exact, and
-then there is the way back to the client."""
+"""The share of the time until a deadline that an estimated wait may fill: estimates are not
+exact, and the answer has to travel back to the client."""
 
 _DISTANCE = 2
-"""Passes of the usual length that a list should be early by, if nobody has looked into it."""
+"""By how many passes of the usual length a list must be early before it is parsed."""
 
 _LONGEST_RETRY_AFTER = 60
 
 
-@dataclass
-class _Waiting:
-    """Who awaits the scores of a job."""
-
-    answer: asyncio.Future[None]
-    spans: WindowSpans | None
-
-
 class Batcher:
-    """Runs batch after batch. It waits for no timer: while the device computes one batch, the
-    next one gathers. Every request that enters `score` leaves it: by its result, by an error, or
-    because its caller was cancelled (a deadline, a disconnect)."""
+    """Runs batch after batch, without a timer: while the device computes one batch, the next one
+    gathers. Every request that enters `score` leaves it with its result, with an error, or because
+    its caller was cancelled (deadline, disconnect)."""
 
     def __init__(
         self,
@@ -72,7 +63,8 @@ class Batcher:
         self._pace = Pace()
         self._usual = 0.0
         self._coming = 0
-        self._waiting: dict[Job, _Waiting] = {}
+        self._answers: dict[Job, asyncio.Future[None]] = {}
+        self._spans: dict[Job, WindowSpans] = {}
         self._work = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -81,14 +73,14 @@ class Batcher:
         self._task.add_done_callback(self._ended)
 
     async def close(self) -> None:
-        """Whoever still waits is told that the service is shutting down."""
+        """Requests that still wait get the error `shutting_down`."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
 
     @property
     def problem(self) -> str | None:
-        """Why no request can be scored, if so."""
+        """Why no request can be scored; None where they can."""
         if self._task is None or self._task.done():
             return "the batcher is not running"
         if self._worker.stuck:
@@ -97,27 +89,27 @@ class Batcher:
 
     @property
     def wait_seconds(self) -> float:
-        """Of a small list that came now, by what is known of the speed."""
+        """Estimated wait of a small list that comes now."""
         coming = self._coming * self._usual
         return self._pace.factor(self._clock()) * (self._queue.round_seconds + coming) / TRUST
 
     def refuse_hopeless(self, deadline: float) -> None:
-        """For a look before any work is done: there is no place for another list, or hardly one
-        that would be done by the deadline. Raises OverloadedError, and DeadlineExceededError where
-        the deadline has passed."""
+        """Called before any work is done. Raises OverloadedError where the queue is full or the
+        list would hardly be done by the deadline, and DeadlineExceededError where the deadline has
+        passed."""
         wait, left = self.wait_seconds, deadline - self._clock()
         if self._queue.full:
             self._refuse("queue_full", "the queue is full", wait)
-        # In an overload the wait is always just short of the deadline, and without a distance all
-        # who come would be parsed to be refused by a few milliseconds.
+        # In an overload the wait is always just below the deadline. Without a margin every list
+        # would be parsed, then refused for a few milliseconds.
         if wait:
             wait += min(_DISTANCE * self._usual, (1 - TRUST) * left)
         self._refuse_late(left, wait, 0.0)
 
     @contextmanager
     def expect(self, deadline: float) -> Iterator[None]:
-        """While the block finds out what a request asks for, others see it coming. Raises what
-        `refuse_hopeless` does."""
+        """Counts a request as coming while the block parses it. Raises what `refuse_hopeless`
+        raises."""
         self.refuse_hopeless(deadline)
         self._coming += 1
         try:
@@ -127,8 +119,8 @@ class Batcher:
 
     @contextmanager
     def admit(self, job: Job) -> Iterator[None]:
-        """A place in the queue for as long as the block runs. Raises OverloadedError where there
-        is none or the wait is too long, DeadlineExceededError where it takes too long alone."""
+        """A place in the queue while the block runs. Raises OverloadedError where there is none or
+        the wait is too long, DeadlineExceededError where the list alone takes too long."""
         now = self._clock()
         pace = self._pace.factor(now)
         wait = pace * self._queue.wait_seconds(job, self._coming * self._usual) / TRUST
@@ -148,14 +140,17 @@ class Batcher:
         if self._task is None or self._task.done():
             raise UnavailableError("the service is shutting down", code="shutting_down")
         with window_spans(self._tracer) as spans:
-            waiting = _Waiting(asyncio.get_running_loop().create_future(), spans)
-            self._waiting[job] = waiting
+            answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._answers[job] = answer
+            if spans is not None:
+                self._spans[job] = spans
             try:
                 self._queue.add(job)
                 self._work.set()
-                await waiting.answer
+                await answer
             finally:
-                del self._waiting[job]
+                del self._answers[job]
+                self._spans.pop(job, None)
 
     async def _run(self) -> None:
         began = self._clock()
@@ -200,10 +195,10 @@ class Batcher:
             self._deliver(job, logits, started, seconds)
 
     async def _after_failure(self, batch: Batch) -> None:
-        """The windows again, each alone: one that cannot be scored must not take others along."""
+        """Scores the windows again, each alone: one that fails must not fail the others."""
         if len(batch.jobs) > 1 and self._worker.problem is None:
             for job in batch.jobs:
-                if job in self._waiting:
+                if job in self._answers:
                     await self._compute(batch.only(job))
             return
         for job in batch.jobs:
@@ -212,32 +207,33 @@ class Batcher:
     def _deliver(
         self, job: Job, logits: NDArray[np.float32], started: float, seconds: float
     ) -> None:
-        waiting = self._waiting.get(job)
-        if waiting is None or waiting.answer.done():
+        answer = self._answers.get(job)
+        if answer is None or answer.done():
             return
         job.seconds += seconds
-        if waiting.spans is not None:
-            waiting.spans.end(started + seconds)
+        spans = self._spans.get(job)
+        if spans is not None:
+            spans.end(started + seconds)
         self._queue.accept(job, logits)
         if job.finished:
-            waiting.answer.set_result(None)
+            answer.set_result(None)
 
     def _fail(self, job: Job, error: ApiError) -> None:
-        waiting = self._waiting.get(job)
-        if waiting is not None and not waiting.answer.done():
-            waiting.answer.set_exception(error)
+        answer = self._answers.get(job)
+        if answer is not None and not answer.done():
+            answer.set_exception(error)
 
     def _mark_begin(self, batch: Batch, at: float) -> None:
         for job in batch.jobs:
-            waiting = self._waiting.get(job)
-            if waiting is not None and waiting.spans is not None:
-                of_pass = {
+            spans = self._spans.get(job)
+            if spans is not None:
+                attributes = {
                     "locore.images": job.cost.images - 1,
                     "locore.tokens": job.cost.tokens,
                     "locore.batch.windows": len(batch.jobs),
                     "locore.batch.tokens": batch.cost.padded_tokens,
                 }
-                waiting.spans.begin(at, of_pass)
+                spans.begin(at, attributes)
 
     def _refuse_late(self, left: float, wait: float, own: float) -> None:
         """`left`: seconds until the deadline."""
@@ -255,5 +251,5 @@ class Batcher:
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
             log.error("batcher_died", exc_info=task.exception())
-        for job in self._waiting:
+        for job in self._answers:
             self._fail(job, UnavailableError("the service is shutting down", code="shutting_down"))

@@ -12,16 +12,16 @@ from model.batch import Window
 from model.config import ModelConfig
 from model.cost import WindowCost
 from model.descriptors import ImageDescriptors
-from model.windows import Reranking, RerankOptions, plan_windows
+from model.windows import Reranking, RerankOptions
 
 
 class Job:
-    """A list that is re-ranked window by window. Its cost is known by its length at first, and
-    exactly once its images are there (`begin`).
+    """A list that is re-ranked window by window. Its cost is an upper bound by its length at first,
+    and exact once its images are there (`begin`).
 
-    `deadline`: seconds of the caller's clock. `held_tokens`: places of its images' locals and
-    what is beside them, an upper bound of what it keeps in memory. `cost`: of its next window.
-    `windows`, `tokens`, `seconds`: how much of it has been scored, and how long its passes took.
+    `deadline`: seconds of the caller's clock. `held_tokens`: an upper bound of the tokens that its
+    images take in memory. `cost`: of its next window. `windows`, `tokens`: scored so far;
+    `seconds`: of its passes.
     """
 
     def __init__(
@@ -34,9 +34,7 @@ class Job:
         self._window: Window | None = None
         self._query: ImageDescriptors
         self._gallery: Sequence[ImageDescriptors]
-        self.windows_left = len(
-            plan_windows(images, options.window, options.stride, options.direction)
-        )
+        self.windows_left = len(options.plan(images))
         most = config.descriptors_per_image
         counts = [most] * (1 + min(images, options.window))
         self.held_tokens = (1 + images) * (most + config.extra_tokens)
@@ -51,14 +49,14 @@ class Job:
         gallery: Sequence[ImageDescriptors],
         first_stage: NDArray[np.float32] | None,
     ) -> None:
-        """The images are there: no more than were announced."""
+        """Takes the images, at most as many as the job was made for."""
         self._query, self._gallery = query, gallery
         self._reranking = Reranking(len(gallery), first_stage, self._options)
         self._measure(self._reranking)
 
     @property
     def window(self) -> Window:
-        """What is to be scored next. Raises ValueError before `begin`, and when all is done."""
+        """The next window to score. Raises ValueError before `begin` and after the last one."""
         if self._window is None:
             raise ValueError("there is no window to be scored")
         return self._window
@@ -68,7 +66,7 @@ class Job:
         return self._reranking is not None and not self.windows_left
 
     def accept(self, logits: NDArray[np.float32]) -> None:
-        """The scores of `window`."""
+        """Takes the logits of `window`, one for each of its gallery images."""
         if self._reranking is None:
             raise ValueError("the job has not begun")
         self._reranking.accept(logits)

@@ -1,4 +1,4 @@
-"""How long forward passes take: measured once, when nothing else runs, and followed from then on.
+"""How long forward passes take: measured at start, then followed.
 
 Pure: no clock. Seconds that are *reckoned* are those of the first measurement."""
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from model.cost import WindowCost
 
 _MEMORY_SECONDS = 2.0
-"""So long a pass counts in the pace, by and large."""
+"""Time constant: after this long a pass hardly counts in the pace any more."""
 
 
 @dataclass(frozen=True)
@@ -39,58 +39,61 @@ class Speed:
         return self.per_pass + self.per_window + self.per_unit * cost.alone
 
 
+@dataclass(slots=True)
 class BatchCost:
-    """Reckoned seconds and tokens of a batch, while windows join it."""
+    """Running totals of a batch while windows join it. `own`: of `WindowCost.own`; `images`,
+    `slots`: the largest of any window, which all are padded to; `tokens`: without padding."""
 
-    def __init__(self, speed: Speed) -> None:
-        self.speed = speed
-        self.windows = 0
-        self.tokens = 0
-        self._own = 0.0
-        self._images = 0
-        self._slots = 0
+    speed: Speed
+    windows: int = 0
+    tokens: int = 0
+    own: float = 0.0
+    images: int = 0
+    slots: int = 0
 
     @property
     def padded_tokens(self) -> int:
         """Tokens of the grid, padding included."""
-        return self.windows * self._images * self._slots
+        return self.windows * self.images * self.slots
 
     @property
     def seconds(self) -> float:
-        speed, work = self.speed, self._own + self.padded_tokens
+        """Reckoned."""
+        speed, work = self.speed, self.own + self.padded_tokens
         return speed.per_pass + self.windows * speed.per_window + speed.per_unit * work
 
     def joined(self, cost: WindowCost) -> BatchCost:
-        """The batch with one window more."""
-        batch = BatchCost(self.speed)
-        batch.windows = self.windows + 1
-        batch.tokens = self.tokens + cost.tokens
-        batch._own = self._own + cost.own
-        batch._images = max(self._images, cost.images)
-        batch._slots = max(self._slots, cost.slots)
-        return batch
+        """The batch with one more window."""
+        return BatchCost(
+            self.speed,
+            self.windows + 1,
+            self.tokens + cost.tokens,
+            self.own + cost.own,
+            max(self.images, cost.images),
+            max(self.slots, cost.slots),
+        )
 
 
 class Pace:
-    """Seconds that go by for every second that was reckoned. More than one where others use the
-    machine, fewer where windows share passes: work is reckoned as if they did not."""
+    """Seconds that pass for every second reckoned: more than 1 where others use the machine, less
+    than 1 where windows share passes, since work is reckoned as if they did not."""
 
     def __init__(self) -> None:
         self._factor = 1.0
         self._resting_since = math.inf
 
     def factor(self, now: float) -> float:
-        """Where nothing has run for a while it is 1 again: what made it slow may be over, and a
-        list that is refused for it would not show that."""
+        """Returns to 1 while nothing runs: the cause of a slow pace may be over, and a list that
+        is refused for it would not show that."""
         rest = max(0.0, now - self._resting_since)
         return 1 + (self._factor - 1) * math.exp(-rest / _MEMORY_SECONDS)
 
     def rest(self, now: float) -> None:
-        """There is nothing to do from now until the next `learn`."""
+        """Nothing runs from now until the next `learn`."""
         self._resting_since = now
 
     def learn(self, reckoned: float, began: float, ended: float) -> None:
-        """Work of `reckoned` seconds was done in this time."""
+        """Work of `reckoned` seconds took from `began` to `ended`."""
         before, seconds = self.factor(began), ended - began
         self._resting_since = math.inf
         weight = 1 - math.exp(-seconds / _MEMORY_SECONDS)

@@ -32,8 +32,8 @@ class Worker:
         self.problem: str | None = None
 
     async def warm_up(self) -> Speed:
-        """First passes, so that no request pays for what happens only once; and how fast the
-        device is, before anybody else uses it."""
+        """Runs first passes, so that no request pays for one-time work, and measures the device
+        while nothing else uses it."""
         await self.score([random_window(self._model.config, images=1)])
         loop = asyncio.get_running_loop()
         speed = await loop.run_in_executor(self._thread, measured_speed, self._model)
@@ -48,10 +48,10 @@ class Worker:
         return scores
 
     async def check(self) -> None:
-        """After a failure: can the device still compute? `problem` says so if it cannot."""
+        """After a failure: sets `problem` if the device cannot compute any more."""
         try:
             await self.score([random_window(self._model.config, images=1)])
-        # Whatever a broken device raises, it is the health check's to report.
+        # Whatever a broken device raises, the health check reports it.
         except Exception as error:  # noqa: BLE001
             self.problem = f"the model fails: {type(error).__name__}"
 
@@ -75,7 +75,7 @@ class Worker:
 
 
 def measured_speed(model: LoadedModel) -> Speed:
-    """By passes of small windows and of one of the usual size."""
+    """Measured by passes of small windows and of one of the usual size."""
     config = model.config
     small = random_window(config, 1)
     large = random_window(config, config.rerank.window if config.listwise else 8)
@@ -89,7 +89,7 @@ def measured_speed(model: LoadedModel) -> Speed:
             spent.append(time.perf_counter() - started)
         return min(spent)
 
-    # The large one first: it pays for what happens only once.
+    # The large one first: it pays for one-time work.
     whole = quickest([large])
     small_cost, large_cost = (
         config.window_cost([image.count for image in (window.query, *window.gallery)])

@@ -28,8 +28,8 @@ from model.descriptor_file import DescriptorReader
 from model.descriptors import ImageDescriptors
 from model.quantisation import STORE_DTYPES
 from model.shipped import checkpoint_file
+from service.api.schemas import Collection
 from service.gallery.record import DEFAULT_STORE_DTYPE
-from service.schemas import Collection
 
 _Item = TypeVar("_Item")
 _Function = TypeVar("_Function", bound=Callable[..., Any])

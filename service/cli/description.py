@@ -14,7 +14,7 @@ from model.extraction.batches import extract_in_batches
 from model.extraction.extractor import BatchExtractor, Box, ExtractedImage, Extractor
 from model.extraction.images import UnreadableImageError, extract_images, read_image
 from service.cli.common import say, tracked
-from service.cores import usable_cores
+from service.machine.cores import usable_cores
 
 BATCH = 8
 """Images that a network takes together."""

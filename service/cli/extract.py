@@ -21,7 +21,7 @@ from model.global_rows import GlobalRows, write_raw
 from service.cli.common import any_path, device_of, existing_folder, say, tracked
 from service.cli.description import BATCH, extract_to_file
 from service.cli.image_list import check_continues, listed_boxes, listed_images
-from service.cores import usable_cores
+from service.machine.cores import usable_cores
 
 
 def _scales(_: click.Context, __: click.Parameter, value: str | None) -> tuple[float, ...] | None:

@@ -15,6 +15,8 @@ from locore_client import Client
 from model.descriptor_file import DescriptorFileError, DescriptorReader, NoDescriptorError
 from model.descriptors import ImageDescriptors
 from model.quantisation import StoreDtype
+from service.api.schemas import ImageId
+from service.api.sizes import beyond_limits
 from service.cli.common import (
     any_path,
     check_collection,
@@ -27,8 +29,6 @@ from service.cli.common import (
 from service.gallery.connect import connect_store
 from service.gallery.gallery import Gallery
 from service.gallery.record import GalleryRecord
-from service.schemas import ImageId
-from service.sizes import beyond_limits
 
 BATCH = 128
 """Images of one registration: a few MiB."""

@@ -18,6 +18,7 @@ from model.formats.errors import FormatError
 from model.metric import MetricError
 from model.training.trainer import TrainingStateError
 from service import __version__
+from service.api.errors import ApiError, StoreUnavailableError
 from service.cli.bench import bench
 from service.cli.collections import collections
 from service.cli.common import drop_unwritten, write_any_text
@@ -31,12 +32,11 @@ from service.cli.rerank import rerank
 from service.cli.rerank_batch import rerank_batch
 from service.cli.serve import openapi, serve
 from service.cli.train import train
-from service.cores import usable_cores
-from service.errors import ApiError, StoreUnavailableError
 from service.gallery.condition import reason
 from service.gallery.embedded import EmbeddedStoreError
-from service.offline import OfflineError
-from service.tracing import TracingError
+from service.machine.cores import usable_cores
+from service.offline.file_reranker import OfflineError
+from service.watch.tracing import TracingError
 
 EXPECTED = (
     ApiError,

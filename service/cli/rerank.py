@@ -22,6 +22,7 @@ from model.extraction.registry import load_extractor
 from model.formats.text import lines_of
 from model.metric import Metric, load_metric
 from model.windows import DIRECTIONS
+from service.api.schemas import MAX_SHORTLIST
 from service.cli.common import (
     any_path,
     console,
@@ -29,7 +30,6 @@ from service.cli.common import (
     metric_option,
     service_options,
 )
-from service.schemas import MAX_SHORTLIST
 
 
 @click.command()

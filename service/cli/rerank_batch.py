@@ -17,6 +17,7 @@ from model.config import DEFAULT_CHECKPOINT
 from model.descriptor_file import DescriptorReader
 from model.formats.shortlists import Shortlist, count_shortlists, read_shortlists
 from model.windows import DIRECTIONS
+from service.api.schemas import MAX_SHORTLIST
 from service.cli.common import (
     any_checkpoint,
     any_path,
@@ -29,9 +30,8 @@ from service.cli.common import (
 )
 from service.cli.first_stage import listed_neighbours, searched
 from service.cli.resumable import ResumableLines, fingerprint, partial_of
-from service.learnt_metrics import metric_for
-from service.offline import OfflineOptions, OfflineReranker
-from service.schemas import MAX_SHORTLIST
+from service.gallery.learnt_metrics import metric_for
+from service.offline.file_reranker import OfflineOptions, OfflineReranker
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

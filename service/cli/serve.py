@@ -16,9 +16,9 @@ from pydantic.fields import FieldInfo
 from model.checkpoint import load_checkpoint
 from service.app import create_app
 from service.cli.common import check_collection, device_of, existing_folder
-from service.logs import configure_logging
 from service.server import DrainingServer, listen, own_url
 from service.settings import Settings
+from service.watch.logs import configure_logging
 
 _Command = Callable[..., None]
 

@@ -29,7 +29,7 @@ from service.extraction.messages import (
     encode,
     picture_from,
 )
-from service.priority import give_way
+from service.machine.priority import give_way
 
 
 def serve(connection: Connection, name: str, count: int) -> None:
@@ -51,8 +51,8 @@ def describe(extractor: Extractor, picture: Picture, count: int) -> Answer:
     """`count`: locals at most."""
     try:
         pixels = read_pixels(io.BytesIO(picture.data))
-        shown = thumbnail(pixels.image) if picture.thumbnail else None
-        return described(extractor.extract(pixels.image, count), pixels.size, shown)
+        webp = thumbnail(pixels.image) if picture.thumbnail else None
+        return described(extractor.extract(pixels.image, count), pixels.size, webp)
     except TooManyPixelsError as error:
         return Refused(f"has {error}", error.max_pixels)
     except PixelsError:

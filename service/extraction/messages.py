@@ -1,4 +1,4 @@
-"""What the service and its extractor's process say to each other, as bytes of msgpack."""
+"""The messages between the service and its extractor's process, as msgpack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The extractor's process, as one thread of the service uses it."""
+"""The extractor's process, for use from one thread of the service."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import structlog
 from model.config import ExtractorId
 from model.extraction.extractor import ExtractorError
 from model.extraction.registry import registered
-from service.errors import (
+from service.api.errors import (
     ApiError,
     NoExtractorError,
     TooLargeError,
@@ -33,21 +33,21 @@ from service.extraction.messages import (
     encode,
     extracted,
 )
-from service.settings import NO_EXTRACTOR
 
 log = structlog.get_logger(__name__)
 
 STUCK_SECONDS = 120.0
-"""A picture, or a start, that takes longer has hung: at the lowest priority it may wait long."""
+"""A picture or a start that takes longer hangs. Generous, since the process has low priority."""
 
 
 class ExtractorProcess:
-    """Started by the first picture, and again after it died. `start` and `extract` block, and are
-    for one thread; `close` may come from another."""
+    """The first picture starts it, and the next one restarts it after it died. `start` and
+    `extract` block and belong to one thread; `close` may be called from another."""
 
-    def __init__(self, name: str, checkpoints: ExtractorId | None, count: int) -> None:
-        """`name`: of an extractor, or `none`; `checkpoints`: what its descriptors must go with,
-        None where they need not; `count`: locals of an image at most."""
+    def __init__(self, name: str | None, checkpoints: ExtractorId | None, count: int) -> None:
+        """`name`: the extractor, None where pictures are not extracted; `checkpoints`: the
+        extractor whose descriptors its own must match, None for any; `count`: locals of an image
+        at most."""
         self._name = name
         self._checkpoints = checkpoints
         self._count = count
@@ -57,7 +57,7 @@ class ExtractorProcess:
         self._problem: str | None = None
         self._closed = False
         self.extractor: ExtractorId | None = None
-        """What is there, once that is known."""
+        """None until it is known."""
 
     def start(self) -> Connection:
         """Raises NoExtractorError where no picture can be extracted here, UnavailableError where
@@ -69,8 +69,8 @@ class ExtractorProcess:
         return self._connection
 
     def extract(self, picture: bytes, *, thumbnail: bool = False) -> ExtractedPicture:
-        """Raises what `start` raises, UnprocessableError and TooLargeError for what is no picture
-        that can be read, UnavailableError where the process died of it."""
+        """Raises what `start` raises, UnprocessableError and TooLargeError for a picture that
+        cannot be read, UnavailableError where the process died of it."""
         connection = self.start()
         match self._ask(connection, Picture(picture, thumbnail)):
             case Described() as answer:
@@ -84,7 +84,7 @@ class ExtractorProcess:
                 raise ApiError("the picture could not be extracted")
 
     def close(self) -> None:
-        """Ends the process, whatever it does."""
+        """Kills the process."""
         with self._lock:
             self._closed = True
             if self._process is not None:
@@ -92,14 +92,14 @@ class ExtractorProcess:
                 self._process.wait()
 
     def _begin(self) -> str | None:
-        """Why there is no extractor, None where there is one."""
-        if self._name == NO_EXTRACTOR:
+        """Starts the process; returns why there is no extractor, or None."""
+        if self._name is None:
             return "LOCORE_EXTRACTOR is none"
         try:
             registered(self._name)
         except ExtractorError as error:
             return str(error)
-        answer = self._hear(self._spawn())
+        answer = self._hear(self._spawn(self._name))
         if isinstance(answer, Ready):
             there = ExtractorId(name=answer.name, version=answer.version)
             if self._checkpoints is None or there.fits(self._checkpoints):
@@ -115,9 +115,9 @@ class ExtractorProcess:
         self._end()
         return why
 
-    def _spawn(self) -> Connection:
+    def _spawn(self, name: str) -> Connection:
         ours, theirs = multiprocessing.Pipe()
-        command = [sys.executable, "-P", "-m", "service.extraction.child", self._name]
+        command = [sys.executable, "-P", "-m", "service.extraction.child", name]
         with self._lock, theirs:
             if self._closed:
                 ours.close()
@@ -126,7 +126,7 @@ class ExtractorProcess:
                 [*command, str(self._count), str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                # What libraries print is not the service's output.
+                # Prints of libraries are not the service's output.
                 stdout=subprocess.DEVNULL,
                 # Ctrl-C in a terminal drains the service, which still needs it.
                 start_new_session=True,
@@ -138,7 +138,7 @@ class ExtractorProcess:
         try:
             connection.send_bytes(encode(picture))
         except OSError:
-            # It may have died since: what it read nothing of is for the next one.
+            # It may have died since. It read nothing of the picture, so the next one gets it.
             self._end()
             connection = self.start()
             connection.send_bytes(encode(picture))

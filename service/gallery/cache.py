@@ -1,4 +1,4 @@
-"""Decoded records in memory, the least recently used ones dropped first. No I/O, no clock."""
+"""Decoded records in memory; the least recently used ones go first. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class RecordCache:
 
     @contextmanager
     def loading(self, keys: Iterable[Key]) -> Iterator[set[Key]]:
-        """Those of `keys` that are not discarded meanwhile. What is being loaded of the others may
-        be older than what they were discarded for: it must not be put here."""
+        """Those of `keys` that are not discarded during the block. The others may be loaded in an
+        older version than the one they were discarded for: they must not be cached."""
         valid = set(keys)
         self._loads.append(valid)
         try:
@@ -70,7 +70,7 @@ class RecordCache:
             self.bytes -= oldest.cost
 
     def discard(self, key: Key) -> None:
-        """Forget what is here, and what is on its way here."""
+        """Forgets the entry, and the key in all loads that are under way."""
         for load in self._loads:
             load.discard(key)
         self._drop(key)

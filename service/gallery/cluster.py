@@ -108,8 +108,8 @@ class ClusterStore(GalleryStore):
     async def _before(self, generation: str, ids: Sequence[str]) -> _Before:
         keys = [image_key(generation, image_id) for image_id in ids]
         answers = await self._answers([(name, key) for key in keys for name in ("GET", "PTTL")])
-        found = zip(ids, answers[::2], answers[1::2], strict=True)
-        return {i: (record, left) for i, record, left in found if record and left != -2}
+        rows = zip(ids, answers[::2], answers[1::2], strict=True)
+        return {i: (record, left) for i, record, left in rows if record and left != -2}
 
     async def _put_back(self, generation: str, records: dict[str, bytes], before: _Before) -> None:
         ids = list(records)
@@ -120,8 +120,12 @@ class ClusterStore(GalleryStore):
             undo.append(commands.put_back(image_key(generation, image_id), ours, old, left))
         try:
             async with asyncio.timeout(LONGEST_SECONDS):
-                undone = await self._by_node(undo)
-                new = [i for i, done in zip(ids, undone, strict=True) if done and i not in before]
+                outcomes = await self._by_node(undo)
+                new = [
+                    i
+                    for i, changed in zip(ids, outcomes, strict=True)
+                    if changed and i not in before
+                ]
                 # Of no effect unless the ids were listed and only the answer was lost.
                 unlisting = commands.unlist(generation, new)
                 _, _, _, claim_key, _ = generation_keys(generation)
@@ -131,23 +135,23 @@ class ClusterStore(GalleryStore):
                 "registration_not_undone", collection=collection_of(generation), why=str(error)
             )
 
-    async def _by_node(self, asked: Sequence[Command]) -> list[Any]:
+    async def _by_node(self, batch: Sequence[Command]) -> list[Any]:
         """As `_answers`, but the nodes are all waited for, also where one fails: what is done
         next must not be overtaken by what was sent before. Raises the first error."""
         groups: dict[str, list[int]] = {}
-        for place, command in enumerate(asked):
+        for place, command in enumerate(batch):
             key = str(command[3] if command[0] == "EVAL" else command[1])
             node = self._cluster.get_node_from_key(key)
             groups.setdefault("" if node is None else node.name, []).append(place)
-        done = await asyncio.gather(
-            *(self._answers([asked[place] for place in group]) for group in groups.values()),
+        results = await asyncio.gather(
+            *(self._answers([batch[place] for place in group]) for group in groups.values()),
             return_exceptions=True,
         )
-        answers: list[Any] = [None] * len(asked)
-        for group, found in zip(groups.values(), done, strict=True):
-            if isinstance(found, BaseException):
-                raise found
-            for place, answer in zip(group, found, strict=True):
+        answers: list[Any] = [None] * len(batch)
+        for group, result in zip(groups.values(), results, strict=True):
+            if isinstance(result, BaseException):
+                raise result
+            for place, answer in zip(group, result, strict=True):
                 answers[place] = answer
         return answers
 
@@ -162,8 +166,8 @@ class ClusterStore(GalleryStore):
     async def _memory_of_primaries(self) -> list[int]:
         await self._cluster.initialize()
         nodes = self._cluster.get_primaries()
-        found = await asyncio.gather(*(node.execute_command("INFO", "memory") for node in nodes))
-        return [answer["used_memory"] for answer in found]
+        answers = await asyncio.gather(*(node.execute_command("INFO", "memory") for node in nodes))
+        return [answer["used_memory"] for answer in answers]
 
     async def _look_again(self) -> None:
         with suppress(*AWAY):

@@ -1,4 +1,4 @@
-"""What is said to the store of images: commands, and scripts that run as one step.
+"""The commands and scripts that the store of images runs, each in one step.
 
 The keys are those of keys.py. A script that changes lists has those of a generation first, in the
 order of `generation_keys` and `change_keys`, then those of records.

@@ -1,4 +1,4 @@
-"""Whether the store is up, as its operations tell, and what their failures are in the contract."""
+"""Whether the store is up, by its operations, and its failures as the contract's errors."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 import structlog
 from redis import exceptions
 
-from service.errors import ApiError, StoreFullError, StoreUnavailableError
-from service.metrics import STORE_UP
+from service.api.errors import ApiError, StoreFullError, StoreUnavailableError
+from service.watch.metrics import STORE_UP
 
 log = structlog.get_logger(__name__)
 
@@ -75,5 +75,5 @@ class StoreCondition:
 
 def reason(error: BaseException) -> str:
     """What the store said, without the command that redis-py puts before it."""
-    _, of_pipeline, said = str(error).rpartition("of pipeline caused error: ")
-    return (said.strip("(,)'\"") if of_pipeline else said) or type(error).__name__
+    _, of_pipeline, message = str(error).rpartition("of pipeline caused error: ")
+    return (message.strip("(,)'\"") if of_pipeline else message) or type(error).__name__

@@ -1,4 +1,4 @@
-"""A store for a URL. It connects when first used, and finds its servers anew after a failover."""
+"""A store for a URL. It connects at first use, and finds its servers again after a failover."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A private Valkey for a service that was given no Redis: one directory, one Unix socket."""
+"""A private Valkey for a service without a Redis: one directory, one Unix socket."""
 
 from __future__ import annotations
 
@@ -182,15 +182,15 @@ class EmbeddedValkey:
     async def _stop_orphan(self) -> None:
         """A service that was killed left its Valkey behind: end it, and wait until it has."""
         until = time.monotonic() + _START_SECONDS
-        told = None
+        previous = None
         while not self._lock("store.lock"):
             if time.monotonic() > until:
                 raise EmbeddedStoreError(f"the store that {self._dir} was left with does not end")
             with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
                 pid = int(self._pid_file.read_text())
-                if pid != told and self._has_lock(pid):
+                if pid != previous and self._has_lock(pid):
                     os.kill(pid, signal.SIGTERM)
-                told = pid
+                previous = pid
             await asyncio.sleep(0.02)
         self._socket.unlink(missing_ok=True)
 

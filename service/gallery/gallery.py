@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from model.descriptors import DescriptorSizes
 from model.metric import Metric
 from model.quantisation import StoreDtype
-from service.errors import DescriptorDimMismatchError
+from service.api.errors import DescriptorDimMismatchError
+from service.api.sizes import joined, misfit
 from service.gallery.cache import CachedRecord, RecordCache
 from service.gallery.keys import collection_of
+from service.gallery.learnt_metrics import in_metric
 from service.gallery.names import Names
 from service.gallery.record import (
     HEADER_BYTES,
@@ -33,15 +35,13 @@ from service.gallery.store import (
     Page,
 )
 from service.gallery.thumbnails import Thumbnail, Thumbnails
-from service.learnt_metrics import in_metric
-from service.metrics import CACHE_BYTES, CACHE_REQUESTS, IMAGES_REGISTERED
-from service.sizes import joined, misfit
+from service.watch.metrics import CACHE_BYTES, CACHE_REQUESTS, IMAGES_REGISTERED
 
 CACHE_TRUST_SECONDS = 1.0
-"""For this long a cached image is used unasked. After that the store is asked for its version, so
-that no request sees an image that another service replaced or deleted longer ago than this. What
-this service wrote is seen at once; so is that an image has expired, as the store is always asked
-where images of the collection expire."""
+"""For this long a cached image is used without asking the store. After that its version is checked,
+so that no request sees an image that another service replaced or deleted longer ago. This service's
+own writes are seen at once, and so is expiry: where images of the collection expire, the store is
+always asked."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ class Registered:
 
 class Gallery:
     """Images of any number of collections, stored as `dtype`, with at most `pool_locals` locals
-    where that is given. Raises what `GalleryStore` raises, and DamagedRecordError. What is fetched
-    of a collection that has one of the `metrics` is in it.
+    unless that is None. `fetch` returns images in their collection's metric, where `metrics` has
+    one. Raises what `GalleryStore` raises, and DamagedRecordError.
 
-    Images are looked for in a generation, which `names.resolve` has for a name; a cached image is
-    one of a generation too, so that nobody is given those of another."""
+    Images are read and cached by generation, which `names.resolve` returns for a name, so that no
+    request sees those of another generation."""
 
     def __init__(
         self,
@@ -85,11 +85,11 @@ class Gallery:
         ttl_seconds: int | None,
         thumbnails: Mapping[str, Thumbnail] = MappingProxyType({}),
     ) -> Registered:
-        """All of the `records`, at least one, or none; an image that is there already is replaced.
-        `name`: of a collection or an alias. `thumbnails` of some of them, by id, are kept as far as
-        there is room.
+        """Registers all `records` (at least one) or none; replaces images with the same ids.
+        `name`: of a collection or an alias; `thumbnails`: of some of the images, by id, stored
+        while there is room.
 
-        Raises DescriptorDimMismatchError unless they have the sizes of each other and of the
+        Raises DescriptorDimMismatchError unless all have the sizes of each other and of the
         collection.
         """
         sizes = _sizes_of(records, None, "an image before it")
@@ -98,7 +98,7 @@ class Gallery:
             try:
                 replaced, headers = await self._put(generation, records, sizes, ttl_seconds)
             except GenerationOverError:
-                # Emptied, dropped or made an alias since we looked.
+                # It was emptied, dropped or made an alias meanwhile.
                 continue
             IMAGES_REGISTERED.inc(len(records))
             await self.thumbnails.put(generation, headers, thumbnails, ttl_seconds)
@@ -111,7 +111,7 @@ class Gallery:
         sizes: DescriptorSizes,
         ttl_seconds: int | None,
     ) -> tuple[int, dict[str, bytes]]:
-        """How many replaced an image, and the headers of the records."""
+        """(How many images were replaced, headers of the records by id)."""
 
         def packed() -> dict[str, bytes]:
             how = self._dtype, self._pool_locals
@@ -124,7 +124,7 @@ class Gallery:
             _sizes_of(records, error.sizes, f"collection {collection_of(generation)!r}")
             raise
         finally:
-            # Also where the answer got lost on its way: the store may have the new images.
+            # Also after an error: the store may have the new images, and only the answer was lost.
             self._forget(generation, records)
         return replaced, {image_id: record[:HEADER_BYTES] for image_id, record in data.items()}
 
@@ -142,36 +142,35 @@ class Gallery:
         return (await self._store.page(generation, 1, None)).sizes
 
     async def version(self, generation: str) -> bytes | None:
-        """Another after each change of the images; None where there are none."""
+        """Changes with every change of the images; None where there are none."""
         return await self._store.version(generation)
 
     async def globals(
         self, generation: str, ids: Sequence[str]
     ) -> dict[str, NDArray[np.float32] | None]:
-        """Of those that are registered, in no metric and past the cache; None of an image that has
-        none."""
-        found = (await self._store.fetch(generation, ids)).records
-        stored = {i: data for i, data in zip(ids, found, strict=True) if data is not None}
-        return await asyncio.to_thread(unpack_globals, generation, stored)
+        """Globals of the registered ones, None for an image without; in no metric, not cached."""
+        records = (await self._store.fetch(generation, ids)).records
+        data_by_id = {i: data for i, data in zip(ids, records, strict=True) if data is not None}
+        return await asyncio.to_thread(unpack_globals, generation, data_by_id)
 
     async def get(self, generation: str, image_id: str) -> GalleryRecord | None:
-        """One image as the store has it now, in no metric."""
+        """One image as stored, in no metric, not cached."""
         (data,) = (await self._store.fetch(generation, [image_id])).records
         return None if data is None else unpack_record(generation, image_id, data)
 
     async def fetch(self, generation: str, ids: Sequence[str]) -> dict[str, GalleryRecord]:
-        """Those of `ids` that are registered, from the cache where it may be believed. Raises
-        UnprocessableError for one that the collection's metric is not for."""
+        """The registered ones of `ids`, from the cache where it can be trusted. Raises
+        UnprocessableError for an image that the collection's metric does not fit."""
         now = self._clock()
-        found: dict[str, GalleryRecord] = {}
+        records: dict[str, GalleryRecord] = {}
         doubtful: dict[str, CachedRecord] = {}
-        wanted: list[str] = []
+        misses: list[str] = []
         for image_id in ids:
             entry = self._cache.get((generation, image_id))
             if entry is None:
-                wanted.append(image_id)
+                misses.append(image_id)
             elif now - entry.seen < CACHE_TRUST_SECONDS and not entry.expires:
-                found[image_id] = entry.record
+                records[image_id] = entry.record
             else:
                 doubtful[image_id] = entry
         if doubtful:
@@ -179,19 +178,19 @@ class Gallery:
             for (image_id, entry), version in zip(doubtful.items(), versions, strict=True):
                 if version == entry.version:
                     entry.seen = now
-                    found[image_id] = entry.record
+                    records[image_id] = entry.record
                 else:
                     self._cache.discard((generation, image_id))
-                    wanted.append(image_id)
-        CACHE_REQUESTS.labels("hit").inc(len(found))
-        CACHE_REQUESTS.labels("miss").inc(len(wanted))
-        if wanted:
-            found |= await self._load(generation, wanted, now)
+                    misses.append(image_id)
+        CACHE_REQUESTS.labels("hit").inc(len(records))
+        CACHE_REQUESTS.labels("miss").inc(len(misses))
+        if misses:
+            records |= await self._load(generation, misses, now)
         CACHE_BYTES.set(self._cache.bytes)
-        return found
+        return records
 
     async def _load(self, generation: str, ids: list[str], now: float) -> dict[str, GalleryRecord]:
-        # What is registered or deleted from here on is not known to what is loaded here.
+        # The images loaded here do not reflect registrations and deletions from here on.
         with self._cache.loading((generation, image_id) for image_id in ids) as valid:
             fetched = await self._store.fetch(generation, ids)
             pairs = zip(ids, fetched.records, strict=True)
@@ -203,11 +202,11 @@ class Gallery:
 
             records = await asyncio.to_thread(decoded)
         metric = self.metrics.get(collection_of(generation))
-        made = 0 if metric is None else metric.matrix[0].nbytes
+        metric_bytes = 0 if metric is None else metric.matrix[0].nbytes
         for image_id, record in records.items():
             data = stored[image_id]
-            # `now` was read before the store was asked: the trust never runs longer than stated.
-            size = max(len(data), record.descriptors.nbytes) + made
+            # `now` is from before the store was asked: trust never lasts longer than stated.
+            size = max(len(data), record.descriptors.nbytes) + metric_bytes
             entry = CachedRecord(record, data[:HEADER_BYTES], size, now, fetched.expiring)
             if (generation, image_id) in valid:
                 self._cache.put((generation, image_id), entry)
@@ -230,8 +229,8 @@ class Gallery:
 def _sizes_of(
     records: dict[str, GalleryRecord], expected: DescriptorSizes | None, whose: str
 ) -> DescriptorSizes:
-    """The sizes of all of them, which go with those `expected`, or with the first's. Raises
-    DescriptorDimMismatchError, which names the first that does not."""
+    """The sizes of all records together. Raises DescriptorDimMismatchError, naming the first record
+    that does not fit those `expected`, or the first record's."""
     sizes = expected or next(iter(records.values())).descriptors.sizes
     for place, (image_id, record) in enumerate(records.items()):
         its = record.descriptors.sizes

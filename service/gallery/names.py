@@ -1,15 +1,14 @@
 """Which images a name stands for: collections, their generations, and aliases.
 
-A collection is emptied, or dropped, in one step: another of its generations counts from then on.
-What was looked up before stays as it is until it is swept (sweeper.py), so that a request that
-began before finds what it asks for. An alias has its collection in its own hash, and is moved in
-one step too.
+Emptying or dropping a collection is one step: it switches to another generation. The old one stays
+until it is swept (sweeper.py), so that requests that began before still find their images. An
+alias has its collection in its own hash, and moves in one step too.
 
 In a cluster an alias and its collection lie in different slots. A collection therefore keeps the
-*intents* of aliases to point there, which are written before the alias is moved and forgotten after
-it has gone elsewhere: it is dropped only while none of them holds. Each is one move's own, so that
-nobody forgets another's; what a service that died in between left does not hold for longer than
-INTENT_SECONDS.
+*intents* of aliases to point there. An intent is written before the alias moves here and removed
+after it has moved away; a collection with a valid intent is not dropped. Every move has an intent
+of its own, so that no move removes another's. An intent that a crashed service left is valid for
+at most INTENT_SECONDS.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from model.descriptors import DescriptorSizes
-from service.errors import CollectionInUseError, NameTakenError, NotFoundError
-from service.gallery import commands, naming
+from service.api.errors import CollectionInUseError, NameTakenError, NotFoundError
+from service.gallery import commands, name_commands
 from service.gallery.commands import Command
 from service.gallery.keys import (
     ALIASES,
@@ -37,18 +36,18 @@ from service.gallery.keys import (
 from service.gallery.store import GalleryStore
 
 _AT_ONCE = 50
-"""Collections that are looked at together: a long list must not hold up the event loop."""
+"""Collections in one batch of commands: a long list must not block the event loop."""
 
 _TRIES, _PAUSE_SECONDS = 10, 0.1
-"""How long a collection that an alias is just coming to, or leaving, is waited for."""
+"""How long to wait for an alias that is moving to or from a collection."""
 
 _SHOWN = 20
 
 
 @dataclass(frozen=True)
 class Name:
-    """What a name stands for: an alias of a collection, or the generation that counts of one that
-    is `made` (or is from before there were names)."""
+    """What a name stands for: an alias, or a collection's current generation. `made`: whether the
+    collection exists (those from before there were names do not say so)."""
 
     alias: str | None
     token: str
@@ -57,7 +56,7 @@ class Name:
 
 @dataclass(frozen=True)
 class Summary:
-    """`size`: bytes of the records, exact where there are no more than `naming.SAMPLE`."""
+    """`size`: bytes of the records, exact where there are no more than `name_commands.SAMPLE`."""
 
     name: str
     count: int
@@ -74,22 +73,25 @@ class Names:
         self._aliases: dict[str, tuple[str, str]] = {}
 
     async def resolve(self, name: str) -> str:
-        """The generation that a name stands for now, by one question, where it stands for what it
-        stood for the last time.
+        """The generation that a name stands for now. One round trip suffices where that has not
+        changed since the last call.
 
-        What an alias points at may be emptied between the looks at the two: they hold together
-        where they are as they were before."""
-        known = self._aliases.get(name)
+        The collection may be emptied between the reads of the alias and of the collection: the
+        two are consistent once both are as they were before."""
+        previous = self._aliases.get(name)
         while True:
-            asked = [name] if known is None else [known[0], name]
-            *target, own = await self._look(asked, "resolve")
+            names = [name] if previous is None else [previous[0], name]
+            *target, own = await self._look(names, "resolve")
             if own.alias is None:
                 self._aliases.pop(name, None)
                 return generation_of(name, own.token)
-            seen = own.alias, (target[0].token if known and known[0] == own.alias else "")
-            if target and seen == known:
-                return generation_of(*seen)
-            self._aliases[name] = known = seen
+            current = (
+                own.alias,
+                (target[0].token if previous and previous[0] == own.alias else ""),
+            )
+            if target and current == previous:
+                return generation_of(*current)
+            self._aliases[name] = previous = current
 
     async def empty(self, name: str) -> tuple[str, int]:
         """The collection, and how many images it had. Raises NotFoundError."""
@@ -106,7 +108,7 @@ class Names:
             count = await self._end(generation, drop=True)
             if count >= 0:
                 return
-            if count == naming.IN_USE:
+            if count == name_commands.IN_USE:
                 await asyncio.sleep(_PAUSE_SECONDS)
         collection = collection_of(generation)
         raise CollectionInUseError(f"collection {collection!r} is being changed", aliases=[])
@@ -114,22 +116,22 @@ class Names:
     async def _end(self, generation: str, *, drop: bool) -> int:
         collection = collection_of(generation)
         elsewhere = await self._intents_elsewhere(collection) if drop else {}
-        before = [naming.note(EMPTIED, [collection], timed=True)]
+        before = [name_commands.note(EMPTIED, [collection], timed=True)]
         if drop:
             # Whoever registers into it after this lists it again, or finds it dropped.
             before.append(("ZREM", COLLECTIONS, collection))
         _, *listed = await self._ask(before)
-        ending = naming.end(generation, secrets.token_hex(6), drop=drop, elsewhere=elsewhere)
+        ending = name_commands.end(generation, secrets.token_hex(6), drop=drop, elsewhere=elsewhere)
         (count,) = await self._ask([ending], again=False)
         if count < 0 and any(listed):
-            await self._ask([naming.note(COLLECTIONS, [collection])])
-        if count == naming.UNKNOWN:
+            await self._ask([name_commands.note(COLLECTIONS, [collection])])
+        if count == name_commands.UNKNOWN:
             raise NotFoundError(f"no collection {collection!r}")
         return int(count)
 
     async def _intents_elsewhere(self, collection: str) -> list[bytes]:
         """Raises CollectionInUseError where an alias points here."""
-        (intents,) = await self._ask([naming.intents(collection)])
+        (intents,) = await self._ask([name_commands.intents(collection)])
         here = await self._pointing({collection: intents})
         if here[collection]:
             raise CollectionInUseError(
@@ -153,32 +155,32 @@ class Names:
         while True:
             generation = await self.resolve(name)
             collection = collection_of(generation)
-            intending = naming.intend(generation, alias, secrets.token_hex(6))
-            _, intent = await self._ask([naming.note(ALIASES, [alias]), intending])
-            if intent == naming.UNKNOWN:
+            intending = name_commands.intend(generation, alias, secrets.token_hex(6))
+            _, intent = await self._ask([name_commands.note(ALIASES, [alias]), intending])
+            if intent == name_commands.UNKNOWN:
                 raise NotFoundError(f"no collection {collection!r}")
             if intent != commands.OVER:
                 break
-        pointing = naming.point(alias, collection, intent)
+        pointing = name_commands.point(alias, collection, intent)
         (before,) = await self._ask([pointing], again=False)
         if before == 0:
-            await self._ask([naming.forget(collection, intent)])
+            await self._ask([name_commands.forget(collection, intent)])
             raise NameTakenError(f"{alias!r} is a collection", collection=alias)
         # Whoever deleted it meanwhile may have taken it off the list.
-        await self._ask([naming.note(ALIASES, [alias])])
+        await self._ask([name_commands.note(ALIASES, [alias])])
         previous, its_intent = before[0].decode(), before[1]
         if previous:
-            await self._ask([naming.forget(previous, its_intent)])
+            await self._ask([name_commands.forget(previous, its_intent)])
         return collection, previous or None
 
     async def unpoint(self, alias: str) -> None:
         """Raises NotFoundError."""
         await self._ask([("ZREM", ALIASES, alias)])
-        (before,) = await self._ask([naming.unpoint(alias)], again=False)
+        (before,) = await self._ask([name_commands.unpoint(alias)], again=False)
         collection, intent = before[0].decode(), before[1]
         if not collection:
             raise NotFoundError(f"no alias {alias!r}")
-        await self._ask([naming.forget(collection, intent)])
+        await self._ask([name_commands.forget(collection, intent)])
 
     async def aliases(
         self, limit: int, after: str | None
@@ -194,82 +196,82 @@ class Names:
         """As `aliases`."""
         await self._note_old_collections()
         names, following = await self._listed(COLLECTIONS, limit, after)
-        found: list[Summary] = []
+        summaries: list[Summary] = []
         for start in range(0, len(names), _AT_ONCE):
-            found += await self._summaries(names[start : start + _AT_ONCE])
-        return found, following
+            summaries += await self._summaries(names[start : start + _AT_ONCE])
+        return summaries, following
 
     async def collection(self, name: str) -> Summary:
         """Raises NotFoundError."""
         collection = collection_of(await self.resolve(name))
-        found = await self._summaries([collection])
-        if not found:
+        summaries = await self._summaries([collection])
+        if not summaries:
             raise NotFoundError(f"no collection {collection!r}")
-        return found[0]
+        return summaries[0]
 
     async def _summaries(self, collections: Sequence[str]) -> list[Summary]:
         names = await self._look(collections)
         generations = [generation_of(c, n.token) for c, n in zip(collections, names, strict=True)]
         answers = await self._ask(
             [
-                *map(naming.summary, generations),
-                *map(naming.intents, collections),
+                *map(name_commands.summary, generations),
+                *map(name_commands.intents, collections),
             ]
         )
         looked, intents = answers[: len(names)], answers[len(names) :]
         sizes = await self._record_sizes(generations, [ids for _, _, *ids in looked])
         aliases = await self._pointing(dict(zip(collections, intents, strict=True)))
-        found = []
-        for place, (count, known, *ids) in enumerate(looked):
+        summaries = []
+        for place, (count, sizes_text, *ids) in enumerate(looked):
             collection = collections[place]
             if names[place].alias or not (names[place].made or ids):
                 continue
-            its_sizes = commands.sizes_from(known) if count and known else None
-            if count and not known:
+            its_sizes = commands.sizes_from(sizes_text) if count and sizes_text else None
+            if count and not sizes_text:
                 its_sizes = (await self._store.page(generations[place], 1, None)).sizes
             there = [size for size in sizes[place] if size]
             size = round(sum(there) / len(there) * count) if there else 0
-            found.append(Summary(collection, count, its_sizes, size, aliases[collection]))
-        return found
+            summaries.append(Summary(collection, count, its_sizes, size, aliases[collection]))
+        return summaries
 
     async def _record_sizes(
         self, generations: Sequence[str], ids: Sequence[Sequence[bytes]]
     ) -> list[list[int]]:
         """In bytes, by generation; 0 where there is no record."""
         pairs = zip(generations, ids, strict=True)
-        asked = [("STRLEN", image_key(g, i.decode())) for g, some in pairs for i in some]
-        answers = iter(await self._ask(asked))
+        lengths = [("STRLEN", image_key(g, i.decode())) for g, some in pairs for i in some]
+        answers = iter(await self._ask(lengths))
         return [[next(answers) for _ in some] for some in ids]
 
     async def _look(self, names: Sequence[str], operation: str = "names") -> list[Name]:
-        answers = await self._ask([naming.look(name) for name in names], operation)
+        answers = await self._ask([name_commands.look(name) for name in names], operation)
         return [
             Name(alias and alias.decode(), (token or b"").decode(), bool(made))
             for alias, token, made in answers
         ]
 
     async def _ask(
-        self, asked: Sequence[Command], operation: str = "names", *, again: bool = True
+        self, batch: Sequence[Command], operation: str = "names", *, again: bool = True
     ) -> list[Any]:
-        return await self._store.answers(operation, asked, again=again) if asked else []
+        return await self._store.answers(operation, batch, again=again) if batch else []
 
     async def _listed(
         self, key: str, limit: int, after: str | None
     ) -> tuple[list[str], str | None]:
-        (found,) = await self._ask([naming.names_after(key, after, limit + 1)])
-        names = [name.decode() for name in found]
+        (answer,) = await self._ask([name_commands.names_after(key, after, limit + 1)])
+        names = [name.decode() for name in answer]
         return names[:limit], names[limit - 1] if len(names) > limit else None
 
     async def _note_old_collections(self) -> None:
-        """Once in the life of a store: collections from before there was a list of them."""
-        (known,) = await self._ask([("EXISTS", SEARCHED)])
-        if known:
+        """Lists collections from before there was a list; once in the life of a store."""
+        (entry,) = await self._ask([("EXISTS", SEARCHED)])
+        if entry:
             return
         async for keys in self._store.keys_of(f"{IDS}{{"):
             names = sorted({key.removeprefix(f"{IDS}{{").partition("}")[0] for key in keys})
             looked = await self._look(names)
             # What is dropped and not yet swept has ids too.
-            old = [n for n, known in zip(names, looked, strict=True) if not known.token]
+            old = [n for n, entry in zip(names, looked, strict=True) if not entry.token]
             if old:
-                await self._ask([naming.note(COLLECTIONS, old)])
-        await self._ask([naming.note(SEARCHED, ["all"])])
+                await self._ask([name_commands.note(COLLECTIONS, old)])
+        await self._ask([name_commands.note(SEARCHED, ["all"])])

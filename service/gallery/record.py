@@ -41,7 +41,7 @@ _MAGIC = b"LOCR"
 _HEADER = struct.Struct("<4sBBHHHH")
 DIGEST_BYTES = 16
 HEADER_BYTES = _HEADER.size + DIGEST_BYTES
-"""A record's first bytes, which tell one version of an image from another."""
+"""A record's first bytes; they differ between versions of an image."""
 
 _NUMBERS: Mapping[int, np.dtype[Any]] = {0: np.dtype("<f4"), 1: np.dtype("<f2")}
 _CODE_TYPES: Mapping[int, CodeType] = {2: "int8", 3: "int4", 4: "binary"}
@@ -50,7 +50,7 @@ _NAMES: Mapping[int, StoreDtype] = {0: "float32", 1: "float16", **_CODE_TYPES}
 _OF_GLOBALS: CodeType = "int8"
 """One global stands beside many locals, and the first stage's similarity is its cosine."""
 _AT_ONCE = 16
-"""Records that are decoded together: what that takes stays in the processor's cache."""
+"""Records that are decoded together: they fit into the processor's cache."""
 
 
 class DamagedRecordError(Exception):
@@ -137,17 +137,17 @@ def unpack_globals(
     collection: str, stored: Mapping[str, bytes]
 ) -> dict[str, NDArray[np.float32] | None]:
     """The globals of records alone, None of one that has none. Raises DamagedRecordError."""
-    found: dict[str, NDArray[np.float32] | None] = {}
+    vectors: dict[str, NDArray[np.float32] | None] = {}
     for image_id, data in stored.items():
         record = _checked(collection, image_id, data)
         if not record.global_dim:
-            found[image_id] = None
+            vectors[image_id] = None
         elif record.code in _NUMBERS:
-            found[image_id] = _global_numbers(record).astype(np.float32)
+            vectors[image_id] = _global_numbers(record).astype(np.float32)
         else:
             _, of_global = record.codes(row_bytes(record.dim, _CODE_TYPES[record.code]))
-            found[image_id] = _decoded_rows([of_global], record.global_dim, _OF_GLOBALS)[0]
-    return found
+            vectors[image_id] = _decoded_rows([of_global], record.global_dim, _OF_GLOBALS)[0]
+    return vectors
 
 
 class _Checked(NamedTuple):

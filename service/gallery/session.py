@@ -1,4 +1,4 @@
-"""Talk with a Redis or Valkey: commands that are tried again, and what their failures are."""
+"""The connection to a Redis or Valkey: retries, and its failures."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ from redis.asyncio.sentinel import Sentinel
 from service.gallery import commands
 from service.gallery.commands import Command
 from service.gallery.condition import AWAY, FAILURES, NO_REPLICAS, StoreCondition
-from service.metrics import STORE_SECONDS
+from service.watch.metrics import STORE_SECONDS
 
 LONGEST_SECONDS = 20.0
-"""Of one operation: a cluster that is all silent is asked for its slots by one request after the
-other, each waiting for those before it."""
+"""Longest time of one operation. In a silent cluster requests ask for its slots one after another,
+each waiting for those before it."""
 
 _SCANNED = 1000
 """Keys that the store looks at in one step."""
 
 _PAUSES = (0.1, 0.2)
-"""Seconds before work is tried again: long enough for a connection that broke, short of what a
-request can wait for."""
+"""Seconds before each retry: long enough for a broken connection, short enough for a request."""
 
 DEFAULT_CONNECTIONS = 100
 
@@ -35,11 +34,10 @@ _Answer = TypeVar("_Answer")
 
 
 class StoreSession:
-    """Every method raises StoreUnavailableError where the store is away or refuses, whose cause
-    says why; none says it of a store that has too few `connections` for all who ask at once: they
-    wait for one.
+    """Every method raises StoreUnavailableError where the store is away or refuses; its cause says
+    why. Operations wait where all `connections` are in use.
 
-    This one is with a single Redis, or with the one that is primary now (`sentinels` say which).
+    For a single Redis, or for the current primary that `sentinels` name.
     """
 
     def __init__(
@@ -60,7 +58,7 @@ class StoreSession:
             await self._sentinels.aclose()
 
     async def ping(self) -> None:
-        """Whether the store does all that we ask of it, by commands that change nothing."""
+        """Tries all that the service needs of the store, by commands that change nothing."""
         async with self._timed("ping"):
             await self._answers([("PING",)])
             await self._try_commands()
@@ -73,19 +71,19 @@ class StoreSession:
                 raise
 
     async def memory_bytes(self) -> int:
-        """What the store takes now, buffers of clients included; replicas are not counted."""
+        """Memory of the store, with its clients' buffers, without replicas."""
         async with self._timed("ping"):
             return sum(await self._steadily(self._memory_of_primaries))
 
     async def answers(
-        self, operation: str, asked: Sequence[Command], *, again: bool = True
+        self, operation: str, batch: Sequence[Command], *, again: bool = True
     ) -> list[Any]:
-        """The answers to commands that are sent together: in order, but in a cluster."""
+        """The answers to a batch of commands, which run in order (not in a cluster)."""
         async with self._timed(operation):
-            return await self._answers(asked, again=again)
+            return await self._answers(batch, again=again)
 
     async def keys_of(self, start: str) -> AsyncIterator[list[str]]:
-        """All keys that start so, a bounded number of keys looked at in each step."""
+        """All keys with this prefix, in steps of a bounded number of keys scanned."""
         for client in await self._primaries():
             cursor = 0
             while True:
@@ -99,23 +97,22 @@ class StoreSession:
     async def _primaries(self) -> Sequence[Any]:
         return [self._client]
 
-    async def _answers(self, asked: Sequence[Command], *, again: bool = True) -> list[Any]:
-        """The answers to commands that are sent together. A deletion is not tried `again`: a
-        second time would not find what a first had deleted."""
+    async def _answers(self, batch: Sequence[Command], *, again: bool = True) -> list[Any]:
+        """The answers to a batch of commands. A deletion is not tried `again`: the second try
+        would not find what the first has deleted."""
 
         async def ask() -> list[Any]:
             pipeline = self._client.pipeline(transaction=False)
-            for command in asked:
+            for command in batch:
                 pipeline.execute_command(*command)
             return await pipeline.execute()
 
         return await (self._steadily(ask) if again else ask())
 
     async def _steadily(self, work: Callable[[], Awaitable[_Answer]]) -> _Answer:
-        """Does idempotent work; where the store is away, or another is primary now, again.
+        """Runs idempotent work, and retries it while the store is away or its primary changes.
 
-        redis-py does not try again itself: it would go to the same address, where Sentinels know
-        of another by then.
+        redis-py's own retry would go to the same address, though Sentinels may know another.
         """
         for pause in _PAUSES:
             try:
@@ -126,8 +123,8 @@ class StoreSession:
         return await work()
 
     async def _memory_of_primaries(self) -> list[int]:
-        found = await self._client.info("memory")
-        return [found["used_memory"]]
+        info = await self._client.info("memory")
+        return [info["used_memory"]]
 
     async def _look_again(self) -> None:
         """Find out where the store is now. Connections do so when they are made anew."""

@@ -1,4 +1,4 @@
-"""Gallery images in Redis or Valkey: the few operations that we need."""
+"""Gallery images in Redis or Valkey: the few operations that the service needs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from model.descriptors import DescriptorSizes
+from service.api.sizes import joined
 from service.gallery import commands
 from service.gallery.commands import Command
 from service.gallery.keys import (
@@ -17,14 +18,13 @@ from service.gallery.keys import (
 )
 from service.gallery.record import HEADER_BYTES, header_sizes
 from service.gallery.session import StoreSession
-from service.sizes import joined
 
 CHUNK = 200
-"""Keys of one command: a long one would hold up every other client of the store."""
+"""Keys of one command: a longer one would block the store's other clients."""
 
 
 class CollectionSizesError(Exception):
-    """A collection has `sizes`, and what is to be registered has others."""
+    """The collection has `sizes`; the images to be registered have others."""
 
     def __init__(self, sizes: DescriptorSizes) -> None:
         super().__init__(f"the collection has {sizes}")
@@ -32,7 +32,7 @@ class CollectionSizesError(Exception):
 
 
 class GenerationOverError(Exception):
-    """What was to be written to was emptied or dropped meanwhile, or is not there yet."""
+    """The generation to write to was emptied or dropped meanwhile, or does not exist yet."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Page:
 
 @dataclass(frozen=True)
 class Fetched:
-    """`records`: as asked for, None where there is none; `expiring`: images of the collection,
-    perhaps these, go by themselves at some time."""
+    """`records`: in the order of the ids, None where there is none; `expiring`: whether any image
+    of the collection has a time to live."""
 
     records: list[bytes | None]
     expiring: bool
@@ -78,13 +78,13 @@ class GalleryStore(StoreSession):
 
     async def fetch(self, generation: str, ids: Sequence[str]) -> Fetched:
         async with self._timed("fetch"):
-            *found, expiring = await self._answers(
+            *answers, expiring = await self._answers(
                 [
                     *(("MGET", *(image_key(generation, i) for i in c)) for c in _chunks(ids)),
                     commands.count_expiring(generation),
                 ]
             )
-            return Fetched([record for answer in found for record in answer], expiring > 0)
+            return Fetched([record for answer in answers for record in answer], expiring > 0)
 
     async def versions(self, generation: str, ids: Sequence[str]) -> list[bytes]:
         """The records' headers, empty where there is no record."""
@@ -99,12 +99,12 @@ class GalleryStore(StoreSession):
         return bool(deleted)
 
     async def version(self, generation: str) -> bytes | None:
-        """Another after each change of the images; None where there are none."""
+        """Changes with every change of the images; None where there are none."""
         _, key = change_keys(generation)
         async with self._timed("list"):
             await self._drop_expired(generation)
-            (found,) = await self._answers([("GET", key)])
-        return None if found is None else bytes(found)
+            (value,) = await self._answers([("GET", key)])
+        return None if value is None else bytes(value)
 
     async def page(self, generation: str, limit: int, after: str | None) -> Page:
         """Ids in order, those behind `after` first; `next_cursor` is what to pass as `after`."""
@@ -112,17 +112,17 @@ class GalleryStore(StoreSession):
         start = "-" if after is None else f"({after}"
         async with self._timed("list"):
             await self._drop_expired(generation)
-            count, found, known = await self._answers(
+            count, members, sizes_text = await self._answers(
                 [
                     ("ZCARD", key),
                     ("ZRANGEBYLEX", key, start, "+", "LIMIT", 0, limit + 1),
                     ("GET", sizes_key),
                 ]
             )
-            sizes = commands.sizes_from(known) if count and known else None
-            if count and not known:
+            sizes = commands.sizes_from(sizes_text) if count and sizes_text else None
+            if count and not sizes_text:
                 sizes = await self._learn_sizes(generation)
-        ids = [image_id.decode() for image_id in found]
+        ids = [image_id.decode() for image_id in members]
         more = len(ids) > limit
         return Page(
             collection_of(generation),
@@ -165,8 +165,8 @@ class GalleryStore(StoreSession):
         if sizes is None:
             return None
         adopt = commands.adopt_sizes(generation, sizes)
-        _, known = await self._answers([adopt, ("GET", sizes_key)])
-        return commands.sizes_from(known) if known else sizes
+        _, sizes_text = await self._answers([adopt, ("GET", sizes_key)])
+        return commands.sizes_from(sizes_text) if sizes_text else sizes
 
     async def _headers(self, generation: str, ids: Sequence[str]) -> list[bytes]:
         return await self._answers(

@@ -1,4 +1,4 @@
-"""Removes what is left of emptied and dropped collections, bit by bit, in the background."""
+"""Removes the images of emptied and dropped collections in the background, bit by bit."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 
 import structlog
 
-from service.errors import StoreUnavailableError
-from service.gallery import naming
+from service.api.errors import StoreUnavailableError
+from service.gallery import name_commands
 from service.gallery.keys import EMPTIED, SWEEPER, dropped_key, generation_keys, generation_of
 from service.gallery.store import CHUNK, GalleryStore
 
@@ -19,13 +19,13 @@ request that has looked up a name still finds its images, and what was being wri
 
 _EVERY_SECONDS = 5.0
 _PAUSE_SECONDS = 0.005
-"""After each step, so that the store is there for others."""
+"""After each step, so that other clients of the store get their turn."""
 
 _AT_ONCE = 100
 
 
 class Sweeper:
-    """One of all services on a store sweeps at a time; that two do would only cost time."""
+    """One service of a store sweeps at a time; two would only waste time."""
 
     def __init__(self, store: GalleryStore, *, grace_seconds: float = GRACE_SECONDS) -> None:
         self._store = store
@@ -38,18 +38,18 @@ class Sweeper:
             try:
                 await self.sweep()
             except StoreUnavailableError:
-                # The log says it where requests meet it, and what is left stays listed.
+                # Requests log it; the rest stays listed for the next sweep.
                 continue
             except Exception:
                 log.exception("sweep_failed")
 
     async def sweep(self) -> int:
-        """How many images were removed of what has been over for long enough."""
-        due = naming.due(EMPTIED, self._grace, _AT_ONCE)
+        """Sweeps generations that are past their grace; returns how many images were removed."""
+        due = name_commands.due(EMPTIED, self._grace, _AT_ONCE)
         (collections,) = await self._store.answers("sweep", [due])
         if not collections:
             return 0
-        (leased,) = await self._store.answers("sweep", [naming.lease()])
+        (leased,) = await self._store.answers("sweep", [name_commands.lease()])
         if not leased:
             return 0
         try:
@@ -58,16 +58,18 @@ class Sweeper:
             await self._store.answers("sweep", [("DEL", SWEEPER)])
 
     async def _sweep_collection(self, collection: str) -> int:
-        due = naming.due(dropped_key(collection), self._grace, _AT_ONCE)
+        due = name_commands.due(dropped_key(collection), self._grace, _AT_ONCE)
         count = ("ZCARD", dropped_key(collection))
         tokens, left = await self._store.answers("sweep", [due, count])
         removed = 0
         for token in tokens:
             generation = generation_of(collection, token.decode())
             removed += await self._sweep_generation(generation)
-            (left,) = await self._store.answers("sweep", [naming.swept(generation)])
+            (left,) = await self._store.answers("sweep", [name_commands.swept(generation)])
         if not left:
-            await self._store.answers("sweep", [naming.unnote(EMPTIED, collection, self._grace)])
+            await self._store.answers(
+                "sweep", [name_commands.unnote(EMPTIED, collection, self._grace)]
+            )
         if removed:
             log.info("swept", collection=collection, images=removed)
         return removed
@@ -77,7 +79,7 @@ class Sweeper:
         removed = 0
         while True:
             first = ("ZRANGE", key, 0, CHUNK - 1)
-            ids, _ = await self._store.answers("sweep", [first, naming.keep_lease()])
+            ids, _ = await self._store.answers("sweep", [first, name_commands.keep_lease()])
             if not ids:
                 return removed
             await self._store.remove(generation, [image_id.decode() for image_id in ids])

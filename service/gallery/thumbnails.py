@@ -19,13 +19,13 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from service.errors import StoreFullError, StoreUnavailableError
+from service.api.errors import StoreFullError, StoreUnavailableError
 from service.gallery import commands
 from service.gallery.commands import Command
 from service.gallery.keys import change_keys, image_key, thumbnail_key
 from service.gallery.record import DIGEST_BYTES, HEADER_BYTES
 from service.gallery.store import GalleryStore
-from service.metrics import THUMBNAIL_BYTES, THUMBNAILS
+from service.watch.metrics import THUMBNAIL_BYTES, THUMBNAILS
 
 log = structlog.get_logger(__name__)
 
@@ -33,21 +33,21 @@ _SUMS = "locore:thumbnails"
 _COUNT = struct.Struct("<H")
 _STEPS = 255
 _RECOUNT_SECONDS = 60
-"""What has expired or was deleted is counted until then at the latest."""
+"""Expired and deleted thumbnails are counted for at most this long."""
 
 
 @dataclass(frozen=True, eq=False)
 class Thumbnail:
     """`keypoints` (n, 2): x and y of each local that is stored, fractions of width and height;
-    None where nobody knows them."""
+    None where they are unknown."""
 
     webp: bytes
     keypoints: NDArray[np.float32] | None = None
 
 
 class Thumbnails:
-    """At most `most_bytes` over all collections, but for what registrations at the same moment
-    add; 0 keeps none."""
+    """At most `most_bytes` over all collections (concurrent registrations may exceed it a little);
+    0 stores none."""
 
     def __init__(
         self,
@@ -68,8 +68,8 @@ class Thumbnails:
         thumbnails: Mapping[str, Thumbnail],
         ttl_seconds: int | None,
     ) -> None:
-        """Those of images whose records, with `headers`, have just been stored; an image that has
-        none now loses that of its former record. What cannot be kept is not: the log says so."""
+        """Stores thumbnails of images whose records, with these `headers`, were just stored. An
+        image without one loses the one of its former record. Without room it only logs."""
         try:
             await self._put(generation, headers, thumbnails, ttl_seconds)
         except (StoreFullError, StoreUnavailableError) as error:
@@ -84,9 +84,9 @@ class Thumbnails:
         ttl_seconds: int | None,
     ) -> None:
         key, _ = change_keys(generation)
-        asked: list[Command] = [("HMGET", key, *headers), ("HVALS", _SUMS)]
-        counted, sums = await self._store.answers("thumbnails", asked)
-        before = {i: int(size) for i, size in zip(headers, counted, strict=True) if size}
+        batch: list[Command] = [("HMGET", key, *headers), ("HVALS", _SUMS)]
+        lengths, sums = await self._store.answers("thumbnails", batch)
+        before = {i: int(size) for i, size in zip(headers, lengths, strict=True) if size}
         if not thumbnails and not before:
             return
         packed = {i: _packed(headers[i], of_image) for i, of_image in thumbnails.items()}
@@ -94,25 +94,25 @@ class Thumbnails:
         total = sum(map(int, sums))
         if total + needed > self._most_bytes:
             total = await self._recount(total)
-        kept = _fitting(packed, self._most_bytes - total + sum(before.values()))
-        sizes = {i: len(kept.get(i, b"")) for i in headers if i in kept or i in before}
+        selection = _fitting(packed, self._most_bytes - total + sum(before.values()))
+        sizes = {i: len(selection.get(i, b"")) for i in headers if i in selection or i in before}
         if sizes:
-            await self._write(generation, kept, sizes, ttl_seconds)
+            await self._write(generation, selection, sizes, ttl_seconds)
         THUMBNAIL_BYTES.set(total - sum(before.values()) + sum(sizes.values()))
-        THUMBNAILS.labels("kept").inc(len(kept))
-        THUMBNAILS.labels("refused").inc(len(packed) - len(kept))
+        THUMBNAILS.labels("kept").inc(len(selection))
+        THUMBNAILS.labels("refused").inc(len(packed) - len(selection))
         if thumbnails:
             full = f"they have {self._most_bytes} bytes at most"
-            self._note_refusal(full if len(kept) < len(packed) else None)
+            self._note_refusal(full if len(selection) < len(packed) else None)
 
     async def _write(
         self,
         generation: str,
-        kept: Mapping[str, bytes],
+        selection: Mapping[str, bytes],
         sizes: Mapping[str, int],
         ttl_seconds: int | None,
     ) -> None:
-        # Counted first: what is there and not counted would never go.
+        # Counted first: thumbnails that are not counted would never be removed.
         counting = commands.note_thumbnails(generation, sizes)
         (of_generation,) = await self._store.answers("thumbnails", [counting])
         await self._store.answers(
@@ -120,8 +120,8 @@ class Thumbnails:
             [
                 ("HSET", _SUMS, generation, of_generation),
                 *(
-                    commands.set_record(thumbnail_key(generation, i), kept[i], ttl_seconds)
-                    if i in kept
+                    commands.set_record(thumbnail_key(generation, i), selection[i], ttl_seconds)
+                    if i in selection
                     else ("DEL", thumbnail_key(generation, i))
                     for i in sizes
                 ),
@@ -129,11 +129,11 @@ class Thumbnails:
         )
 
     async def get(self, generation: str, image_id: str) -> Thumbnail | None:
-        asked: list[Command] = [
+        batch: list[Command] = [
             ("GET", thumbnail_key(generation, image_id)),
             ("GETRANGE", image_key(generation, image_id), 0, HEADER_BYTES - 1),
         ]
-        data, header = await self._store.answers("thumbnails", asked)
+        data, header = await self._store.answers("thumbnails", batch)
         return None if data is None else _unpacked(data, header)
 
     async def of(self, generation: str, ids: Sequence[str]) -> set[str]:
@@ -141,18 +141,18 @@ class Thumbnails:
         if not ids:
             return set()
         key, _ = change_keys(generation)
-        (counted,) = await self._store.answers("thumbnails", [("HMGET", key, *ids)])
-        return {i for i, size in zip(ids, counted, strict=True) if size}
+        (lengths,) = await self._store.answers("thumbnails", [("HMGET", key, *ids)])
+        return {i for i, size in zip(ids, lengths, strict=True) if size}
 
     async def _recount(self, otherwise: int) -> int:
-        """The bytes of all, without what has expired or is deleted; `otherwise` where that was
-        done a moment ago."""
+        """Bytes of all thumbnails, without expired and deleted ones; `otherwise` where the last
+        recount was a moment ago."""
         if self._clock() - self._recounted < _RECOUNT_SECONDS:
             return otherwise
         self._recounted = self._clock()
         (names,) = await self._store.answers("thumbnails", [("HKEYS", _SUMS)])
         generations = [name.decode() for name in names]
-        asked = [
+        batch = [
             command
             for name in generations
             for command in (
@@ -160,7 +160,7 @@ class Thumbnails:
                 ("HGET", change_keys(name)[0], ""),
             )
         ]
-        answers = await self._store.answers("thumbnails", asked)
+        answers = await self._store.answers("thumbnails", batch)
         sums = {n: int(size or 0) for n, size in zip(generations, answers[1::2], strict=True)}
         await self._store.answers(
             "thumbnails",
@@ -170,19 +170,19 @@ class Thumbnails:
         return sum(sums.values())
 
     def _note_refusal(self, why: str | None) -> None:
-        """One line when it begins."""
+        """Logs one line when refusals begin."""
         if why is not None and not self._refusing:
             log.warning("thumbnails_not_kept", why=why)
         self._refusing = why is not None
 
 
 def _fitting(packed: Mapping[str, bytes], room: int) -> dict[str, bytes]:
-    kept = {}
+    selection = {}
     for image_id, data in packed.items():
         if len(data) <= room:
-            kept[image_id] = data
+            selection[image_id] = data
             room -= len(data)
-    return kept
+    return selection
 
 
 def _packed(header: bytes, thumbnail: Thumbnail) -> bytes:
@@ -193,7 +193,7 @@ def _packed(header: bytes, thumbnail: Thumbnail) -> bytes:
 
 
 def _unpacked(data: bytes, header: bytes) -> Thumbnail | None:
-    """None where it is not of the record with this `header`."""
+    """None where it belongs to another record than the one with this `header`."""
     start = DIGEST_BYTES + _COUNT.size
     if len(header) < HEADER_BYTES or data[:DIGEST_BYTES] != header[-DIGEST_BYTES:]:
         return None

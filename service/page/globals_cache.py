@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from model.globals_search import GlobalsMatrix
-from service.errors import UnprocessableError
+from service.api.errors import UnprocessableError
 from service.gallery.gallery import Gallery
 
 MOST_IMAGES = 200_000

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from locore_client import packed_image
 from locore_client.packing import pack
 from model.descriptors import ImageDescriptors
-from service.access import reader
-from service.errors import NotFoundError
+from service.api.errors import NotFoundError
+from service.api.schemas import Collection, ImageId
 from service.gallery.keys import collection_of
 from service.page.parts import Answer, PageParts, Parts
 from service.page.sample.folders import COLLECTION
 from service.page.shown import sample_query, shown_images
-from service.schemas import Collection, ImageId
+from service.request.access import reader
 from service.state import ServiceState, State
 
 router = APIRouter(prefix="/page", include_in_schema=False, dependencies=[Depends(reader)])

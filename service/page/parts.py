@@ -11,7 +11,7 @@ from fastapi import Depends, FastAPI, Request
 
 from model.config import ModelConfig
 from model.descriptor_file import DescriptorFileError
-from service.errors import NotFoundError
+from service.api.errors import NotFoundError
 from service.page.globals_cache import GlobalsCache
 from service.page.sample.folders import SampleFolders
 from service.page.sample.pictures import Sample, load_sample

@@ -11,13 +11,13 @@ from starlette.staticfiles import StaticFiles
 
 from model.config import ModelConfig
 from model.extraction.pixels import FORMATS
-from service.access import reader
-from service.errors import NotFoundError
+from service.api.errors import NotFoundError
 from service.page import images, search
 from service.page.globals_cache import MOST_IMAGES
 from service.page.parts import Answer, Parts, make_parts
 from service.page.sample.folders import COLLECTION
 from service.page.shown import sample_query
+from service.request.access import reader
 from service.settings import Settings
 from service.state import State
 

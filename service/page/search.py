@@ -14,20 +14,20 @@ from pydantic import BaseModel, ConfigDict, Field
 from locore_client.packing import InvalidArrayError
 from model.descriptors import ImageDescriptors
 from model.matches import mutual_matches
-from service.access import reader
-from service.arrays import Matrix, unpack
-from service.arrival import arrival_of
-from service.decoding import decode_image
-from service.errors import DescriptorDimMismatchError, NotFoundError, UnprocessableError
+from service.api.arrays import Matrix, unpack
+from service.api.errors import DescriptorDimMismatchError, NotFoundError, UnprocessableError
+from service.api.schemas import MAX_SHORTLIST, Collection, ImageId, QueryDescriptors
+from service.api.sizes import misfit
+from service.body.decoding import decode_image
 from service.gallery.keys import collection_of
 from service.page.images import described, known_keypoints
 from service.page.parts import Answer, PageParts, Parts
 from service.page.shown import shown_images
-from service.pictures import extract_picture
-from service.routes.body import parse
-from service.schemas import MAX_SHORTLIST, Collection, ImageId, QueryDescriptors
+from service.request.access import reader
+from service.request.arrival import arrival_of
+from service.request.json_body import parse
+from service.request.pictures import extract_picture
 from service.settings import Settings
-from service.sizes import misfit
 from service.state import ServiceState, State, accepting
 
 router = APIRouter(prefix="/page", include_in_schema=False, dependencies=[Depends(reader)])

@@ -7,14 +7,14 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from locore_client.contract import Alias, AliasMove, AliasPage, CollectionPage, CollectionSummary
-from service.access import reader, writer
+from service.api.schemas import AliasRequest, Collection
 from service.gallery.names import Summary
-from service.routes.body import documented_body, documented_errors, parse
+from service.request.access import reader, writer
+from service.request.json_body import documented_body, documented_errors, parse
 from service.routes.cursor import decode_cursor, encode_cursor
 from service.routes.info import sizes_answer
-from service.schemas import AliasRequest, Collection
 from service.state import State
-from service.tracing import stage_span
+from service.watch.tracing import stage_span
 
 router = APIRouter(tags=["collections"], dependencies=[Depends(reader)])
 
@@ -27,8 +27,8 @@ async def list_collections(
 ) -> CollectionPage:
     """Collections by name: what they have, and the aliases that point at them."""
     with stage_span(state.tracer, "store"):
-        found, after = await state.gallery.names.collections(limit, decode_cursor(cursor))
-    return CollectionPage(collections=[*map(_shown, found)], next_cursor=encode_cursor(after))
+        summaries, after = await state.gallery.names.collections(limit, decode_cursor(cursor))
+    return CollectionPage(collections=[*map(_shown, summaries)], next_cursor=encode_cursor(after))
 
 
 @router.get("/collections/{name:path}", responses=documented_errors(401, 404, 422, 500, 503))
@@ -55,9 +55,9 @@ async def drop_collection(name: Collection, state: State) -> Response:
 async def list_aliases(state: State, limit: Limit = 100, cursor: str | None = None) -> AliasPage:
     """Aliases by name, and the collections that they point at."""
     with stage_span(state.tracer, "store"):
-        found, after = await state.gallery.names.aliases(limit, decode_cursor(cursor))
+        pairs, after = await state.gallery.names.aliases(limit, decode_cursor(cursor))
     return AliasPage(
-        aliases=[Alias(alias=alias, collection=collection) for alias, collection in found],
+        aliases=[Alias(alias=alias, collection=collection) for alias, collection in pairs],
         next_cursor=encode_cursor(after),
     )
 
@@ -71,9 +71,9 @@ async def list_aliases(state: State, limit: Limit = 100, cursor: str | None = No
 )
 async def point_alias(alias: Collection, request: Request, state: State) -> AliasMove:
     """Make an alias, or move it to another collection, in one step."""
-    asked, _ = await parse(request, state, AliasRequest, lambda _: None)
+    body, _ = await parse(request, state, AliasRequest, lambda _: None)
     with stage_span(state.tracer, "store"):
-        collection, previous = await state.gallery.names.point(alias, asked.collection)
+        collection, previous = await state.gallery.names.point(alias, body.collection)
     return AliasMove(alias=alias, collection=collection, previous=previous)
 
 

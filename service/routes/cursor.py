@@ -1,10 +1,10 @@
-"""Where a listing in pages goes on."""
+"""The cursor of a listing in pages."""
 
 from __future__ import annotations
 
 import base64
 
-from service.errors import UnprocessableError
+from service.api.errors import UnprocessableError
 
 
 def encode_cursor(after: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""/docs: Swagger UI over the OpenAPI document, its files from a package and none from elsewhere."""
+"""/docs: Swagger UI of the OpenAPI document, with files of this installation only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 
-from service.errors import NotFoundError
+from service.api.errors import NotFoundError
 from service.page.routes import STATIC, static_response
 
 _SWAGGER = Path(str(files("fastapi_offline"))) / "static"

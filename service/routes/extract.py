@@ -1,4 +1,4 @@
-"""POST /extract."""
+"""POST /extract: descriptors of a picture."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from locore_client.contract import MAX_TIMEOUT_MS, ExtractResponse, QueryArrays
 from locore_client.packing import pack
-from service.access import reader
-from service.arrival import arrival_of
-from service.decoding import check_picture
-from service.errors import DeadlineExceededError, MediaTypeError
+from service.api.errors import DeadlineExceededError, MediaTypeError
+from service.api.schemas import ExtractRequest
+from service.body.decoding import check_picture
+from service.body.intake import JSON, content_type
 from service.extraction.messages import ExtractedPicture
-from service.intake import JSON, content_type
-from service.pictures import extract_picture
-from service.routes.body import documented_body, documented_errors, parse
-from service.routes.disconnect import unless_disconnected
+from service.request.access import reader
+from service.request.arrival import arrival_of
+from service.request.disconnect import unless_disconnected
+from service.request.json_body import documented_body, documented_errors, parse
+from service.request.pictures import extract_picture
 from service.routes.info import extractor_answer
-from service.schemas import ExtractRequest
 from service.state import ServiceState, State, accepting
 
 router = APIRouter(tags=["extract"])
@@ -69,10 +69,10 @@ async def _picture(request: Request, state: ServiceState) -> bytes:
     if kind != JSON:
         message = f"Content-Type: {kind[:100]}, where {_PICTURES}* or {JSON} is asked for"
         raise MediaTypeError(message)
-    asked, _ = await parse(
+    body, _ = await parse(
         request, state, ExtractRequest, lambda r: check_picture(r.image.data, most, "image")
     )
-    return asked.image.data
+    return body.image.data
 
 
 def _answer(extracted: ExtractedPicture, state: ServiceState, ms: float) -> ExtractResponse:

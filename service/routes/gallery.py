@@ -1,4 +1,4 @@
-"""/gallery: register, list, look at and delete images, one or all."""
+"""/gallery: register, list, show and delete images, one or all."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from opentelemetry import trace
 
 from locore_client.contract import Emptied, GalleryPage, RegisterResponse, StoredArrays, StoredImage
 from locore_client.packing import pack
-from service.access import reader, writer
-from service.decoding import decode_registration
-from service.errors import NotFoundError
+from service.api.errors import NotFoundError
+from service.api.schemas import Collection, ImageId, RegisterRequest
+from service.body.decoding import decode_registration
 from service.gallery.keys import collection_of
 from service.gallery.record import GalleryRecord
 from service.gallery.thumbnails import Thumbnail
-from service.pictures import describe_images
-from service.routes.body import documented_body, documented_errors, parse
+from service.request.access import reader, writer
+from service.request.disconnect import unless_disconnected
+from service.request.json_body import documented_body, documented_errors, parse
+from service.request.pictures import describe_images
 from service.routes.cursor import decode_cursor, encode_cursor
-from service.routes.disconnect import unless_disconnected
 from service.routes.info import sizes_answer
-from service.schemas import Collection, ImageId, RegisterRequest
 from service.state import State, accepting
-from service.tracing import stage_span
+from service.watch.tracing import stage_span
 
 router = APIRouter(prefix="/gallery", tags=["gallery"], dependencies=[Depends(reader)])
 
@@ -41,7 +41,7 @@ async def register(request: Request, state: State) -> RegisterResponse:
     already is replaced."""
     with stage_span(state.tracer, "decode"):
         most = state.settings.max_image_bytes
-        asked, (images, truncated) = await parse(
+        body, (images, truncated) = await parse(
             request,
             state,
             RegisterRequest,
@@ -55,10 +55,12 @@ async def register(request: Request, state: State) -> RegisterResponse:
             work = describe_images(images, state)
             records, thumbnails = await unless_disconnected(request, work)
     with stage_span(state.tracer, "store"):
-        done = await state.gallery.register(
-            asked.collection, records, asked.ttl_seconds, thumbnails
+        registration = await state.gallery.register(
+            body.collection, records, body.ttl_seconds, thumbnails
         )
-    return RegisterResponse(registered=done.registered, replaced=done.replaced, truncated=truncated)
+    return RegisterResponse(
+        registered=registration.registered, replaced=registration.replaced, truncated=truncated
+    )
 
 
 @router.delete(
@@ -144,7 +146,7 @@ async def delete_image(
     """Forget an image."""
     with stage_span(state.tracer, "store"):
         generation = await state.gallery.names.resolve(collection)
-        known = await state.gallery.delete(generation, image_id)
-    if not known:
+        deleted = await state.gallery.delete(generation, image_id)
+    if not deleted:
         raise NotFoundError(f"no image {image_id!r} in collection {collection!r}")
     return Response(status_code=204)

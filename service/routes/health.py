@@ -1,4 +1,4 @@
-"""Health and metrics."""
+"""/health and /metrics."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from locore_client.contract import Health
-from service.routes.body import documented_errors
+from service.request.json_body import documented_errors
 from service.state import State
 
 router = APIRouter(tags=["operation"])

@@ -1,4 +1,4 @@
-"""GET /info: what is served here, and what it takes."""
+"""GET /info: the model, its limits and defaults."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from locore_client.contract import Limits, ServedExtractor, ServedModel, Sizes
 from model.checkpoint import LoadedModel
 from model.config import ExtractorId, ModelConfig
 from model.descriptors import DescriptorSizes
-from service.schemas import MAX_SHORTLIST, Info
+from service.api.schemas import MAX_SHORTLIST, Info
+from service.api.sizes import MAX_DIM, MIN_DIM
 from service.settings import CHECKPOINTS_EXTRACTOR, NO_EXTRACTOR, Settings
-from service.sizes import MAX_DIM, MIN_DIM
 from service.state import State
 
 router = APIRouter(tags=["operation"])
@@ -53,15 +53,15 @@ def describe(model: LoadedModel, settings: Settings, extractor: ExtractorId | No
 
 
 def extractor_answer(
-    settings: Settings, config: ModelConfig, known: ExtractorId | None
+    settings: Settings, config: ModelConfig, extractor: ExtractorId | None
 ) -> ServedExtractor | None:
-    """`known`: what is there, once a picture has been asked for."""
+    """`extractor`: what is there, once a picture has been asked for."""
     if settings.extractor == NO_EXTRACTOR:
         return None
     if settings.extractor == CHECKPOINTS_EXTRACTOR:
-        known = config.extractor
-    if known is not None:
-        return ServedExtractor(name=known.name, version=known.version)
+        extractor = config.extractor
+    if extractor is not None:
+        return ServedExtractor(name=extractor.name, version=extractor.version)
     return ServedExtractor(name=settings.extractor, version=None)
 
 

@@ -1,10 +1,11 @@
-"""POST /rerank."""
+"""POST /rerank: a better order of a shortlist."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
@@ -15,28 +16,28 @@ from opentelemetry import trace
 from locore_client.contract import RerankResponse, Result, Timings, Usage
 from model.config import ModelConfig
 from model.descriptors import DescriptorSizes, ImageDescriptors, first_stage_scores
-from service.access import reader
-from service.arrival import arrival_of, deadline_of
-from service.batching.job import Job
-from service.decoding import Decoded, decode_query
-from service.errors import (
+from service.api.errors import (
     DeadlineExceededError,
     DescriptorDimMismatchError,
     GalleryIdsMissingError,
     NotFoundError,
 )
+from service.api.rerank_options import rerank_options
+from service.api.schemas import QueryId, RerankRequest
+from service.api.sizes import joined, misfit
+from service.batching.job import Job
+from service.body.decoding import Decoded, decode_query
 from service.gallery.keys import collection_of
+from service.gallery.learnt_metrics import in_metric
 from service.gallery.record import GalleryRecord
-from service.learnt_metrics import in_metric
-from service.metrics import STAGE_SECONDS
-from service.pictures import describe_query
-from service.rerank_options import rerank_options
-from service.routes.body import documented_body, documented_errors, parse
-from service.routes.disconnect import unless_disconnected
-from service.schemas import QueryId, RerankRequest
-from service.sizes import joined, misfit
+from service.request.access import reader
+from service.request.arrival import arrival_of, deadline_of
+from service.request.disconnect import unless_disconnected
+from service.request.json_body import documented_body, documented_errors, parse
+from service.request.pictures import describe_query
 from service.state import ServiceState, State, accepting
-from service.tracing import stage_span
+from service.watch.metrics import STAGE_SECONDS
+from service.watch.tracing import stage_span
 
 router = APIRouter(tags=["re-rank"])
 
@@ -52,7 +53,7 @@ async def rerank(request: Request, state: State) -> RerankResponse:
     """A better order of a shortlist, by the query's local descriptors or the query as a picture."""
     arrival = arrival_of(request)
     with stage_span(state.tracer, "decode"):
-        asked, query = await parse(
+        body, query = await parse(
             request,
             state,
             RerankRequest,
@@ -61,11 +62,22 @@ async def rerank(request: Request, state: State) -> RerankResponse:
         )
     decoded = time.monotonic()
     try:
-        async with asyncio.timeout(arrival + asked.timeout_ms / 1000 - decoded):
-            work = _rerank(asked, query, state, arrival, decoded)
+        async with asyncio.timeout(arrival + body.timeout_ms / 1000 - decoded):
+            work = _rerank(body, query, state, arrival, decoded)
             return await unless_disconnected(request, work)
     except TimeoutError:
         raise DeadlineExceededError("timeout_ms ran out") from None
+
+
+@dataclass(frozen=True, eq=False)
+class _Images:
+    """The query, and those images of the shortlist that are registered, in its order. `places`:
+    their places in the shortlist; `missing`: ids that are not registered."""
+
+    query: ImageDescriptors
+    records: list[GalleryRecord]
+    places: list[int]
+    missing: list[str]
 
 
 async def _rerank(
@@ -75,6 +87,7 @@ async def _rerank(
     arrival: float,
     decoded: float,
 ) -> RerankResponse:
+    """`arrival`, `decoded`: seconds of `time.monotonic`."""
     config = state.model.config
     deadline = arrival + request.timeout_ms / 1000
     extracted = decoded
@@ -98,15 +111,14 @@ async def _rerank(
     with state.batcher.admit(job):
         with stage_span(state.tracer, "fetch"):
             generation = await state.gallery.names.resolve(request.collection)
-            image, records = await _fetch(request, query, generation, state)
-            kept = [place for place, i in enumerate(request.gallery_ids) if i in records]
-            gallery = [records[request.gallery_ids[place]].descriptors for place in kept]
+            images = await _fetch(request, query, generation, state)
+            gallery = [record.descriptors for record in images.records]
             if request.global_scores is None:
-                first_stage = await asyncio.to_thread(first_stage_scores, image, gallery)
+                first_stage = await asyncio.to_thread(first_stage_scores, images.query, gallery)
             else:
-                first_stage = np.array(request.global_scores, np.float32)[kept]
+                first_stage = np.array(request.global_scores, np.float32)[images.places]
         fetched = time.monotonic()
-        job.begin(image, gallery, first_stage)
+        job.begin(images.query, gallery, first_stage)
         await state.batcher.score(job)
 
     span.set_attributes({"locore.windows": job.windows, "locore.tokens": job.tokens})
@@ -125,37 +137,41 @@ async def _rerank(
         id=correlation_id.get() or "",
         model=config.name,
         collection=collection_of(generation),
-        results=_results(request, kept, records, job),
-        missing=[i for i in request.gallery_ids if i not in records],
+        results=_results(request, images, job),
+        missing=images.missing,
         truncated=isinstance(query, Decoded) and query.truncated,
-        usage=Usage(images=len(kept), windows=job.windows, tokens=job.tokens),
+        usage=Usage(images=len(gallery), windows=job.windows, tokens=job.tokens),
         timings_ms=Timings(**{stage: round(1000 * s, 3) for stage, s in seconds.items()}),
     )
 
 
 async def _fetch(
     request: RerankRequest, query: Decoded | QueryId, generation: str, state: ServiceState
-) -> tuple[ImageDescriptors, Mapping[str, GalleryRecord]]:
-    """The query, and the images of the shortlist that are there, in the collection's metric where
-    it has one."""
+) -> _Images:
+    """In the collection's metric, where it has one.
+
+    Raises GalleryIdsMissingError unless images may be missing, or where none is registered;
+    NotFoundError for a stored query that is not; DescriptorDimMismatchError."""
     metric = state.gallery.metrics.get(collection_of(generation))
     ids = request.gallery_ids
     if isinstance(query, QueryId):
-        there = await state.gallery.fetch(generation, list(dict.fromkeys([query.id, *ids])))
-        image = _stored_query(query.id, there, generation, state.model.config)
-        records = {i: there[i] for i in ids if i in there}
+        stored = await state.gallery.fetch(generation, list(dict.fromkeys([query.id, *ids])))
+        image = _stored_query(query.id, stored, generation, state.model.config)
+        records = {i: stored[i] for i in ids if i in stored}
     else:
         image = query.image
         if metric is not None:
             whose = f"the metric of collection {collection_of(generation)!r}"
             image = await asyncio.to_thread(in_metric, image, metric, whose, "query")
         records = await state.gallery.fetch(generation, ids)
-    if not records or (len(records) < len(ids) and request.on_missing == "error"):
-        raise GalleryIdsMissingError([i for i in ids if i not in records])
+    missing = [i for i in ids if i not in records]
+    if not records or (missing and request.on_missing == "error"):
+        raise GalleryIdsMissingError(missing)
     _check_sizes(records, state.model.config)
     if metric is None:
         await _check_query(image.sizes, generation, records, state)
-    return image, records
+    places = [place for place, image_id in enumerate(ids) if image_id in records]
+    return _Images(image, [records[ids[place]] for place in places], places, missing)
 
 
 def _stored_query(
@@ -172,16 +188,17 @@ def _stored_query(
 
 
 def _check_sizes(records: Mapping[str, GalleryRecord], config: ModelConfig) -> None:
-    """Images may have been registered when another checkpoint was served, or before a collection
-    had sizes of its own: they have those that the checkpoint asks for, and each other's."""
-    together, first = config.sizes, next(iter(records))
-    whose = "the checkpoint" if together is not None else f"image {first!r}"
+    """Raises DescriptorDimMismatchError unless all have the sizes of the checkpoint and of each
+    other. They may not: images may have been registered with another checkpoint, or before
+    collections had sizes."""
+    expected, first = config.sizes, next(iter(records))
+    whose = "the checkpoint" if expected is not None else f"image {first!r}"
     for image_id, record in records.items():
         sizes = record.descriptors.sizes
-        wrong = None if together is None else misfit(sizes, together)
+        wrong = None if expected is None else misfit(sizes, expected)
         if wrong is not None:
             raise DescriptorDimMismatchError("gallery_ids", wrong, whose, id=image_id)
-        together = sizes if together is None else joined(together, sizes)
+        expected = sizes if expected is None else joined(expected, sizes)
 
 
 async def _check_query(
@@ -190,7 +207,7 @@ async def _check_query(
     records: Mapping[str, GalleryRecord],
     state: ServiceState,
 ) -> None:
-    """Raises DescriptorDimMismatchError where the query does not go with the collection."""
+    """Raises DescriptorDimMismatchError where the query does not fit the collection."""
     of_images = (record.descriptors.sizes for record in records.values())
     expected = reduce(joined, of_images)
     if sizes.global_dim and expected.global_dim is None:
@@ -203,12 +220,7 @@ async def _check_query(
         raise DescriptorDimMismatchError(field, wrong, whose)
 
 
-def _results(
-    request: RerankRequest,
-    kept: list[int],
-    records: Mapping[str, GalleryRecord],
-    job: Job,
-) -> list[Result]:
+def _results(request: RerankRequest, images: _Images, job: Job) -> list[Result]:
     order, relevance = job.result()
     least, most = request.min_score, request.top_n or len(order)
     results: list[Result] = []
@@ -217,10 +229,14 @@ def _results(
             break
         if least is not None and score < least:
             continue
-        index = kept[place]
-        image_id = request.gallery_ids[index]
-        metadata = records[image_id].metadata if request.return_metadata else None
+        index = images.places[place]
+        metadata = images.records[place].metadata if request.return_metadata else None
         results.append(
-            Result(id=image_id, index=index, relevance_score=float(score), metadata=metadata)
+            Result(
+                id=request.gallery_ids[index],
+                index=index,
+                relevance_score=float(score),
+                metadata=metadata,
+            )
         )
     return results

@@ -15,7 +15,7 @@ import pytest
 
 from locore_client import rerank_body
 from model.descriptors import ImageDescriptors
-from service.metrics import (
+from service.watch.metrics import (
     ENDPOINTS,
     REJECTIONS,
     STAGES,

@@ -11,7 +11,7 @@ from PIL import Image
 
 from model.extraction.images import read_image
 from model.extraction.registry import load_extractor
-from service.arrays import PackedArray, unpack
+from service.api.arrays import PackedArray, unpack
 from service.page.sample.folders import SampleFolders
 from tests.e2e.service import RunningService, code_of
 from tests.page_sample import (

@@ -21,7 +21,7 @@ from PIL import Image
 from locore_client import packed_image
 from model.config import DEFAULT_CHECKPOINT
 from model.extraction.registry import load_extractor
-from service.arrays import PackedArray, unpack
+from service.api.arrays import PackedArray, unpack
 from tests.e2e.service import RunningService, code_of, ids_of, running, scores_of
 from tests.pictures import EXTRACTOR, PHOTOGRAPHS, blank, photograph
 

@@ -20,12 +20,12 @@ from model.descriptor_file import DescriptorFileError
 from model.extraction.extractor import ExtractorError
 from model.extraction.folders import UnreadableImageError, has_picture
 from model.extraction.registry import registered
+from service.api.errors import ApiError
 from service.cli.common import device_of, say
 from service.cli.own_images.collection import OwnCollection, Place
 from service.cli.own_images.work import OwnImages, keep_collection
-from service.cores import usable_cores
-from service.errors import ApiError
-from service.priority import give_way
+from service.machine.cores import usable_cores
+from service.machine.priority import give_way
 from service.server import DrainingServer
 from service.settings import CHECKPOINTS_EXTRACTOR, NO_EXTRACTOR, Settings
 

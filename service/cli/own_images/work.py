@@ -17,12 +17,12 @@ from model.descriptors import DescriptorSizes
 from model.extraction.extractor import Extractor, ExtractorError, ExtractorOptions
 from model.extraction.images import UnreadableImageError, find_images
 from model.extraction.registry import load_extractor, registered
+from service.api.sizes import misfit
 from service.cli.common import progress_bar, say
 from service.cli.description import descriptor_writer
 from service.cli.kept_descriptors import kept_file
 from service.cli.own_images.collection import OwnCollection
 from service.cli.own_images.pictures import NewPicture, batches, kept_pictures, new_pictures
-from service.sizes import misfit
 
 _TOGETHER = 32
 """Pictures that are registered at a time."""
@@ -100,7 +100,7 @@ def _extractor(own: OwnImages) -> Extractor:
     wrong = None if own.sizes is None else misfit(made, own.sizes)
     if wrong is not None:
         raise ExtractorError(
-            f"{here.name} makes {wrong.part} of {wrong.found} numbers, where the checkpoint takes "
+            f"{here.name} makes {wrong.part} of {wrong.actual} numbers, where the checkpoint takes "
             f"{wrong.expected}"
         )
     return extractor

@@ -9,7 +9,7 @@ import promql_parser
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service import metrics
+from service.watch import metrics
 
 Labels = dict[str, set[str]]
 """The values that a label has, by its name."""

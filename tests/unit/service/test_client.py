@@ -14,7 +14,7 @@ from locore_client.bodies import RerankFields
 from locore_client.splitting import parts
 from model.config import RerankDefaults
 from model.windows import DIRECTIONS
-from service.schemas import RegisterRequest, RerankRequest
+from service.api.schemas import RegisterRequest, RerankRequest
 from tests.factories import image, tiny_config
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -52,8 +52,8 @@ def test_a_registration_is_one_that_the_service_takes() -> None:
 
 def test_what_the_model_fixes_is_told_by_the_same_names() -> None:
     assert set(get_args(contract.Direction)) == set(DIRECTIONS)
-    told, fixed = contract.RerankDefaults, RerankDefaults
-    assert set(told.model_fields) == set(fixed.model_fields)
+    answer, config = contract.RerankDefaults, RerankDefaults
+    assert set(answer.model_fields) == set(config.model_fields)
 
 
 def test_the_longest_timeout_is_that_of_the_document() -> None:

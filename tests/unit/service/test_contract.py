@@ -13,12 +13,13 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from locore_client.contract import RerankResponse
 from model.checkpoint import LoadedModel
-from service import errors, metrics
+from service.api import errors
+from service.api.schemas import MAX_METADATA_BYTES, MAX_SHORTLIST, Info, RerankRequest
+from service.api.sizes import MAX_DIM, MIN_DIM
 from service.app import create_app
 from service.routes.info import describe
-from service.schemas import MAX_METADATA_BYTES, MAX_SHORTLIST, Info, RerankRequest
 from service.settings import Settings
-from service.sizes import MAX_DIM, MIN_DIM
+from service.watch import metrics
 from tests.factories import load_tiny
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -91,11 +92,11 @@ def test_the_page_has_every_metric_and_no_other() -> None:
     named = set(re.findall(r"`(locore_\w+)", block))
     kinds = (Counter, Gauge, Histogram)
     collectors = [m for m in vars(metrics).values() if isinstance(m, kinds)]
-    made = set()
+    names = set()
     for collector in collectors:
         (described,) = collector.describe()
-        made.add(described.name + ("_total" if described.type == "counter" else ""))
-    assert named == made
+        names.add(described.name + ("_total" if described.type == "counter" else ""))
+    assert named == names
 
 
 def test_the_page_has_the_settings() -> None:
@@ -128,8 +129,8 @@ def test_the_pages_numbers_are_those_of_the_code() -> None:
 def example(heading: str, place: int) -> dict[str, Any]:
     section = PAGE.split(heading)[1].split("\n## ")[0]
     text = re.findall(r"```json\n(.*?)```", section, re.DOTALL)[place]
-    found: dict[str, Any] = json.loads(text.replace("ARRAY", "[[1.0]]"))
-    return found
+    value: dict[str, Any] = json.loads(text.replace("ARRAY", "[[1.0]]"))
+    return value
 
 
 def test_the_pages_examples_fit_the_schemas() -> None:

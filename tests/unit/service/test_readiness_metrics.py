@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 
 from service.app import create_app
-from service.memory import memory_limit
+from service.machine.memory import memory_limit
 from service.settings import Settings
 from service.state import ServiceState
 from tests.factories import load_tiny

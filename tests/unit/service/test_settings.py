@@ -42,9 +42,9 @@ def test_what_is_no_store_is_refused(url: str) -> None:
 
 @pytest.mark.parametrize("key", ["secret", "secret\n", " secret ", "secret\r\n"])
 def test_a_key_is_without_the_spaces_around_it(key: str) -> None:
-    found = Settings(api_key=key).api_key
-    assert found is not None
-    assert found.get_secret_value() == "secret"
+    secret = Settings(api_key=key).api_key
+    assert secret is not None
+    assert secret.get_secret_value() == "secret"
 
 
 @pytest.mark.parametrize(

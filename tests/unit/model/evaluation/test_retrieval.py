@@ -78,7 +78,11 @@ def test_an_image_without_descriptors_is_named() -> None:
 def test_served_options_of_pairs_have_no_overlap_and_no_windows() -> None:
     extractor = ExtractorId(name="made-up", version="1")
     pairs = served_options(ElvisConfig(name="pairs", extractor=extractor))
-    assert (pairs.listwise, pairs.stride) == (False, pairs.window)
+    assert not pairs.listwise
+    assert pairs.plan(2 * pairs.window) == [
+        slice(pairs.window, 2 * pairs.window),
+        slice(0, pairs.window),
+    ]
     lists = served_options(MambaConfig(name="lists", extractor=extractor))
     assert (lists.listwise, lists.stride) == (
         True,

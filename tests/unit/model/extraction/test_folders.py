@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from model.extraction.folders import find_images
 from model.image_ids import MAX_ID, image_id
-from service.schemas import ImageId
+from service.api.schemas import ImageId
 
 
 def picture(path: Path) -> Path:

@@ -9,8 +9,8 @@ import numpy as np
 from model.config import ModelConfig
 from model.windows import RerankOptions
 from service.batching.job import Job
-from service.batching.queue import Batch, WindowQueue
 from service.batching.speed import Speed
+from service.batching.window_queue import Batch, WindowQueue
 from tests.factories import image, tiny_config
 
 CONFIG = tiny_config()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from service.batching.job import Job
-from service.batching.queue import Batch
+from service.batching.window_queue import Batch
 from tests.unit.service.batching.jobs import (
     HELD_PER_IMAGE,
     SPEED,

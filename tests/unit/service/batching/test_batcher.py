@@ -6,8 +6,8 @@ import asyncio
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from model.batch import Window
 from model.checkpoint import LoadedModel
 from model.windows import RerankOptions
+from service.api.errors import ApiError, DeadlineExceededError, OverloadedError
 from service.batching.batcher import Batcher
 from service.batching.job import Job
-from service.batching.queue import WindowQueue
 from service.batching.speed import Speed
+from service.batching.window_queue import WindowQueue
 from service.batching.worker import Worker, measured_speed
-from service.errors import ApiError, DeadlineExceededError, OverloadedError
 from tests.factories import image, load_tiny
+from tests.loops import in_a_loop
 
 OPTIONS = RerankOptions(0.0, 1.0, 4, 2, "end-to-start")
 SPEED = Speed(per_pass=0.003, per_window=0.002, per_unit=1e-5)
@@ -56,14 +57,24 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     return load_tiny(tmp_path_factory.mktemp("model"))
 
 
-def make_batcher(
+@asynccontextmanager
+async def started(
     worker: Worker,
+    *,
     max_queue_tokens: int = 10_000,
     speed: Speed = SPEED,
     clock: Callable[[], float] = time.monotonic,
-) -> Batcher:
+) -> AsyncIterator[Batcher]:
+    """A batcher for the time of the block, which may take 20 seconds."""
     queue = WindowQueue(speed, max_batch_tokens=600, max_queue_tokens=max_queue_tokens)
-    return Batcher(queue, worker, recheck_seconds=0.01, clock=clock)
+    batcher = Batcher(queue, worker, recheck_seconds=0.01, clock=clock)
+    batcher.start()
+    try:
+        async with asyncio.timeout(20):
+            yield batcher
+    finally:
+        await batcher.close()
+        worker.close()
 
 
 def job(model: LoadedModel, images: int, seed: int = 0, deadline: float = math.inf) -> Job:
@@ -80,19 +91,10 @@ async def ask(batcher: Batcher, one: Job) -> Job:
     return one
 
 
-def run(work: Coroutine[Any, Any, None]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(20):
-            await work
-
-    asyncio.run(bounded())
-
-
-def test_concurrent_jobs_share_passes_and_get_their_own_scores(model: LoadedModel) -> None:
-    async def work() -> None:
-        worker = FaultyWorker(model)
-        batcher = make_batcher(worker)
-        batcher.start()
+@in_a_loop
+async def test_concurrent_jobs_share_passes_and_get_their_own_scores(model: LoadedModel) -> None:
+    worker = FaultyWorker(model)
+    async with started(worker) as batcher:
         alone = [await ask(batcher, job(model, 3 + n, n)) for n in range(8)]
         worker.passes.clear()
         together = await asyncio.gather(*(ask(batcher, job(model, 3 + n, n)) for n in range(8)))
@@ -100,50 +102,36 @@ def test_concurrent_jobs_share_passes_and_get_their_own_scores(model: LoadedMode
             assert one.result()[0].tolist() == other.result()[0].tolist()
             np.testing.assert_allclose(one.result()[1], other.result()[1], atol=1e-4)
         assert max(worker.passes) > 1
-        await batcher.close()
-        worker.close()
-
-    run(work())
 
 
-def test_a_window_that_cannot_be_scored_takes_nobody_along(model: LoadedModel) -> None:
-    async def work() -> None:
-        worker = FaultyWorker(model, poison=3)
-        batcher = make_batcher(worker)
-        batcher.start()
+@in_a_loop
+async def test_a_window_that_cannot_be_scored_takes_nobody_along(model: LoadedModel) -> None:
+    worker = FaultyWorker(model, poison=3)
+    async with started(worker) as batcher:
         answers = await asyncio.gather(
             *(ask(batcher, job(model, images)) for images in (4, 3, 4)), return_exceptions=True
         )
         assert [type(answer) for answer in answers] == [Job, ApiError, Job]
         assert batcher.problem is None
-        await batcher.close()
-        worker.close()
-
-    run(work())
 
 
-def test_a_device_that_stays_broken_is_a_problem_until_it_recovers(model: LoadedModel) -> None:
-    async def work() -> None:
-        worker = FaultyWorker(model, failing=frozenset({1, 2}))
-        batcher = make_batcher(worker)
-        batcher.start()
+@in_a_loop
+async def test_a_device_that_stays_broken_is_a_problem_until_it_recovers(
+    model: LoadedModel,
+) -> None:
+    worker = FaultyWorker(model, failing=frozenset({1, 2}))
+    async with started(worker) as batcher:
         with pytest.raises(ApiError, match="could not be scored"):
             await ask(batcher, job(model, 2))
         assert batcher.problem == "the model fails: RuntimeError"
         while batcher.problem is not None:  # noqa: ASYNC110 - that it is polled is the point
             await asyncio.sleep(0.05)
         await ask(batcher, job(model, 2))
-        await batcher.close()
-        worker.close()
-
-    run(work())
 
 
-def test_a_full_queue_refuses_and_says_when_to_come_back(model: LoadedModel) -> None:
-    async def work() -> None:
-        worker = Worker(model)
-        batcher = make_batcher(worker, max_queue_tokens=60)
-        batcher.start()
+@in_a_loop
+async def test_a_full_queue_refuses_and_says_when_to_come_back(model: LoadedModel) -> None:
+    async with started(Worker(model), max_queue_tokens=60) as batcher:
         with batcher.admit(job(model, 8)):
             with pytest.raises(OverloadedError, match="full") as caught:
                 batcher.refuse_hopeless(math.inf)
@@ -152,21 +140,14 @@ def test_a_full_queue_refuses_and_says_when_to_come_back(model: LoadedModel) -> 
             with pytest.raises(OverloadedError):
                 await ask(batcher, job(model, 2))
         await ask(batcher, job(model, 2))
-        await batcher.close()
-        worker.close()
-
-    run(work())
 
 
-def test_who_would_be_late_is_refused_at_once(model: LoadedModel) -> None:
+@in_a_loop
+async def test_who_would_be_late_is_refused_at_once(model: LoadedModel) -> None:
     """By the measured speed: a second a window."""
-
-    async def work() -> None:
-        worker = Worker(model)
-        now = 100.0
-        slow = Speed(per_pass=1, per_window=0, per_unit=1e-9)
-        batcher = make_batcher(worker, speed=slow, clock=lambda: now)
-        batcher.start()
+    now = 100.0
+    slow = Speed(per_pass=1, per_window=0, per_unit=1e-9)
+    async with started(Worker(model), speed=slow, clock=lambda: now) as batcher:
         with batcher.admit(job(model, 4, deadline=101.5)), batcher.admit(job(model, 4)):
             # Two windows wait, and a reckoning is not exact: 2 / 0.8 seconds, and its own.
             batcher.refuse_hopeless(102.6)
@@ -179,80 +160,60 @@ def test_who_would_be_late_is_refused_at_once(model: LoadedModel) -> None:
                 await ask(batcher, job(model, 4, deadline=103.4))
             # What is about to come is counted: as much as windows usually take.
             batcher._usual = 1
-            with batcher.expect(110), batcher.expect(110), pytest.raises(OverloadedError) as far:
+            with (
+                batcher.expect(110),
+                batcher.expect(110),
+                pytest.raises(OverloadedError) as far,
+            ):
                 batcher.refuse_hopeless(103.2)
             assert far.value.retry_after == 3
             batcher.refuse_hopeless(103.2)
             # Who has not been looked into keeps a distance.
             with pytest.raises(OverloadedError):
                 batcher.refuse_hopeless(103)
-        await batcher.close()
-        worker.close()
-
-    run(work())
 
 
-def test_a_list_that_takes_too_long_alone_is_no_overload(model: LoadedModel) -> None:
-    async def work() -> None:
-        worker = Worker(model)
-        now = 100.0
-        slow = Speed(per_pass=1, per_window=0, per_unit=1e-9)
-        batcher = make_batcher(worker, speed=slow, clock=lambda: now)
-        batcher.start()
+@in_a_loop
+async def test_a_list_that_takes_too_long_alone_is_no_overload(model: LoadedModel) -> None:
+    now = 100.0
+    slow = Speed(per_pass=1, per_window=0, per_unit=1e-9)
+    async with started(Worker(model), speed=slow, clock=lambda: now) as batcher:
         with pytest.raises(DeadlineExceededError, match=r"alone the list takes 2.00 seconds"):
             await ask(batcher, job(model, 6, deadline=101.9))
         with pytest.raises(DeadlineExceededError):
             batcher.refuse_hopeless(99.9)
         await ask(batcher, job(model, 6, deadline=102.1))
-        await batcher.close()
-        worker.close()
-
-    run(work())
 
 
-def test_a_window_that_has_become_hopeless_is_not_computed(model: LoadedModel) -> None:
-    async def work() -> None:
-        worker = FaultyWorker(model)
-        now = 100.0
-        batcher = make_batcher(worker, clock=lambda: now)
-        batcher.start()
+@in_a_loop
+async def test_a_window_that_has_become_hopeless_is_not_computed(model: LoadedModel) -> None:
+    worker = FaultyWorker(model)
+    now = 100.0
+    async with started(worker, clock=lambda: now) as batcher:
         late = job(model, 4, deadline=101)
         with batcher.admit(late):
             now = 101.0
             with pytest.raises(DeadlineExceededError):
                 await batcher.score(late)
         assert worker.passes == []
-        await batcher.close()
-        worker.close()
-
-    run(work())
 
 
-def test_the_pace_is_learnt_from_the_passes(model: LoadedModel) -> None:
+@in_a_loop
+async def test_the_pace_is_learnt_from_the_passes(model: LoadedModel) -> None:
     """A device that is a thousand times as slow as it was when it was measured."""
-
-    async def work() -> None:
-        worker = Worker(model)
-        measured = measured_speed(model)
-        quick = Speed(*(seconds / 1000 for seconds in dataclasses.astuple(measured)))
-        batcher = make_batcher(worker, speed=quick)
-        batcher.start()
+    measured = measured_speed(model)
+    quick = Speed(*(seconds / 1000 for seconds in dataclasses.astuple(measured)))
+    async with started(Worker(model), speed=quick) as batcher:
         with batcher.admit(job(model, 4)):
-            told = batcher.wait_seconds
+            first = batcher.wait_seconds
             for seed in range(20):
                 await ask(batcher, job(model, 4, seed))
-            assert batcher.wait_seconds > 10 * told
-        await batcher.close()
-        worker.close()
-
-    run(work())
+            assert batcher.wait_seconds > 10 * first
 
 
-def test_closing_answers_who_still_waits(model: LoadedModel) -> None:
-    async def work() -> None:
-        worker = Worker(model)
-        batcher = make_batcher(worker)
-        batcher.start()
+@in_a_loop
+async def test_closing_answers_who_still_waits(model: LoadedModel) -> None:
+    async with started(Worker(model)) as batcher:
         waiting = [asyncio.ensure_future(ask(batcher, job(model, 40))) for _ in range(4)]
         await asyncio.sleep(0)
         await batcher.close()
@@ -261,9 +222,6 @@ def test_closing_answers_who_still_waits(model: LoadedModel) -> None:
             assert answer.code == "shutting_down"
         with pytest.raises(ApiError, match="shutting down"):
             await ask(batcher, job(model, 2))
-        worker.close()
-
-    run(work())
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
@@ -274,7 +232,8 @@ def test_closing_answers_who_still_waits(model: LoadedModel) -> None:
     pauses=st.lists(st.integers(0, 3), min_size=8, max_size=8),
     close_early=st.booleans(),
 )
-def test_every_request_ends_under_any_order_of_events(
+@in_a_loop
+async def test_every_request_ends_under_any_order_of_events(
     model: LoadedModel,
     sizes: list[int],
     cancelled: set[int],
@@ -282,28 +241,22 @@ def test_every_request_ends_under_any_order_of_events(
     pauses: list[int],
     close_early: bool,
 ) -> None:
-    async def work() -> None:
-        worker = FaultyWorker(model, failing)
-        batcher = make_batcher(worker, max_queue_tokens=300)
-        batcher.start()
-        asked = []
+    worker = FaultyWorker(model, failing)
+    async with started(worker, max_queue_tokens=300) as batcher:
+        tasks = []
         for n, size in enumerate(sizes):
-            asked.append(asyncio.ensure_future(ask(batcher, job(model, size, n))))
+            tasks.append(asyncio.ensure_future(ask(batcher, job(model, size, n))))
             for _ in range(pauses[n]):
                 await asyncio.sleep(0)
             if n in cancelled:
-                asked[n // 2].cancel()
+                tasks[n // 2].cancel()
         if close_early:
             await batcher.close()
-        answers = await asyncio.gather(*asked, return_exceptions=True)
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
         for size, answer in zip(sizes, answers, strict=True):
             if isinstance(answer, Job):
                 assert sorted(answer.result()[0].tolist()) == list(range(size))
             else:
                 assert isinstance(answer, ApiError | asyncio.CancelledError)
-        assert not batcher._waiting
+        assert not batcher._answers
         assert batcher._queue.tokens == 0
-        await batcher.close()
-        worker.close()
-
-    run(work())

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.batching.queue import Batch
+from service.batching.window_queue import Batch
 from tests.unit.service.batching.jobs import (
     SPEED,
     added,

@@ -23,10 +23,10 @@ def test_three_passes_tell_the_speed() -> None:
     speed = Speed(per_pass=0.004, per_window=0.002, per_unit=1e-5)
     one, eight = cost_of(speed, SMALL).seconds, cost_of(speed, *[SMALL] * 8).seconds
     whole = cost_of(speed, LARGE).seconds
-    told = Speed.from_passes(SMALL, one, eight, LARGE, whole)
-    assert told.per_pass == pytest.approx(speed.per_pass)
-    assert told.per_window == pytest.approx(speed.per_window)
-    assert told.per_unit == pytest.approx(speed.per_unit)
+    measured = Speed.from_passes(SMALL, one, eight, LARGE, whole)
+    assert measured.per_pass == pytest.approx(speed.per_pass)
+    assert measured.per_window == pytest.approx(speed.per_window)
+    assert measured.per_unit == pytest.approx(speed.per_unit)
 
 
 @given(st.floats(1e-5, 1), st.floats(1e-5, 1), st.floats(1e-5, 1))

@@ -38,14 +38,14 @@ def test_descriptors_arrive_as_they_were_made(extractor: Extractor) -> None:
     data = photograph("chelsea")
     answer = told(extractor, data)
     assert isinstance(answer, Described)
-    found = extracted(answer)
-    assert found.thumbnail is None
+    picture = extracted(answer)
+    assert picture.thumbnail is None
     image = Image.open(io.BytesIO(data))
     expected = extractor.extract(image, 7)
-    assert found.size == image.size
+    assert picture.size == image.size
     for name, array in vars(expected).items():
-        np.testing.assert_array_equal(getattr(found.features, name), array)
-        assert getattr(found.features, name).dtype == array.dtype
+        np.testing.assert_array_equal(getattr(picture.features, name), array)
+        assert getattr(picture.features, name).dtype == array.dtype
 
 
 def test_a_thumbnail_is_made_of_the_same_pixels(extractor: Extractor) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from model.config import ExtractorId
-from service.errors import NoExtractorError, TooLargeError, UnavailableError, UnprocessableError
+from service.api.errors import NoExtractorError, TooLargeError, UnavailableError, UnprocessableError
 from service.extraction.process import ExtractorProcess
 from tests.pictures import EXTRACTOR, blank, photograph
 
@@ -46,17 +46,17 @@ def gone(process: int) -> bool:
 
 @pytest.fixture(scope="module")
 def process() -> Iterator[ExtractorProcess]:
-    made = ExtractorProcess(EXTRACTOR, None, 9)
+    one = ExtractorProcess(EXTRACTOR, None, 9)
     assert children() == []
-    assert made.extractor is None
-    yield made
-    made.close()
+    assert one.extractor is None
+    yield one
+    one.close()
 
 
 def test_pictures_are_described_or_refused(process: ExtractorProcess) -> None:
-    done = process.extract(PICTURE)
-    assert done.features.descriptors.shape == (9, 128)
-    assert done.size == (160, 160)
+    first = process.extract(PICTURE)
+    assert first.features.descriptors.shape == (9, 128)
+    assert first.size == (160, 160)
     assert process.extractor is not None
     assert process.extractor.name == EXTRACTOR
     with pytest.raises(UnprocessableError) as refusal:
@@ -64,7 +64,7 @@ def test_pictures_are_described_or_refused(process: ExtractorProcess) -> None:
     assert refusal.value.code == "not_an_image"
     with pytest.raises(TooLargeError):
         process.extract(blank((70_000, 1), "L"))
-    np.testing.assert_array_equal(process.extract(PICTURE).features.global_, done.features.global_)
+    np.testing.assert_array_equal(process.extract(PICTURE).features.global_, first.features.global_)
     assert len(children()) == 1
 
 
@@ -145,13 +145,15 @@ def test_it_does_not_outlive_the_service() -> None:
 @pytest.mark.parametrize(
     ("name", "checkpoints", "why"),
     [
-        ("none", None, "LOCORE_EXTRACTOR is none"),
+        (None, None, "LOCORE_EXTRACTOR is none"),
         ("made-up", None, "no extractor 'made-up'"),
         ("hf:no/such/folder", None, "no/such/folder"),
         (EXTRACTOR, ExtractorId(name=EXTRACTOR, version="0"), "reads descriptors of version 0"),
     ],
 )
-def test_why_there_is_no_extractor(name: str, checkpoints: ExtractorId | None, why: str) -> None:
+def test_why_there_is_no_extractor(
+    name: str | None, checkpoints: ExtractorId | None, why: str
+) -> None:
     before = children()
     process = ExtractorProcess(name, checkpoints, 9)
     for _ in range(2):

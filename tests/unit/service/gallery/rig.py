@@ -67,12 +67,12 @@ def run_on(url: str, port: int, work: Work) -> None:
 
 def records(sizes: DescriptorSizes, *ids: str) -> dict[str, GalleryRecord]:
     rng = np.random.default_rng(0)
-    found = {}
+    images = {}
     for image_id in ids:
         global_ = None if sizes.global_dim is None else unit(rng, 1, sizes.global_dim)[0]
         locals_ = unit(rng, 2, sizes.local_dim)
-        found[image_id] = GalleryRecord(ImageDescriptors(locals_, np.zeros(2, np.uint8), global_))
-    return found
+        images[image_id] = GalleryRecord(ImageDescriptors(locals_, np.zeros(2, np.uint8), global_))
+    return images
 
 
 def packed(sizes: DescriptorSizes, *ids: str) -> dict[str, bytes]:

@@ -47,5 +47,5 @@ def test_it_never_holds_more_than_it_may(
         else:
             cache.put(key, entry(size))
         held = [cache.get(("c", str(n))) for n in range(6)]
-        assert cache.bytes == sum(found.cost for found in held if found is not None)
+        assert cache.bytes == sum(entry.cost for entry in held if entry is not None)
         assert cache.bytes <= capacity

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis.asyncio as redis
 
-from service.errors import StoreFullError, StoreUnavailableError
+from service.api.errors import StoreFullError, StoreUnavailableError
 from service.gallery.connect import connect_store
 from service.gallery.record import HEADER_BYTES
 from service.gallery.store import GalleryStore

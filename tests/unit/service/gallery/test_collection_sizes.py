@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from service.errors import DescriptorDimMismatchError, StoreFullError
+from service.api.errors import DescriptorDimMismatchError, StoreFullError
 from service.gallery.store import CollectionSizesError
 from tests.unit.service.gallery.rig import (
     LARGE,

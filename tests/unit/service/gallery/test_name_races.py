@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 import redis.asyncio as redis
 
-from service.errors import CollectionInUseError, NameTakenError, NotFoundError
+from service.api.errors import CollectionInUseError, NameTakenError, NotFoundError
 from service.gallery.connect import connect_store
 from service.gallery.gallery import Gallery
 from service.gallery.names import Names
@@ -64,8 +64,8 @@ def version(number: int) -> dict[str, GalleryRecord]:
 
 
 async def versions(gallery: Gallery, name: str) -> list[int]:
-    found = await gallery.fetch(await gallery.names.resolve(name), IDS)
-    return [(record.metadata or {})["version"] for record in found.values()]
+    records = await gallery.fetch(await gallery.names.resolve(name), IDS)
+    return [(record.metadata or {})["version"] for record in records.values()]
 
 
 async def change(gallery: Gallery, rng: random.Random, number: int) -> None:
@@ -90,12 +90,12 @@ async def change(gallery: Gallery, rng: random.Random, number: int) -> None:
 async def check(names: Names) -> None:
     """Every name is one thing, every alias has a collection, and both are listed."""
     looked = dict(zip(NAMES, await names._look(NAMES), strict=True))
-    made = {name for name, known in looked.items() if known.made}
-    aliases = {name: known.alias for name, known in looked.items() if known.alias}
-    assert not made & aliases.keys()
-    assert set(aliases.values()) <= made
+    collections = {name for name, entry in looked.items() if entry.made}
+    aliases = {name: entry.alias for name, entry in looked.items() if entry.alias}
+    assert not collections & aliases.keys()
+    assert set(aliases.values()) <= collections
     summaries, _ = await names.collections(WHOLE, None)
-    assert {summary.name for summary in summaries} == made
+    assert {summary.name for summary in summaries} == collections
     assert dict((await names.aliases(WHOLE, None))[0]) == aliases
     for summary in summaries:
         assert summary.aliases == sorted(a for a, c in aliases.items() if c == summary.name)
@@ -128,8 +128,8 @@ def test_readers_see_one_gallery_whole_while_an_alias_moves(url: str) -> None:
                 reads = 0
                 while not over:
                     oldest = newest
-                    (found,) = set(await versions(gallery, "alias"))
-                    assert found >= oldest
+                    (version,) = set(await versions(gallery, "alias"))
+                    assert version >= oldest
                     assert len(await versions(gallery, "alias")) == len(IDS)
                     reads += 1
                 return reads
@@ -151,7 +151,7 @@ def test_readers_see_one_gallery_whole_while_an_alias_moves(url: str) -> None:
 def test_a_registration_is_wholly_before_an_emptying_or_wholly_after(url: str) -> None:
     async def work() -> None:
         async with two_galleries(url) as (one, other):
-            kept = 0
+            nonempty = 0
             for number in range(1, 41):
                 await one.register("x", version(0), None)
                 registration = asyncio.create_task(one.register("x", version(number), None))
@@ -160,13 +160,13 @@ def test_a_registration_is_wholly_before_an_emptying_or_wholly_after(url: str) -
                 await registration
                 assert emptied == ("x", len(IDS))
                 for gallery in (one, other):
-                    found = await versions(gallery, "x")
-                    assert found in ([], [number] * len(IDS))
+                    numbers = await versions(gallery, "x")
+                    assert numbers in ([], [number] * len(IDS))
                 count = (await one.names.collection("x")).count
-                assert count == len(found)
-                kept += bool(found)
+                assert count == len(numbers)
+                nonempty += bool(numbers)
                 await one.names.empty("x")
-            assert 0 < kept < 40
+            assert 0 < nonempty < 40
             # Nothing that it wrote into what was over is left.
             await Sweeper(one._store, grace_seconds=0).sweep()
             for address in url.partition("//")[2].split(","):

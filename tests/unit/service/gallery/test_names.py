@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from service.errors import CollectionInUseError, NameTakenError, NotFoundError, StoreFullError
+from service.api.errors import CollectionInUseError, NameTakenError, NotFoundError, StoreFullError
 from service.gallery.gallery import Gallery
+from service.gallery.name_commands import INTENT_SECONDS, SAMPLE
 from service.gallery.names import Names, Summary
-from service.gallery.naming import INTENT_SECONDS, SAMPLE
 from service.gallery.sweeper import Sweeper
 from tests.unit.service.gallery.rig import LARGE, SMALL, On, Rig, packed, records
 
@@ -30,8 +30,8 @@ async def fetched(gallery: Gallery, name: str, *ids: str) -> set[str]:
 
 
 async def listed(names: Names) -> list[str]:
-    found, _ = await names.collections(WHOLE, None)
-    return [summary.name for summary in found]
+    summaries, _ = await names.collections(WHOLE, None)
+    return [summary.name for summary in summaries]
 
 
 def test_a_collection_is_listed_with_what_it_has(on: On) -> None:

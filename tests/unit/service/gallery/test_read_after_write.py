@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.metric import Metric
-from service.errors import NotFoundError
+from service.api.errors import NotFoundError
 from service.gallery.connect import connect_store
 from service.gallery.embedded import EmbeddedValkey
 from service.gallery.gallery import Gallery
@@ -79,8 +79,8 @@ class Rig:
         await self.gallery.register("x", dict.fromkeys(ids, record), ttl)
 
     async def versions(self, *ids: str) -> dict[str, int]:
-        found = await self.gallery.fetch(await self.gallery.names.resolve("x"), ids)
-        return {i: (record.metadata or {})["n"] for i, record in found.items()}
+        records = await self.gallery.fetch(await self.gallery.names.resolve("x"), ids)
+        return {i: (record.metadata or {})["n"] for i, record in records.items()}
 
     async def read_now(self, *ids: str) -> dict[str, int]:
         self.held.holds = False
@@ -210,8 +210,8 @@ def test_reads_follow_what_was_acknowledged(
                 case "later":
                     r.clock.now += place / 2
                 case "read":
-                    known = {i: n for i, n in expected.items() if i in ids}
-                    assert await r.read_now(*ids) == known
+                    before = {i: n for i, n in expected.items() if i in ids}
+                    assert await r.read_now(*ids) == before
                 case "write" | "delete" | "empty" | "drop":
                     expected = await _changed(r, event, number, ids, expected)
         while held:

@@ -52,8 +52,8 @@ FLOATS: list[StoreDtype] = ["float16", "float32"]
 
 @given(IDS, records(), st.sampled_from(FLOATS))
 def test_round_trip(image_id: str, record: GalleryRecord, dtype: StoreDtype) -> None:
-    found = unpack_record("c", image_id, pack_record("c", image_id, record, dtype))
-    expected, image = record.descriptors, found.descriptors
+    unpacked = unpack_record("c", image_id, pack_record("c", image_id, record, dtype))
+    expected, image = record.descriptors, unpacked.descriptors
     np.testing.assert_array_equal(image.locals, expected.locals.astype(dtype))
     np.testing.assert_array_equal(image.scales, expected.scales)
     if expected.global_ is None:
@@ -61,18 +61,18 @@ def test_round_trip(image_id: str, record: GalleryRecord, dtype: StoreDtype) -> 
     else:
         assert image.global_ is not None
         np.testing.assert_array_equal(image.global_, expected.global_.astype(dtype))
-    assert (found.metadata, found.dtype) == (record.metadata, dtype)
+    assert (unpacked.metadata, unpacked.dtype) == (record.metadata, dtype)
 
 
 @given(IDS, records(), st.sampled_from(CODE_TYPES))
 def test_codes_are_those_of_the_descriptors(
     image_id: str, record: GalleryRecord, dtype: CodeType
 ) -> None:
-    found = unpack_record("c", image_id, pack_record("c", image_id, record, dtype))
-    expected, image = record.descriptors, found.descriptors
+    unpacked = unpack_record("c", image_id, pack_record("c", image_id, record, dtype))
+    expected, image = record.descriptors, unpacked.descriptors
     dim = expected.sizes.local_dim
-    kept = decode(encode(expected.locals, dtype), dim, dtype)
-    np.testing.assert_allclose(image.locals, kept, atol=1e-6)
+    decoded = decode(encode(expected.locals, dtype), dim, dtype)
+    np.testing.assert_allclose(image.locals, decoded, atol=1e-6)
     np.testing.assert_array_equal(image.scales, expected.scales)
     if expected.global_ is None:
         assert image.global_ is None
@@ -80,7 +80,7 @@ def test_codes_are_those_of_the_descriptors(
         assert image.global_ is not None
         direction = expected.global_ / np.linalg.norm(expected.global_)
         np.testing.assert_allclose(image.global_, direction, atol=0.005)
-    assert (found.metadata, found.dtype) == (record.metadata, dtype)
+    assert (unpacked.metadata, unpacked.dtype) == (record.metadata, dtype)
 
 
 @settings(max_examples=20)
@@ -120,9 +120,11 @@ def test_few_locals_are_kept_where_they_are_pooled() -> None:
     rng = np.random.default_rng(0)
     image = ImageDescriptors(unit(rng, 9, 8), np.arange(9, dtype=np.uint8))
     data = pack_record("c", "x", GalleryRecord(image), "float32", 4)
-    found = unpack_record("c", "x", data).descriptors
-    np.testing.assert_allclose(found.locals, pooled(image, 4).locals, atol=1e-6)
-    np.testing.assert_array_equal(as_stored({"x": image}, "float32", 4)["x"].locals, found.locals)
+    unpacked = unpack_record("c", "x", data).descriptors
+    np.testing.assert_allclose(unpacked.locals, pooled(image, 4).locals, atol=1e-6)
+    np.testing.assert_array_equal(
+        as_stored({"x": image}, "float32", 4)["x"].locals, unpacked.locals
+    )
 
 
 @given(IDS, records(), st.data())
@@ -134,12 +136,12 @@ def test_padding_keeps_its_place(image_id: str, record: GalleryRecord, data: st.
     holed = replace(image, locals=image.locals * ~padding[:, None], padding=padding)
     dtype = data.draw(st.sampled_from(STORE_DTYPES))
     packed = pack_record("c", image_id, GalleryRecord(holed), dtype)
-    found = unpack_record("c", image_id, packed).descriptors
-    assert (~found.locals.any(axis=1)).tolist() == padding.tolist()
+    unpacked = unpack_record("c", image_id, packed).descriptors
+    assert (~unpacked.locals.any(axis=1)).tolist() == padding.tolist()
     if padding.any():
-        np.testing.assert_array_equal(found.padding, padding)
+        np.testing.assert_array_equal(unpacked.padding, padding)
     else:
-        assert found.padding is None
+        assert unpacked.padding is None
 
 
 @settings(max_examples=20)
@@ -190,17 +192,19 @@ def test_foreign_bytes_are_refused() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_record_that_an_earlier_version_stored_is_read(name: str) -> None:
-    record, wanted = unpack_record(COLLECTION, name, stored_bytes(name)), expected(name)
+    record, source_record = unpack_record(COLLECTION, name, stored_bytes(name)), expected(name)
     image = record.descriptors
-    assert image.locals.dtype == wanted.descriptors.locals.dtype
-    np.testing.assert_allclose(image.locals, wanted.descriptors.locals, atol=1e-6)
-    np.testing.assert_array_equal(image.scales, wanted.descriptors.scales)
-    np.testing.assert_equal(image.padding, wanted.descriptors.padding)
-    assert (image.global_ is None) == (wanted.descriptors.global_ is None)
-    if image.global_ is not None and wanted.descriptors.global_ is not None:
-        np.testing.assert_allclose(image.global_, wanted.descriptors.global_, atol=1e-6)
-    assert (record.metadata, record.dtype) == (wanted.metadata, wanted.dtype)
-    assert pack_record(COLLECTION, name, source(name), wanted.dtype or "int4") == stored_bytes(name)
+    assert image.locals.dtype == source_record.descriptors.locals.dtype
+    np.testing.assert_allclose(image.locals, source_record.descriptors.locals, atol=1e-6)
+    np.testing.assert_array_equal(image.scales, source_record.descriptors.scales)
+    np.testing.assert_equal(image.padding, source_record.descriptors.padding)
+    assert (image.global_ is None) == (source_record.descriptors.global_ is None)
+    if image.global_ is not None and source_record.descriptors.global_ is not None:
+        np.testing.assert_allclose(image.global_, source_record.descriptors.global_, atol=1e-6)
+    assert (record.metadata, record.dtype) == (source_record.metadata, source_record.dtype)
+    assert pack_record(
+        COLLECTION, name, source(name), source_record.dtype or "int4"
+    ) == stored_bytes(name)
 
 
 @given(IDS, records(), st.sampled_from(STORE_DTYPES))

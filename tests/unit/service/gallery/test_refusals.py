@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import redis
 
-from service.errors import StoreUnavailableError
+from service.api.errors import StoreUnavailableError
 from service.gallery.condition import reason
 from service.gallery.connect import connect_store
 from service.gallery.store import GalleryStore
-from service.metrics import STORE_UP
+from service.watch.metrics import STORE_UP
 from tests.e2e.service import free_port
 from tests.e2e.valkey import plain_valkey
 from tests.factories import SIZES

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import redis.asyncio as redis
 
-from service.errors import StoreFullError, StoreUnavailableError
+from service.api.errors import StoreFullError, StoreUnavailableError
 from service.gallery.connect import connect_store
 from service.gallery.embedded import EmbeddedStoreError, EmbeddedValkey
 from service.gallery.gallery import CACHE_TRUST_SECONDS, Gallery
@@ -56,18 +56,18 @@ class Rig:
 async def rig(folder: Path) -> AsyncIterator[Rig]:
     valkey = EmbeddedValkey(folder)
     await valkey.start()
-    made = Rig(valkey)
+    one_rig = Rig(valkey)
     try:
-        yield made
+        yield one_rig
     finally:
-        await made.close()
+        await one_rig.close()
         await valkey.stop()
 
 
 def with_rig(folder: Path, work: Callable[[Rig], Awaitable[None]]) -> None:
     async def run() -> None:
-        async with asyncio.timeout(60), rig(folder) as made:
-            await work(made)
+        async with asyncio.timeout(60), rig(folder) as one_rig:
+            await work(one_rig)
 
     asyncio.run(run())
 
@@ -86,8 +86,8 @@ def test_collections_and_ids_that_share_their_letters_are_apart(tmp_path: Path) 
         one, other = records("1", seed=1), records("eu:1", seed=2)
         await r.gallery.register("shop:eu", one, None)
         assert (await r.gallery.register("shop", other, None)).replaced == 0
-        found = await r.replica.fetch("shop:eu", ["1"])
-        assert same(found["1"], one["1"])
+        images = await r.replica.fetch("shop:eu", ["1"])
+        assert same(images["1"], one["1"])
         assert await r.gallery.delete("shop", "eu:1")
         assert await r.replica.get("shop:eu", "1") is not None
 
@@ -97,14 +97,14 @@ def test_collections_and_ids_that_share_their_letters_are_apart(tmp_path: Path) 
 def test_images_are_registered_replaced_listed_and_deleted(tmp_path: Path) -> None:
     async def work(r: Rig) -> None:
         first, second = records("b", "a"), records("a", "c", seed=1)
-        done = await r.gallery.register("x", first, None)
-        assert (done.registered, done.replaced) == (2, 0)
-        done = await r.gallery.register("x", second, None)
-        assert (done.registered, done.replaced) == (2, 1)
-        found = await r.gallery.fetch("x", ["c", "none", "a", "b"])
-        assert set(found) == {"a", "b", "c"}
-        assert same(found["a"], second["a"])
-        assert found["b"].metadata == {"id": "b"}
+        registration = await r.gallery.register("x", first, None)
+        assert (registration.registered, registration.replaced) == (2, 0)
+        registration = await r.gallery.register("x", second, None)
+        assert (registration.registered, registration.replaced) == (2, 1)
+        images = await r.gallery.fetch("x", ["c", "none", "a", "b"])
+        assert set(images) == {"a", "b", "c"}
+        assert same(images["a"], second["a"])
+        assert images["b"].metadata == {"id": "b"}
         page = await r.gallery.page("x", 2, None)
         assert (page.count, page.ids, page.next_cursor) == (3, ["a", "b"], "b")
         page = await r.gallery.page("x", 2, page.next_cursor)
@@ -168,9 +168,9 @@ def test_another_replicas_changes_are_seen_within_the_stated_time(tmp_path: Path
         await r.replica.register("x", new, None)
         await r.replica.delete("x", "b")
         r.clock.now += CACHE_TRUST_SECONDS
-        found = await r.gallery.fetch("x", ["a", "b"])
-        assert set(found) == {"a"}
-        assert same(found["a"], new["a"])
+        images = await r.gallery.fetch("x", ["a", "b"])
+        assert set(images) == {"a"}
+        assert same(images["a"], new["a"])
 
     with_rig(tmp_path, work)
 

@@ -41,13 +41,13 @@ async def hold_both(url: str) -> None:
     finally:
         await store.close()
     for name in NAMES:
-        wanted = expected(name).descriptors.locals
-        np.testing.assert_allclose(records[name].descriptors.locals, wanted, atol=1e-6)
+        locals_ = expected(name).descriptors.locals
+        np.testing.assert_allclose(records[name].descriptors.locals, locals_, atol=1e-6)
     for dtype, image in IMAGES.items():
         for image_id, pool in ((dtype, None), (f"{dtype}-few", 2)):
-            record, kept = records[image_id], as_stored({"": image}, dtype, pool)[""]
+            record, stored_image = records[image_id], as_stored({"": image}, dtype, pool)[""]
             assert record.dtype == dtype
-            np.testing.assert_allclose(record.descriptors.locals, kept.locals, atol=1e-6)
+            np.testing.assert_allclose(record.descriptors.locals, stored_image.locals, atol=1e-6)
             assert record.descriptors.count == (6 if pool is None else 2)
 
 

@@ -85,8 +85,8 @@ def pictures(*ids: str, size: int = 100) -> dict[str, Thumbnail]:
 
 
 async def shown(gallery: Gallery, *ids: str) -> list[bytes | None]:
-    found = [await gallery.thumbnails.get("c", i) for i in ids]
-    return [None if thumbnail is None else thumbnail.webp for thumbnail in found]
+    thumbnails = [await gallery.thumbnails.get("c", i) for i in ids]
+    return [None if thumbnail is None else thumbnail.webp for thumbnail in thumbnails]
 
 
 def test_a_thumbnail_is_kept_with_its_keypoints(run: Run) -> None:
@@ -211,8 +211,8 @@ def test_thumbnails_go_with_an_emptied_collection(run: Run) -> None:
 def test_with_no_room_at_all_none_is_kept(run: Run) -> None:
     async def work(rig: Rig) -> None:
         gallery = rig.gallery(0)
-        done = await gallery.register("c", records("a"), None, pictures("a"))
-        assert done.registered == 1
+        registration = await gallery.register("c", records("a"), None, pictures("a"))
+        assert registration.registered == 1
         assert await shown(gallery, "a") == [None]
         assert await rig.left() == []
 
@@ -225,10 +225,10 @@ def test_a_store_that_refuses_thumbnails_takes_the_registration(run: Run) -> Non
         await rig.raw.acl_setuser("default", enabled=True, commands=["-hvals"])
         try:
             with capture_logs() as log:
-                done = await gallery.register("c", records("a"), None, pictures("a"))
+                registration = await gallery.register("c", records("a"), None, pictures("a"))
         finally:
             await rig.raw.acl_setuser("default", enabled=True, commands=["+hvals"])
-        assert done.registered == 1
+        assert registration.registered == 1
         assert await shown(gallery, "a") == [None]
         assert [line["event"] for line in log] == ["thumbnails_not_kept"]
 
@@ -238,14 +238,14 @@ def test_a_store_that_refuses_thumbnails_takes_the_registration(run: Run) -> Non
 def test_the_version_changes_with_the_images(run: Run) -> None:
     async def work(rig: Rig) -> None:
         gallery, key = rig.gallery(0), change_keys("c")[1]
-        seen = [await rig.raw.get(key)]
+        values = [await rig.raw.get(key)]
         await gallery.register("c", records("a", "b"), None)
-        seen.append(await rig.raw.get(key))
+        values.append(await rig.raw.get(key))
         await gallery.register("c", records("a", seed=1), None)
-        seen.append(await rig.raw.get(key))
+        values.append(await rig.raw.get(key))
         await gallery.delete("c", "a")
-        seen.append(await rig.raw.get(key))
-        assert len(set(seen)) == 4
+        values.append(await rig.raw.get(key))
+        assert len(set(values)) == 4
         await gallery.delete("c", "b")
         assert await rig.raw.get(key) is None
 

@@ -1,0 +1,1 @@
+"""The contract's types: bodies of requests, arrays, sizes, options and errors; no I/O."""

@@ -1,0 +1,85 @@
+"""Arrays of numbers in JSON: nested lists, or packed as base64 of little-endian bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Discriminator, Field, InstanceOf, Tag
+from pydantic.json_schema import SkipJsonSchema
+
+from locore_client import packing
+from locore_client.packing import InvalidArrayError
+
+MAX_ROWS = 10_000
+"""Of a matrix: far more than any checkpoint reads of an image."""
+
+
+@dataclass(frozen=True)
+class JsonBytes:
+    """Marks a field of a schema: JSON of more than `most` bytes is refused unparsed."""
+
+    most: int
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Marks a field of a schema as an array of `ndim` dimensions."""
+
+    ndim: int
+
+
+class PackedArray(packing.PackedArray):
+    __doc__ = packing.PackedArray.__doc__
+
+    data: Annotated[str, JsonBytes(1 << 40)]
+
+
+def _form(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return "array"
+    return "packed" if isinstance(value, dict | PackedArray) else "nested"
+
+
+# fail_fast: a list of a million wrong elements must not cost a million error messages.
+_Row = Annotated[list[float], Field(fail_fast=True)]
+_Rows = Annotated[list[_Row], Field(fail_fast=True)]
+
+_Packed = Annotated[PackedArray, Tag("packed")]
+# Nested lists that `service.body.nested` has parsed, piece by piece.
+_Array = Annotated[SkipJsonSchema[InstanceOf[np.ndarray]], Tag("array")]
+
+Matrix = Annotated[
+    Annotated[_Rows, Tag("nested")] | _Packed | _Array, Discriminator(_form), Numbers(2)
+]
+Vector = Annotated[
+    Annotated[_Row, Tag("nested")] | _Packed | _Array, Discriminator(_form), Numbers(1)
+]
+
+
+def unpack(
+    array: list[list[float]] | list[float] | PackedArray | NDArray[Any], ndim: int
+) -> NDArray[np.float32]:
+    """float32, of `ndim` dimensions. Raises InvalidArrayError."""
+    if isinstance(array, PackedArray):
+        values: NDArray[Any] = packing.unpack(array)
+    elif isinstance(array, np.ndarray):
+        values = array
+    else:
+        try:
+            values = np.array(array, dtype=np.float64)
+        except ValueError:
+            raise InvalidArrayError("rows of different lengths") from None
+    if values.ndim != ndim or values.size == 0:
+        raise InvalidArrayError(f"shape {values.shape}, where {ndim} dimensions are asked for")
+    if len(values) > MAX_ROWS:
+        raise InvalidArrayError(f"over {MAX_ROWS:,} {'rows' if ndim == 2 else 'numbers'}")
+    return as_float32(values)
+
+
+def as_float32(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Numbers too large for float32 become infinity, which is refused later."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32, copy=False)

@@ -1,0 +1,45 @@
+"""How a list is re-ranked: the request's choices, else the checkpoint's defaults."""
+
+from __future__ import annotations
+
+from model.config import ModelConfig
+from model.windows import Direction, RerankOptions
+from service.api.errors import UnprocessableError
+
+
+def rerank_options(
+    config: ModelConfig,
+    images: int,
+    *,
+    alpha: float | None = None,
+    temperature: float | None = None,
+    window: int | None = None,
+    stride: int | None = None,
+    direction: Direction | None = None,
+) -> RerankOptions:
+    """For a list of `images`; None takes the checkpoint's default. A default stride shrinks to a
+    smaller window.
+
+    Raises UnprocessableError for a stride larger than the window, and for a window that the
+    checkpoint cannot read.
+    """
+    defaults, longest = config.rerank, config.longest_window
+    window = defaults.window if window is None else window
+    if longest is not None and min(window, images) > longest:
+        raise UnprocessableError(
+            f"window: {window} images, where the checkpoint reads at most {longest}",
+            field="window",
+        )
+    stride = min(defaults.stride, window) if stride is None else stride
+    if stride > window:
+        raise UnprocessableError(
+            f"stride: {stride} is larger than the window of {window}", field="stride"
+        )
+    return RerankOptions(
+        alpha=defaults.alpha if alpha is None else alpha,
+        temperature=defaults.temperature if temperature is None else temperature,
+        window=window,
+        stride=stride,
+        direction=direction or defaults.direction,
+        listwise=config.listwise,
+    )

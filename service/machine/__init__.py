@@ -1,0 +1,1 @@
+"""What this process may take of its machine: cores, memory, priority."""

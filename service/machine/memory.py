@@ -1,0 +1,27 @@
+"""How much memory this process may take, for the alert that it nears its limit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+CONTROL_GROUP_FILES = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+"""The limit of a container as it sees it itself: control groups version 2, then 1."""
+
+
+def memory_limit(files: Sequence[Path] = CONTROL_GROUP_FILES) -> int:
+    """Bytes: the container's limit where there is one below what the machine has, else that."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for file in files:
+        try:
+            text = file.read_text().strip()
+        except OSError:
+            continue
+        # `max` where there is no limit; version 1 writes a number larger than any machine has.
+        if text.isdecimal():
+            limits.append(int(text))
+    return min(limits)

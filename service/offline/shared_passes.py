@@ -1,0 +1,54 @@
+"""Many lists without a service: their windows share forward passes, as those of requests do.
+
+The service's own queue decides which windows share a pass. No I/O, no clock, no thread.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.batch import Window
+from service.batching.job import Job
+from service.batching.window_queue import WindowQueue
+
+_Tag = TypeVar("_Tag")
+Score = Callable[[Sequence[Window]], Sequence[NDArray[np.float32]]]
+
+
+def rerank_in_batches(
+    lists: Iterable[tuple[_Tag, Job | None]], score: Score, queue: WindowQueue, most_lists: int
+) -> Iterator[tuple[_Tag, Job | None]]:
+    """The lists with their jobs finished, in their order. A list is a tag of the caller's and a job
+    that has begun, None where there is nothing to score.
+
+    At most `most_lists` are held, fewer where `queue` has no room, and one that waits for room.
+    A list that is finished ahead of its turn waits; every list has its share of passes.
+    """
+    source = iter(lists)
+    held: deque[tuple[_Tag, Job | None]] = deque()
+    following = next(source, None)
+    while following is not None or held:
+        while following is not None and len(held) < most_lists:
+            _, job = following
+            if job is not None:
+                if not queue.has_room(job):
+                    break
+                queue.admit(job)
+                queue.add(job)
+            held.append(following)
+            following = next(source, None)
+        batch = queue.take()
+        if batch.jobs:
+            scores = score([job.window for job in batch.jobs])
+            for job, logits in zip(batch.jobs, scores, strict=True):
+                # A finished list keeps its room until its turn: its images are still in memory.
+                queue.accept(job, logits)
+        while held and ((first := held[0][1]) is None or first.finished):
+            if first is not None:
+                queue.release(first)
+            yield held.popleft()

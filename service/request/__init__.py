@@ -1,0 +1,1 @@
+"""What every request passes before and around its route: connections, guards, keys, pictures."""

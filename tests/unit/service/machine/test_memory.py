@@ -1,0 +1,26 @@
+"""The limit of a container goes before what the machine has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from service.machine.memory import memory_limit
+
+
+def machine() -> int:
+    (line,) = [s for s in Path("/proc/meminfo").read_text().splitlines() if "MemTotal" in s]
+    return int(line.split()[1]) * 1024
+
+
+def test_a_containers_limit_counts(tmp_path: Path) -> None:
+    limit = tmp_path / "memory.max"
+    limit.write_text(f"{512 << 20}\n")
+    assert memory_limit([tmp_path / "absent", limit]) == 512 << 20
+
+
+def test_without_a_limit_it_is_the_machines(tmp_path: Path) -> None:
+    unlimited, huge = tmp_path / "memory.max", tmp_path / "memory.limit_in_bytes"
+    unlimited.write_text("max\n")
+    huge.write_text(str(2**63 - 4096))
+    for files in ([], [unlimited], [huge]):
+        assert memory_limit(files) == machine()
