@@ -12,7 +12,7 @@ import numpy as np
 
 from model.closing import Closing
 from model.descriptor_layouts import LEADING_COLUMNS, MASK, SCALE, WEIGHT, X
-from model.extraction.extractor import ExtractedImage
+from model.descriptors import ExtractedImage
 from model.hdf5 import (
     DescriptorFileError,
     as_descriptor_error,

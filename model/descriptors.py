@@ -61,6 +61,25 @@ class ImageDescriptors:
         return ImageDescriptors(self.locals[valid], self.scales[valid], self.global_)
 
 
+@dataclass(frozen=True, eq=False)
+class ExtractedImage:
+    """One image's features, strongest first; rows of unit length, float32.
+
+    keypoints (n, 2): x and y of each local as fractions of the image's width and height;
+    scales (n,): step of the image pyramid, in the extractor's own order; weights (n,): detection
+    strength; descriptors (n, d); global_ (g,).
+    """
+
+    keypoints: NDArray[np.float32]
+    scales: NDArray[np.uint8]
+    weights: NDArray[np.float32]
+    descriptors: NDArray[np.float32]
+    global_: NDArray[np.float32]
+
+    def for_reranking(self) -> ImageDescriptors:
+        return ImageDescriptors(self.descriptors, self.scales, self.global_)
+
+
 def normalised(vectors: NDArray[np.floating], what: str) -> NDArray[np.float32]:
     """Rows of length 1, float32, same shape. Raises InvalidDescriptorsError naming `what`."""
     rows = np.atleast_2d(vectors).astype(np.float64)

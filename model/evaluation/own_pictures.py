@@ -11,8 +11,7 @@ from PIL import Image
 
 from model.extraction.images import find_images, read_image
 from model.formats.errors import FormatError
-from model.formats.labels import LabelledImages, labels_of_folders, read_labels
-from model.training.lists import views_as_images
+from model.formats.labels import LabelledImages, labels_of_folders, labels_of_views, read_labels
 
 VIEWS = 3
 """Of a picture without a label: the second is asked for among the others."""
@@ -51,7 +50,7 @@ class OwnPictures:
         if self.labels is not None:
             return read_image(self.files[name])
         # The views need an extra of their own.
-        from model.training.views import numbered_view
+        from model.extraction.views import numbered_view
 
         original, _, number = name.rpartition("@")
         return numbered_view(original, self.files[original], int(number))
@@ -92,7 +91,7 @@ def own_labels(pictures: OwnPictures, described: Collection[str], queries: int) 
     """
     if pictures.labels is None:
         own = [name for name in described if name.rpartition("@")[0] in pictures.files]
-        images = views_as_images(own)
+        images = labels_of_views(own)
         _check(images, pictures.folder, "picture")
     else:
         there = set(described)

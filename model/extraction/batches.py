@@ -10,13 +10,8 @@ from typing import TypeVar
 
 from PIL import Image
 
-from model.extraction.extractor import (
-    BatchExtractor,
-    Box,
-    ExtractedImage,
-    NoDescriptorsError,
-    PreparedImage,
-)
+from model.descriptors import ExtractedImage
+from model.extraction.extractor import BatchExtractor, Box, NoDescriptorsError, PreparedImage
 from model.extraction.images import UnreadableImageError
 
 _WAITING_BATCHES = 8

@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.extraction.extractor import ExtractedImage
+from model.descriptors import ExtractedImage
 from model.extraction.whitening import Whitening, fit_whitening
 
 Size = Literal[0, 1, 2]

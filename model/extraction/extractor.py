@@ -11,26 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.descriptors import ImageDescriptors
-
-
-@dataclass(frozen=True, eq=False)
-class ExtractedImage:
-    """One image's features, strongest first; rows of unit length, float32.
-
-    keypoints (n, 2): x and y of each local as fractions of the image's width and height;
-    scales (n,): step of the image pyramid, in the extractor's own order; weights (n,): detection
-    strength; descriptors (n, d); global_ (g,).
-    """
-
-    keypoints: NDArray[np.float32]
-    scales: NDArray[np.uint8]
-    weights: NDArray[np.float32]
-    descriptors: NDArray[np.float32]
-    global_: NDArray[np.float32]
-
-    def for_reranking(self) -> ImageDescriptors:
-        return ImageDescriptors(self.descriptors, self.scales, self.global_)
+from model.descriptors import ExtractedImage
 
 
 class Extractor(Protocol):

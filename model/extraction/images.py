@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from model.extraction.extractor import ExtractedImage, Extractor, NoDescriptorsError
+from model.descriptors import ExtractedImage
+from model.extraction.extractor import Extractor, NoDescriptorsError
 from model.extraction.folders import UnreadableImageError, find_images
 from model.extraction.pixels import PixelsError, read_pixels
 from model.image_ids import image_id

@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.extraction.extractor import Box, ExtractedImage, NoDescriptorsError, PreparedImage
+from model.descriptors import ExtractedImage
+from model.extraction.extractor import Box, NoDescriptorsError, PreparedImage
 from model.extraction.resizing import resized
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from model.extraction.extractor import ExtractedImage
+from model.descriptors import ExtractedImage
 from model.extraction.whitening import fit_whitening
 
 _Floats = NDArray[np.float32]

@@ -13,7 +13,7 @@ from model.config import ExtractorId
 from model.descriptors import DescriptorSizes, ImageDescriptors
 from model.evaluation.grocery import split
 from model.evaluation.retrieval import RetrievalTask, labelled_task
-from model.formats.labels import LabelledImages
+from model.formats.labels import LabelledImages, labels_of_views
 from model.training.lists import (
     DomainLists,
     ListOptions,
@@ -21,7 +21,6 @@ from model.training.lists import (
     MixedLists,
     globals_of,
     locals_of,
-    views_as_images,
 )
 
 VIEWS_SHARE = 0.15
@@ -102,7 +101,7 @@ def views_data(
         raise ValueError(f"{len(seen)} readable images: at least {2 * held_out} are needed")
     apart = set(seen[::held_out])
     training, validation = (
-        views_as_images([view for view in views if view.rpartition("@")[0] in part])
+        labels_of_views([view for view in views if view.rpartition("@")[0] in part])
         for part in (set(seen) - apart, apart)
     )
     domain = Domain(training, {extractor.name: views})
@@ -148,7 +147,7 @@ def _views_of(images: LabelledImages, views: Mapping[str, Described]) -> Domain:
     """Those views of the images that every extractor has."""
     shared = set.intersection(*(set(of) for of in views.values()))
     ids = [view for view in next(iter(views.values())) if view in shared]
-    return Domain(views_as_images(ids, images), views)
+    return Domain(labels_of_views(ids, images), views)
 
 
 def _sizes(domain: Domain) -> DescriptorSizes:

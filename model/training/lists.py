@@ -197,26 +197,6 @@ class MixedLists:
         return self._sources[int(rng.choice(len(self._sources), p=self._weights))].draw(rng, shape)
 
 
-def views_as_images(ids: Sequence[str], known: LabelledImages | None = None) -> LabelledImages:
-    """Views (`IMAGE@NUMBER`): each image is a class of its own, its odd numbers are queries.
-    Where labelled images are known, views of others are left out, and images of one class are a
-    group. Raises ValueError for an id of another form."""
-    split = [view.rpartition("@") for view in ids]
-    unnumbered = [view for view, (_, _, n) in zip(ids, split, strict=True) if not n.isdecimal()]
-    if unnumbered:
-        raise ValueError(f"{unnumbered[0]!r} is not a view: IMAGE@NUMBER")
-    names = known.ids if known is not None else sorted({image for image, _, _ in split})
-    places = {image_id: place for place, image_id in enumerate(names)}
-    kept = [(f"{i}@{n}", places[i], int(n)) for i, _, n in split if i in places]
-    images = np.array([place for _, place, _ in kept], dtype=np.int64)
-    return LabelledImages(
-        [view for view, _, _ in kept],
-        images,
-        np.array([number % 2 == 1 for _, _, number in kept], dtype=np.bool_),
-        None if known is None else known.classes[images],
-    )
-
-
 def _sparse(
     gallery: NDArray[np.int64], own: NDArray[np.bool_], rng: np.random.Generator
 ) -> NDArray[np.int64]:

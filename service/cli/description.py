@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 from model.descriptor_writer import DescriptorWriter, Source, source_of
+from model.descriptors import ExtractedImage
 from model.extraction.batches import extract_in_batches
-from model.extraction.extractor import BatchExtractor, Box, ExtractedImage, Extractor
+from model.extraction.extractor import BatchExtractor, Box, Extractor
 from model.extraction.images import UnreadableImageError, extract_images, read_image
 from service.cli.common import say, tracked
 from service.cores import usable_cores
@@ -106,7 +107,7 @@ def _openers(
     """`whole`: boxes count in the pixels of the file."""
     if not views:
         return {name: partial(read_image, path, whole=whole) for name, path in images.items()}
-    from model.training.views import numbered_view
+    from model.extraction.views import numbered_view
 
     return {
         f"{name}@{view}": partial(numbered_view, name, path, view)

@@ -10,9 +10,8 @@ import numpy as np
 
 from model.config import ExtractorId
 from model.descriptors import ImageDescriptors
-from model.formats.labels import LabelledImages, labels_of_folders, read_labels
+from model.formats.labels import LabelledImages, labels_of_folders, labels_of_views, read_labels
 from model.metric import SHRINKAGE, Teacher, fit_metric, save_metric
-from model.training.lists import views_as_images
 from service.cli.common import any_path, read_images, say
 
 
@@ -96,7 +95,7 @@ def _ids_in_file(named: LabelledImages, images: Mapping[str, ImageDescriptors]) 
 
 def _views(images: Mapping[str, ImageDescriptors], views: Path) -> Teacher:
     try:
-        named = views_as_images(list(images))
+        named = labels_of_views(list(images))
     except ValueError as error:
         raise click.UsageError(f"{views}: {error}") from None
     return [images[view] for view in named.ids], named.classes

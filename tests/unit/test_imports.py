@@ -14,8 +14,8 @@ PACKAGES = ("model", "service")
 ROOMS = (
     "service.cli",
     "service",
-    "model.evaluation",
     "model.training",
+    "model.evaluation",
     "model.extraction",
     "model",
 )
@@ -25,9 +25,7 @@ ROOMS = (
 def modules() -> dict[str, Path]:
     paths = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
     names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths]
-    return {
-        name.removesuffix(".__init__"): path for name, path in zip(names, paths, strict=True)
-    }
+    return {name.removesuffix(".__init__"): path for name, path in zip(names, paths, strict=True)}
 
 
 def imports(path: Path, known: dict[str, Path]) -> set[str]:

@@ -14,9 +14,8 @@ from model.checkpoint import LoadedModel, load_checkpoint
 from model.config import DEFAULT_CHECKPOINT, ModelConfig
 from model.evaluation.grocery import FOLDS, split
 from model.evaluation.retrieval import RetrievalTask, labelled_task
-from model.formats.labels import LabelledImages, read_labels
+from model.formats.labels import LabelledImages, labels_of_views, read_labels
 from model.metric import load_metric
-from model.training.lists import views_as_images
 from service.cli.common import (
     any_checkpoint,
     any_path,
@@ -176,7 +175,7 @@ def _views_task(views: Path) -> RetrievalTask:
     """Odd views asked for among the even ones. Raises click.UsageError where it cannot be."""
     _, described = read_images(views)
     try:
-        images = views_as_images(list(described))
+        images = labels_of_views(list(described))
     except ValueError as error:
         raise click.UsageError(f"{views}: {error}") from None
     paired = np.intersect1d(images.classes[images.is_query], images.classes[~images.is_query])

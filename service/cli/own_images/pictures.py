@@ -13,7 +13,8 @@ from PIL import Image
 
 from model.descriptor_file import DescriptorReader, NoDescriptorError
 from model.descriptor_writer import Source, source_of
-from model.extraction.extractor import ExtractedImage, Extractor
+from model.descriptors import ExtractedImage
+from model.extraction.extractor import Extractor
 from model.extraction.images import UnreadableImageError, read_image
 from model.extraction.thumbnail import thumbnail
 from service.cli.description import extracted_images

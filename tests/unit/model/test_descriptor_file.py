@@ -19,7 +19,7 @@ from model.descriptor_file import (
     DescriptorWriter,
     NoDescriptorError,
 )
-from model.extraction.extractor import ExtractedImage
+from model.descriptors import ExtractedImage
 from tests.factories import unit
 
 

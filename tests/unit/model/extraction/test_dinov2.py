@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 from transformers import Dinov2WithRegistersModel
 
+from model.descriptors import ExtractedImage
 from model.extraction.batches import extract_in_batches
 from model.extraction.dinov2 import DinoV2
-from model.extraction.extractor import ExtractedImage, ExtractorOptions, NoDescriptorsError
+from model.extraction.extractor import ExtractorOptions, NoDescriptorsError
 from model.extraction.images import UnreadableImageError
 from model.extraction.registry import load_extractor
 from model.extraction.resizing import resized

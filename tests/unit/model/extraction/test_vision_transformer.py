@@ -15,13 +15,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
+from model.descriptors import ExtractedImage
 from model.extraction.batches import extract_in_batches
-from model.extraction.extractor import (
-    BatchExtractor,
-    ExtractedImage,
-    ExtractorError,
-    ExtractorOptions,
-)
+from model.extraction.extractor import BatchExtractor, ExtractorError, ExtractorOptions
 from model.extraction.registry import load_extractor
 from tests.vision_transformers import (
     DEVIATION,

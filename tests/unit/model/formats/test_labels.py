@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from model.formats.errors import FormatError
-from model.formats.labels import LabelledImages, labels_of_folders, read_labels
+from model.formats.labels import (
+    LabelledImages,
+    labels_of_folders,
+    labels_of_views,
+    read_labels,
+)
 
 
 def written(folder: Path, text: str) -> Path:
@@ -105,3 +110,23 @@ def test_only_some_of_the_images() -> None:
     assert some.groups is not None
     assert (some.classes.tolist(), some.groups.tolist()) == ([1, 3], [4, 6])
     assert some.is_query.tolist() == [True, True]
+
+
+def test_views_of_an_image_are_a_class_and_its_class_a_group() -> None:
+    known = LabelledImages(["a", "b"], np.array([7, 8]), np.array([True, False]))
+    views = labels_of_views(["a@0", "a@1", "b@0", "c@0"], known)
+    assert views.ids == ["a@0", "a@1", "b@0"]
+    assert views.classes.tolist() == [0, 0, 1]
+    assert views.is_query.tolist() == [False, True, False]
+    assert views.groups is not None
+    assert views.groups.tolist() == [7, 7, 8]
+
+
+def test_views_of_unlabelled_images_are_a_class_each() -> None:
+    views = labels_of_views(["a@0", "a@1", "x@b@0"])
+    assert views.ids == ["a@0", "a@1", "x@b@0"]
+    assert views.classes.tolist() == [0, 0, 1]
+    assert views.is_query.tolist() == [False, True, False]
+    assert views.groups is None
+    with pytest.raises(ValueError, match="'plain' is not a view"):
+        labels_of_views(["a@0", "plain"])
