@@ -18,7 +18,7 @@ from model.descriptors import ImageDescriptors
 from model.evaluation.baselines import UNTRAINED
 from model.evaluation.cross_validation import cross_validated
 from model.evaluation.intervals import Interval, mean_interval
-from model.evaluation.metrics import map_at_r, recall_at
+from model.evaluation.measures import map_at_r, recall_at
 from model.evaluation.retrieval import (
     ALPHAS,
     TEMPERATURES,

@@ -19,7 +19,7 @@ from model.descriptors import ImageDescriptors
 from model.evaluation.baselines import UNTRAINED
 from model.evaluation.descriptor_types import DESCRIPTOR_TYPES
 from model.evaluation.grocery import split
-from model.evaluation.metrics import map_at_r, recall_at_1
+from model.evaluation.measures import map_at_r, recall_at_1
 from model.evaluation.retrieval import (
     ALPHAS,
     Progress,

@@ -14,7 +14,7 @@ from model.batch import Window
 from model.checkpoint import LoadedModel
 from model.descriptor_file import NoDescriptorError
 from model.descriptors import ImageDescriptors
-from model.evaluation.opened import Lists, OpenBenchmark
+from model.evaluation.benchmark_data import BenchmarkData, Lists
 from model.evaluation.protocols import Figures, Protocol, Ranking, searched
 from model.evaluation.retrieval import Progress, rerank_list
 from model.reranker import score_windows
@@ -41,7 +41,7 @@ class Pass:
         return {protocol.name: protocol.judge(ranking) for protocol in self.protocols}
 
 
-def passes(benchmark: OpenBenchmark) -> list[Pass]:
+def passes(benchmark: BenchmarkData) -> list[Pass]:
     """As many as there are different lists."""
     by_list: dict[str, list[Protocol]] = {}
     for protocol in benchmark.protocols:
@@ -50,7 +50,7 @@ def passes(benchmark: OpenBenchmark) -> list[Pass]:
 
 
 def reranked(
-    benchmark: OpenBenchmark,
+    benchmark: BenchmarkData,
     lists: Lists,
     asked: Sequence[int] | NDArray[np.int64],
     model: LoadedModel,
@@ -78,7 +78,7 @@ def reranked(
 
 
 def _described(
-    benchmark: OpenBenchmark, query: int, images: NDArray[np.int64]
+    benchmark: BenchmarkData, query: int, images: NDArray[np.int64]
 ) -> tuple[ImageDescriptors | None, NDArray[np.int64], list[ImageDescriptors]]:
     """The query, and those of a list's `images` that have descriptors, with their places in it."""
     found: dict[int, ImageDescriptors] = {}
@@ -92,7 +92,7 @@ def _described(
 
 
 def window_logits(
-    benchmark: OpenBenchmark,
+    benchmark: BenchmarkData,
     lists: Lists,
     asked: Sequence[int] | NDArray[np.int64],
     model: LoadedModel,

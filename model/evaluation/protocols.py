@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.evaluation.metrics import average_precision_at, map_at_r, recall_at, revisited
+from model.evaluation.measures import average_precision_at, map_at_r, recall_at, revisited
 from model.formats.ground_truth import QueryTruth
 
 Indices = NDArray[np.int64]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from model.batch import Window
 from model.config import ModelConfig
 from model.descriptors import ImageDescriptors, first_stage_scores, stacked_globals
-from model.evaluation.metrics import map_at_r, recall_at_1
+from model.evaluation.measures import map_at_r, recall_at_1
 from model.formats.labels import LabelledImages
 from model.reranker import Reranker, score_windows
 from model.scoring import ensemble

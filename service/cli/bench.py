@@ -20,7 +20,7 @@ from locore_client.proxies import way_to
 from model.checkpoint import load_checkpoint
 from model.config import DEFAULT_CHECKPOINT
 from model.descriptors import DescriptorSizes, ImageDescriptors
-from model.evaluation.speed import WARM, batch_speeds, profiled, speeds
+from model.evaluation.latency import WARM, batch_speeds, profiled, speeds
 from service.cli.bench_store import bench_store
 from service.cli.common import (
     any_checkpoint,

@@ -11,7 +11,7 @@ from PIL import Image
 
 from model.descriptor_writer import DescriptorWriter, Source, source_of
 from model.descriptors import ExtractedImage
-from model.extraction.batches import extract_in_batches
+from model.extraction.batch_extraction import extract_in_batches
 from model.extraction.extractor import BatchExtractor, Box, Extractor
 from model.extraction.images import UnreadableImageError, extract_images, read_image
 from service.cli.common import say, tracked

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.descriptor_file import DescriptorReader
-from model.formats.neighbours import read_neighbours
+from model.formats.nn_file import read_neighbours
 from model.formats.shortlists import Shortlist
 from model.global_rows import GlobalRows
 
@@ -33,7 +33,7 @@ def searched(
     """The `top` nearest by the globals, searched for block by block of the queries. Raises
     FormatError, and click.UsageError where files do not go together."""
     try:
-        from model.neighbour_search import Search, nearest_in_blocks
+        from model.first_stage import Search, nearest_in_blocks
     except ModuleNotFoundError as error:
         raise click.UsageError(
             f"lists by the globals need {error.name}: pip install 'locore[first-stage]'"

@@ -11,12 +11,12 @@ import click
 from model.config import PUBLISHED, ExtractorId
 from model.descriptor_file import DescriptorReader
 from model.descriptors import DescriptorSizes
-from model.formats.described import DescribedImages
 from model.formats.globals import open_globals
 from model.formats.image_lists import read_image_list
-from model.formats.neighbours import read_neighbours
+from model.formats.nn_file import read_neighbours
+from model.formats.published_images import PublishedImages
 from model.training.domains import TrainingData
-from model.training.published_lists import NeighbourLists
+from model.training.neighbour_lists import NeighbourLists
 
 _EXTRACTORS = {"dinov2": "dinov2-vitb14-reg"}
 """Of published files, which do not name theirs, by what their names begin with."""
@@ -73,7 +73,7 @@ def gldv2_data(
     if neighbours.images.shape[1] < 3:
         raise click.UsageError(f"{files.neighbours}: lists of fewer than 3 images")
     sizes = DescriptorSizes(dim, global_dim or None)
-    images = DescribedImages(
+    images = PublishedImages(
         files.descriptors, files.globals_ if with_global else None, sizes, most=rows
     )
     digest = hashlib.sha256(repr((folder.name, made_by, sizes, rows)).encode())

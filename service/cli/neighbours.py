@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from model.formats.neighbours import write_neighbours
+from model.formats.nn_file import write_neighbours
 from model.global_rows import GlobalRows
 from service.cli.common import any_path, progress_bar
 
@@ -71,7 +71,7 @@ def neighbours(
     if output.is_dir() or not output.parent.is_dir():
         raise click.UsageError(f"{output}: no file that can be written")
     try:
-        from model.neighbour_search import Search, nearest
+        from model.first_stage import Search, nearest
     except ModuleNotFoundError as error:
         raise click.UsageError(
             f"locore neighbours needs {error.name}: pip install 'locore[first-stage]'"

@@ -12,8 +12,8 @@ import click
 
 from model.checkpoint import LoadedModel, load_checkpoint
 from model.config import DEFAULT_CHECKPOINT, ModelConfig
+from model.evaluation.benchmark_data import BenchmarkData
 from model.evaluation.benchmarks import BENCHMARKS, Benchmark, files
-from model.evaluation.opened import OpenBenchmark
 from model.evaluation.passes import (
     GRID,
     Choice,
@@ -185,7 +185,7 @@ def _evaluate(
     length = options.window if sliding is None else top or _SLIDING_TOP
     with_globals = config.sizes is None or config.sizes.global_dim is not None
     paths = files(benchmark, data, descriptor_name, neighbours, with_globals=with_globals)
-    with OpenBenchmark(benchmark, paths, config, difficulties) as opened:
+    with BenchmarkData(benchmark, paths, config, difficulties) as opened:
         every = passes(opened)
         if grid:
             rows, choice = _search(opened, every, model, options.window)
@@ -230,7 +230,7 @@ def _rerank_options(
 
 
 def _rows(
-    opened: OpenBenchmark,
+    opened: BenchmarkData,
     every: Sequence[Pass],
     model: LoadedModel,
     options: RerankOptions,
@@ -246,7 +246,7 @@ def _rows(
 
 
 def _search(
-    opened: OpenBenchmark, every: Sequence[Pass], model: LoadedModel, window: int
+    opened: BenchmarkData, every: Sequence[Pass], model: LoadedModel, window: int
 ) -> tuple[list[Row], Choice]:
     found = [
         (one, window_logits(opened, one.lists, one.asked, model, window, _progress(one, "Scoring")))
@@ -275,7 +275,7 @@ def _compared(one: Pass, figures: Mapping[str, Figures]) -> list[Row]:
     ]
 
 
-def _in_order(opened: OpenBenchmark, rows: Sequence[Row]) -> list[Row]:
+def _in_order(opened: BenchmarkData, rows: Sequence[Row]) -> list[Row]:
     by_name = {row.protocol: row for row in rows}
     return [by_name[protocol.name] for protocol in opened.protocols]
 

@@ -13,8 +13,8 @@ import torch
 
 from model.batch import Window
 from model.checkpoint import LoadedModel, load_checkpoint, write_config
+from model.evaluation.benchmark_data import BenchmarkData, Lists
 from model.evaluation.benchmarks import BENCHMARKS, files
-from model.evaluation.opened import Lists, OpenBenchmark
 from model.evaluation.passes import (
     GRID,
     Pass,
@@ -89,7 +89,7 @@ def test_every_missing_file_is_named_at_once(tmp_path: Path) -> None:
     write_pickle(tmp_path / "sop" / "nn_dinov2.pkl", [])
     benchmark = BENCHMARKS["sop"]
     with pytest.raises(FormatError) as caught:
-        OpenBenchmark(benchmark, files(benchmark, tmp_path), CONFIG)
+        BenchmarkData(benchmark, files(benchmark, tmp_path), CONFIG)
     said = str(caught.value)
     for name in ("dinov2_gallery_local.hdf5", "dinov2_gallery_global.pt", "test_gallery.txt"):
         assert said.count(str(tmp_path / "sop" / name)) == 1
@@ -109,9 +109,9 @@ def sop(tmp_path: Path) -> tuple[Path, Images]:
     return tmp_path, images
 
 
-def open_sop(data: Path) -> OpenBenchmark:
+def open_sop(data: Path) -> BenchmarkData:
     benchmark = BENCHMARKS["sop"]
-    return OpenBenchmark(benchmark, files(benchmark, data), CONFIG)
+    return BenchmarkData(benchmark, files(benchmark, data), CONFIG)
 
 
 def test_a_query_is_left_out_of_its_own_list(sop: tuple[Path, Images]) -> None:
@@ -188,7 +188,7 @@ def test_the_longformer_reads_what_it_was_trained_on(tmp_path: Path) -> None:
     write_pickle(folder / "nn_dinov2.pkl", nearest(images, images, 6))
     benchmark = BENCHMARKS["sop"]
     paths = files(benchmark, tmp_path, with_globals=False)
-    with OpenBenchmark(benchmark, paths, model.config) as opened:
+    with BenchmarkData(benchmark, paths, model.config) as opened:
         (one,) = passes(opened)
         ranking = reranked(opened, one.lists, [2], model, OPTIONS, top=4)
     query, *gallery = [
@@ -220,7 +220,7 @@ def test_files_at_odds_with_each_other_are_said(sop: tuple[Path, Images]) -> Non
         open_sop(data)
 
 
-def open_roxford(data: Path, truths: list[dict[str, object]]) -> OpenBenchmark:
+def open_roxford(data: Path, truths: list[dict[str, object]]) -> BenchmarkData:
     rng = np.random.default_rng(0)
     queries, gallery = made_up(rng, [0, 1], CONFIG), made_up(rng, [0, 1, 0, 1, 0], CONFIG)
     folder = data / "roxford5k"
@@ -230,7 +230,7 @@ def open_roxford(data: Path, truths: list[dict[str, object]]) -> OpenBenchmark:
     write_pickle(folder / "nn_dinov2.pkl", lists)
     write_pickle(folder / "gnd_roxford5k.pkl", {"gnd": truths}, protocol=2)
     benchmark = BENCHMARKS["roxford5k"]
-    return OpenBenchmark(benchmark, files(benchmark, data), CONFIG)
+    return BenchmarkData(benchmark, files(benchmark, data), CONFIG)
 
 
 def test_junk_goes_behind_and_for_hard_what_is_easy_too(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from model.checkpoint import LoadedModel
 from model.descriptors import ImageDescriptors
 from model.evaluation.intervals import mean_interval
 from model.evaluation.judgement import MAP_AT_R, R_AT_1, R_AT_5, Judgement, judge
-from model.evaluation.metrics import recall_at
+from model.evaluation.measures import recall_at
 from model.evaluation.retrieval import Progress, first_stage, labelled_task, quality, window_logits
 from model.formats.labels import LabelledImages
 from model.scoring import ensemble

@@ -15,8 +15,8 @@ from PIL import Image
 from model.evaluation.judgement import Judgement
 from model.evaluation.report import report
 from model.evaluation.verdict import verdict
-from tests.judgements import around, circumstances, judgement
 from tests.own_folders import write_picture
+from tests.verdict_cases import around, circumstances, judgement
 
 FIRST = around(0.5, seed=1)
 VOID = {"meta", "img", "line", "circle", "path", "br", "link"}

@@ -8,7 +8,7 @@ import numpy as np
 
 from model.evaluation.intervals import Interval
 from model.evaluation.verdict import points, rounded, verdict
-from tests.judgements import Values, around, circumstances, judgement
+from tests.verdict_cases import Values, around, circumstances, judgement
 
 FIRST = around(0.5, seed=1)
 OF = circumstances(Path("photos"))

@@ -14,7 +14,7 @@ from PIL import Image
 from transformers import Dinov2WithRegistersModel
 
 from model.descriptors import ExtractedImage
-from model.extraction.batches import extract_in_batches
+from model.extraction.batch_extraction import extract_in_batches
 from model.extraction.dinov2 import DinoV2
 from model.extraction.extractor import ExtractorOptions, NoDescriptorsError
 from model.extraction.images import UnreadableImageError

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from model.descriptors import ExtractedImage
-from model.extraction.batches import extract_in_batches
+from model.extraction.batch_extraction import extract_in_batches
 from model.extraction.extractor import BatchExtractor, ExtractorError, ExtractorOptions
 from model.extraction.registry import load_extractor
 from tests.vision_transformers import (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from model.evaluation.speed import MAXSIM, batch_speeds, profiled, speeds
+from model.evaluation.latency import MAXSIM, batch_speeds, profiled, speeds
 from tests.factories import load_tiny
 
 

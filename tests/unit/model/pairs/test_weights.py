@@ -15,7 +15,7 @@ from model.config import AmesConfig, ElvisConfig, ExtractorId
 from model.formats.errors import FormatError
 from model.pairs.ames import AmesReranker
 from model.pairs.elvis import ElvisReranker
-from model.pairs.published import Unwritten, pair_config, read_state, shapes_of
+from model.pairs.weights import Unwritten, pair_config, read_state, shapes_of
 from tests.pairs import published_reranker
 
 MADE_UP = ExtractorId(name="made-up", version="1")

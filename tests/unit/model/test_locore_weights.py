@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from model.checkpoint import CheckpointError, load_checkpoint, write_config
 from model.config import PUBLISHED, ExtractorId, LongformerConfig
+from model.locore_weights import Unwritten, longformer_config
 from model.longformer import LongformerReranker
-from model.published import Unwritten, longformer_config
 from tests.reference import CASES, reference
 
 EXTRACTOR = ExtractorId(name="made-up", version="1")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.evaluation.metrics import (
+from model.evaluation.measures import (
     average_precision_at,
     map_at_r,
     recall_at,

@@ -12,7 +12,7 @@ from model.formats.errors import FormatError
 from model.formats.globals import GlobalFile
 
 
-class DescribedImages(Closing):
+class PublishedImages(Closing):
     """Images by place, `images[i]`, with their first `most` locals. Only the rows of that image
     are read."""
 

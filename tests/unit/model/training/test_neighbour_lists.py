@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from model.descriptors import ImageDescriptors
 from model.training.lists import ListShape
-from model.training.published_lists import NeighbourLists
+from model.training.neighbour_lists import NeighbourLists
 from tests.factories import unit
 
 IMAGES, K = 30, 12

@@ -19,11 +19,11 @@ from model.evaluation.protocols import (
     landmark_protocols,
     revisited_protocols,
 )
-from model.formats.described import DescribedImages
 from model.formats.errors import FormatError
 from model.formats.ground_truth import read_ground_truth
 from model.formats.image_lists import count_images, read_image_list
-from model.formats.neighbours import read_neighbours
+from model.formats.nn_file import read_neighbours
+from model.formats.published_images import PublishedImages
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class Lists:
     lengths: NDArray[np.int64]
 
 
-class OpenBenchmark(Closing):
+class BenchmarkData(Closing):
     """`queries` and `gallery` by place, read as they are needed until `close()`; `protocols`, those
     that have a query to count."""
 
@@ -54,7 +54,7 @@ class OpenBenchmark(Closing):
         """
         paths.check(benchmark)
         self._benchmark = benchmark
-        self._opened: list[DescribedImages] = []
+        self._opened: list[PublishedImages] = []
         try:
             self.gallery = self._open(paths.gallery_locals, paths.gallery_globals, config)
             self.queries = (
@@ -94,8 +94,8 @@ class OpenBenchmark(Closing):
             similarities[query] = similarities[query][order]
         return Lists(images, similarities, lengths)
 
-    def _open(self, locals_: Path, globals_: Path | None, config: ModelConfig) -> DescribedImages:
-        images = DescribedImages(locals_, globals_, config.sizes, config.descriptors_per_image)
+    def _open(self, locals_: Path, globals_: Path | None, config: ModelConfig) -> PublishedImages:
+        images = PublishedImages(locals_, globals_, config.sizes, config.descriptors_per_image)
         self._opened.append(images)
         return images
 

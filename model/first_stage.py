@@ -15,7 +15,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from model.formats.neighbours import Neighbours
+from model.formats.nn_file import Neighbours
 from model.global_rows import GlobalRows
 
 _SPARE = 64

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from model.first_stage import Search, nearest
 from model.formats.errors import FormatError
-from model.formats.neighbours import Neighbours
+from model.formats.nn_file import Neighbours
 from model.global_rows import GlobalRows, write_raw
-from model.neighbour_search import Search, nearest
 from tests.factories import unit
 
 Vectors = NDArray[np.float32]
