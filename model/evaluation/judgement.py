@@ -22,7 +22,6 @@ from model.evaluation.measures import map_at_r, recall_at
 from model.evaluation.retrieval import (
     ALPHAS,
     TEMPERATURES,
-    Progress,
     RetrievalTask,
     Shortlists,
     first_stage,
@@ -32,6 +31,7 @@ from model.evaluation.retrieval import (
 )
 from model.formats.labels import LabelledImages
 from model.metric import fit_metric
+from model.progress import Progress
 from model.scoring import ensemble
 
 FIGURES = ("R@1", "R@5", "mAP@R")

@@ -16,6 +16,7 @@ from model.checkpoint import LoadedModel, new_network
 from model.config import ElvisConfig, LongformerConfig
 from model.evaluation.baselines.chamfer import chamfer
 from model.evaluation.baselines.pairwise import PairwiseConfig, PairwiseReranker
+from model.progress import Progress
 from model.reranker import ListReranker, random_window, score_windows
 
 MAXSIM = "MaxSim"
@@ -28,7 +29,6 @@ _PUBLISHED_SIZE = {"dim": 768, "depth": 12, "attention_heads": 12, "mlp_dim": 30
 _DESCRIPTORS = 48
 
 K = TypeVar("K")
-Progress = Callable[[Iterable[int]], Iterable[int]]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from model.evaluation.grocery import split
 from model.evaluation.measures import map_at_r, recall_at_1
 from model.evaluation.retrieval import (
     ALPHAS,
-    Progress,
     RetrievalTask,
     Shortlists,
     first_stage,
@@ -33,6 +32,7 @@ from model.evaluation.retrieval import (
 )
 from model.formats.errors import FormatError
 from model.formats.labels import read_labels
+from model.progress import Progress
 
 FIRST_STAGE = "first stage"
 WITHOUT_LEARNING = ("Chamfer", "k-reciprocal", "sum of relations")

@@ -16,7 +16,8 @@ from model.descriptor_file import NoDescriptorError
 from model.descriptors import ImageDescriptors
 from model.evaluation.benchmark_data import BenchmarkData, Lists
 from model.evaluation.protocols import Figures, Protocol, Ranking, searched
-from model.evaluation.retrieval import Progress, rerank_list
+from model.evaluation.retrieval import rerank_list
+from model.progress import Progress
 from model.reranker import score_windows
 from model.scoring import ensemble
 from model.windows import RerankOptions

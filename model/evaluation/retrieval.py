@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -15,11 +15,10 @@ from model.config import ModelConfig
 from model.descriptors import ImageDescriptors, first_stage_scores, stacked_globals
 from model.evaluation.measures import map_at_r, recall_at_1
 from model.formats.labels import LabelledImages
+from model.progress import Progress
 from model.reranker import Reranker, score_windows
 from model.scoring import ensemble
 from model.windows import Reranking, RerankOptions
-
-Progress = Callable[[Iterable[int]], Iterable[int]]
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,13 +26,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from model.batch import WindowBatch
 from model.reranker import ListReranker
+from model.training.errors import TrainingError
 from model.training.lists import ListShape, ListSource, TrainingList
 from model.training.processes import ALONE, Processes
 
 R = TypeVar("R", bound=ListReranker)
 
 
-class TrainingStateError(ValueError):
+class TrainingStateError(TrainingError):
     """A saved training state that does not belong to this run."""
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from PIL import Image
 
+from model.extraction.description import BATCH, extract_to_file
 from model.extraction.extractor import (
     ExtractorOptions,
 )
@@ -16,11 +17,17 @@ from model.extraction.images import (
     find_images,
     read_image,
 )
+from model.extraction.listing import check_continues, listed_boxes, listed_images
 from model.extraction.registry import NAMES, load_extractor, registered
 from model.global_rows import GlobalRows, write_raw
-from service.cli.common import any_path, device_of, existing_folder, say, tracked
-from service.cli.description import BATCH, extract_to_file
-from service.cli.image_list import check_continues, listed_boxes, listed_images
+from service.cli.common import (
+    any_path,
+    device_of,
+    existing_folder,
+    extraction_run,
+    say,
+    tracked,
+)
 from service.cores import usable_cores
 
 
@@ -168,9 +175,8 @@ def extract(
         found,
         output,
         descriptors,
-        workers=workers,
+        extraction_run(workers, batch or BATCH),
         views=views,
-        batch=batch or BATCH,
         boxes=boxes,
         keep_unreadable=list_path is not None,
     )

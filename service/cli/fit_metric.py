@@ -9,10 +9,11 @@ import click
 import numpy as np
 
 from model.config import ExtractorId
+from model.descriptor_file import read_images
 from model.descriptors import ImageDescriptors
 from model.formats.labels import LabelledImages, labels_of_folders, labels_of_views, read_labels
 from model.metric import SHRINKAGE, Teacher, fit_metric, save_metric
-from service.cli.common import any_path, read_images, say
+from service.cli.common import any_path, say, tracked
 
 
 @click.command("fit-metric")
@@ -43,11 +44,11 @@ def fit(descriptors: Path | None, labels: Path | None, views: Path | None, outpu
     makers: dict[Path, ExtractorId] = {}
     said = []
     if descriptors is not None:
-        makers[descriptors], images = read_images(descriptors)
+        makers[descriptors], images = read_images(descriptors, track=tracked)
         teachers.append(_labelled(images, descriptors, labels))
         said.append(_counted(teachers[-1], "labels"))
     if views is not None:
-        makers[views], images = read_images(views)
+        makers[views], images = read_images(views, track=tracked)
         teachers.append(_views(images, views))
         said.append(_counted(teachers[-1], "photographs, of which they are views"))
     if len(set(makers.values())) > 1:

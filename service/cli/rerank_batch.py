@@ -15,6 +15,7 @@ import torch
 from model.checkpoint import load_checkpoint
 from model.config import DEFAULT_CHECKPOINT
 from model.descriptor_file import DescriptorReader
+from model.formats.resumable_lines import ResumableLines, fingerprint, partial_of
 from model.formats.shortlists import Shortlist, count_shortlists, read_shortlists
 from model.windows import DIRECTIONS
 from service.cli.common import (
@@ -28,7 +29,6 @@ from service.cli.common import (
     storage_options,
 )
 from service.cli.first_stage import listed_neighbours, searched
-from service.cli.resumable import ResumableLines, fingerprint, partial_of
 from service.learnt_metrics import metric_for
 from service.offline import OfflineOptions, OfflineReranker
 from service.schemas import MAX_SHORTLIST

@@ -12,6 +12,7 @@ import numpy as np
 
 from model.checkpoint import LoadedModel, load_checkpoint
 from model.config import DEFAULT_CHECKPOINT, ModelConfig
+from model.descriptor_file import read_images
 from model.evaluation.grocery import FOLDS, split
 from model.evaluation.retrieval import RetrievalTask, labelled_task
 from model.formats.labels import LabelledImages, labels_of_views, read_labels
@@ -23,7 +24,7 @@ from service.cli.common import (
     device_of,
     device_option,
     existing_folder,
-    read_images,
+    tracked,
 )
 from service.cli.evaluate.checkpoint import compare, figures_table, write_figures
 
@@ -153,7 +154,7 @@ def _grocery_task(data: Path, descriptors: Path, fold: int, config: ModelConfig)
         raise click.UsageError(
             f"{config.name} was trained on classes of fold {fold}; --fold says which to evaluate"
         )
-    made_by, images = read_images(descriptors, validation.ids)
+    made_by, images = read_images(descriptors, validation.ids, track=tracked)
     if config.sizes is not None and made_by != config.extractor:
         raise click.UsageError(f"{descriptors} was not made by the extractor of {config.name}")
     return labelled_task(validation, images)
@@ -173,7 +174,7 @@ def _in_metric(task: RetrievalTask, path: Path) -> RetrievalTask:
 
 def _views_task(views: Path) -> RetrievalTask:
     """Odd views asked for among the even ones. Raises click.UsageError where it cannot be."""
-    _, described = read_images(views)
+    _, described = read_images(views, track=tracked)
     try:
         images = labels_of_views(list(described))
     except ValueError as error:
@@ -186,8 +187,8 @@ def _views_task(views: Path) -> RetrievalTask:
 
 def _sample_task(folder: Path) -> RetrievalTask:
     """Every query view against all gallery views: relevant are those of its own subject."""
-    _, gallery = read_images(folder / "gallery.h5")
-    _, queries = read_images(folder / "queries.h5")
+    _, gallery = read_images(folder / "gallery.h5", track=tracked)
+    _, queries = read_images(folder / "queries.h5", track=tracked)
     ids = [*queries, *gallery]
     subjects = [name.removesuffix(".jpg").split("/")[0] for name in ids]
     numbers = {subject: number for number, subject in enumerate(sorted(set(subjects)))}

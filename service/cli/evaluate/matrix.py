@@ -13,6 +13,7 @@ from rich.table import Table
 
 from model.checkpoint import LoadedModel, load_checkpoint
 from model.config import DEFAULT_CHECKPOINT
+from model.descriptor_file import read_images
 from model.descriptors import ImageDescriptors
 from model.evaluation.descriptor_types import DESCRIPTOR_TYPES, EXTRACTORS
 from model.evaluation.grocery import FOLDS
@@ -35,7 +36,6 @@ from service.cli.common import (
     device_of,
     device_option,
     existing_folder,
-    read_images,
     tracked,
 )
 
@@ -152,7 +152,7 @@ def descriptor_files(folder: Path, domain: str) -> dict[str, Path]:
 
 def images_with_globals(path: Path, ids: Sequence[str]) -> dict[str, ImageDescriptors]:
     """Raises click.UsageError where one is missing, or has no global."""
-    images = read_images(path, ids)[1]
+    images = read_images(path, ids, track=tracked)[1]
     bare = [image_id for image_id, image in images.items() if image.global_ is None]
     if bare:
         raise click.UsageError(f"{path}: images have no global descriptor, {bare[0]} for one")

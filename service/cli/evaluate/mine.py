@@ -16,12 +16,13 @@ from model.checkpoint import LoadedModel, load_checkpoint
 from model.config import DEFAULT_CHECKPOINT
 from model.evaluation.intervals import Interval
 from model.evaluation.judgement import FIGURES, MAP_AT_R, Judgement, judge
+from model.evaluation.own_descriptors import describe, own_file, seconds_for_a_thousand
 from model.evaluation.own_pictures import own_labels, own_pictures
 from model.evaluation.report import report
-from model.evaluation.retrieval import Progress
 from model.evaluation.verdict import Circumstances, Verdict, points, rounded, verdict
 from model.extraction.extractor import Extractor
 from model.extraction.registry import load_extractor
+from model.progress import Progress
 from service.cli.common import (
     any_checkpoint,
     any_path,
@@ -29,10 +30,10 @@ from service.cli.common import (
     device_of,
     device_option,
     existing_folder,
+    extraction_run,
     say,
     tracked,
 )
-from service.cli.evaluate.own_descriptors import described, own_file, seconds_for_a_thousand
 
 
 @click.command()
@@ -104,9 +105,10 @@ def mine(
     for note in own.notes:
         say(note)
     file = descriptors or own_file(own, extractor, count)
-    known = described(own, extractor, file, count)
+    run = extraction_run()
+    known = describe(own, extractor, file, count, run)
     images = own_labels(own, known, queries)
-    seconds = seconds_for_a_thousand(own, extractor, images.ids, count)
+    seconds = seconds_for_a_thousand(own, extractor, images.ids, count, run)
     progress = partial(_progress, int(images.is_query.sum()))
     judgement = judge(images, known, model, top=top, progress=progress)
     of = Circumstances(own, extractor.name, file, seconds)

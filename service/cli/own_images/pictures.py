@@ -14,10 +14,11 @@ from PIL import Image
 from model.descriptor_file import DescriptorReader, NoDescriptorError
 from model.descriptor_writer import Source, source_of
 from model.descriptors import ExtractedImage
+from model.extraction.description import extracted_images
 from model.extraction.extractor import Extractor
 from model.extraction.images import UnreadableImageError, read_image
 from model.extraction.thumbnail import thumbnail
-from service.cli.description import extracted_images
+from service.cli.common import extraction_run
 from service.gallery.record import GalleryRecord
 from service.gallery.thumbnails import Thumbnail
 
@@ -56,7 +57,7 @@ def new_pictures(
             image_id: partial(_opened, image_id, images[image_id], webp if shown else None)
             for image_id in some
         }
-        for image_id, result in extracted_images(extractor, openers, count):
+        for image_id, result in extracted_images(extractor, openers, count, extraction_run()):
             if isinstance(result, UnreadableImageError):
                 yield result
                 continue

@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from model.config import ExtractorId
+from model.descriptor_cache import cache_file
 from model.descriptor_file import DescriptorReader
 from model.descriptor_writer import DescriptorWriter, source_of
 from model.descriptors import DescriptorSizes
+from model.extraction.description import descriptor_writer
 from model.extraction.extractor import Extractor, ExtractorError, ExtractorOptions
 from model.extraction.images import UnreadableImageError, find_images
 from model.extraction.registry import load_extractor, registered
 from service.cli.common import progress_bar, say
-from service.cli.description import descriptor_writer
-from service.cli.kept_descriptors import kept_file
 from service.cli.own_images.collection import OwnCollection
 from service.cli.own_images.pictures import NewPicture, batches, kept_pictures, new_pictures
 from service.sizes import misfit
@@ -70,7 +70,7 @@ def keep_collection(own: OwnImages, collection: OwnCollection) -> str:
             raise UnreadableImageError(f"{folder} has no picture, so nothing is removed")
     extractor = _extractor(own)
     what = own.store, extractor.name, extractor.version, own.count
-    file = kept_file(own.kept, collection.name, *what)
+    file = cache_file(own.kept, collection.name, *what)
     there = collection.ids()
     with descriptor_writer(file, extractor, own.count) as writer:
         done.removed = _remove_gone(writer, images, there, collection)

@@ -12,8 +12,9 @@ from model.descriptors import ImageDescriptors
 from model.evaluation.intervals import mean_interval
 from model.evaluation.judgement import MAP_AT_R, R_AT_1, R_AT_5, Judgement, judge
 from model.evaluation.measures import recall_at
-from model.evaluation.retrieval import Progress, first_stage, labelled_task, quality, window_logits
+from model.evaluation.retrieval import first_stage, labelled_task, quality, window_logits
 from model.formats.labels import LabelledImages
+from model.progress import Progress
 from model.scoring import ensemble
 from tests.factories import image, load_sized, load_tiny, tiny_config
 

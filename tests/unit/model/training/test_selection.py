@@ -15,9 +15,10 @@ from model.evaluation.retrieval import (
     first_stage,
     quality,
 )
-from model.reranker import score_windows
+from model.reranker import ListReranker, score_windows
 from model.scoring import ensemble
-from model.training.selection import Selection, select
+from model.training.selection import Selection, select, select_on_validation
+from model.training.trainer import Trainer, TrainOptions
 from tests.factories import image, tiny_config, tiny_model
 
 CPU = torch.device("cpu")
@@ -56,3 +57,17 @@ def test_among_equals_the_models_own_settings_are_kept() -> None:
     easy = RetrievalTask(images[:2], images[2:], np.ones((2, 4), np.bool_))
     chosen = select(tiny_model(config), easy, first_stage(easy, top=4), CPU)
     assert chosen == Selection(0.37, 0.66, Quality(1.0, 1.0))
+
+
+def test_choosing_alpha_and_t_leaves_the_windows_as_they_are() -> None:
+    rerank = RerankDefaults(window=7, stride=3, direction="start-to-end")
+    config, rng = tiny_config(rerank=rerank), np.random.default_rng(0)
+    images = [image(rng, config) for _ in range(12)]
+    validation_task = RetrievalTask(images[:4], images[4:], rng.random((4, 8)) < 0.4)
+    trainer = Trainer[ListReranker](lambda: tiny_model(config), TrainOptions(), CPU)
+    validation = select_on_validation(trainer, validation_task)
+    chosen = trainer.average.config.rerank
+    assert chosen == rerank.model_copy(
+        update={"alpha": chosen.alpha, "temperature": chosen.temperature}
+    )
+    assert f"alpha {chosen.alpha:.2f}, T {chosen.temperature:g}" in str(validation)

@@ -1,12 +1,10 @@
-"""LOCORE's published training data, as `locore train --gldv2` reads it."""
+"""LOCORE's published training data: GLDv2 by DINOv2."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-
-import click
 
 from model.config import PUBLISHED, ExtractorId
 from model.descriptor_file import DescriptorReader
@@ -16,6 +14,7 @@ from model.formats.image_lists import read_image_list
 from model.formats.nn_file import read_neighbours
 from model.formats.published_images import PublishedImages
 from model.training.domains import TrainingData
+from model.training.errors import TrainingError
 from model.training.neighbour_lists import NeighbourLists
 
 _EXTRACTORS = {"dinov2": "dinov2-vitb14-reg"}
@@ -41,7 +40,7 @@ def gldv2_data(
     """For lists of up to `longest` images. Rows of locals that are `descriptor_dim` long have no
     leading columns.
 
-    Raises click.UsageError where files are missing or at odds with each other, FormatError and
+    Raises TrainingError where files are missing or at odds with each other, FormatError and
     DescriptorFileError where one is damaged.
     """
     files = _Files(
@@ -53,10 +52,10 @@ def gldv2_data(
     needed = [files.descriptors, files.neighbours, files.images]
     missing = [path for path in (*needed, *[files.globals_] * with_global) if not path.exists()]
     if missing:
-        raise click.UsageError("missing: " + ", ".join(map(str, missing)))
+        raise TrainingError("missing: " + ", ".join(map(str, missing)))
     listed = read_image_list(files.images)
     if listed.labels is None:
-        raise click.UsageError(f"{files.images}: lines have no label")
+        raise TrainingError(f"{files.images}: lines have no label")
     with DescriptorReader(files.descriptors, descriptor_dim) as reader:
         count, dim, rows = len(reader), reader.descriptor_dim, reader.descriptors_per_image
         made_by = ExtractorId(
@@ -64,14 +63,14 @@ def gldv2_data(
             version=reader.extractor_version or PUBLISHED,
         )
     if count != len(listed.names):
-        raise click.UsageError(
+        raise TrainingError(
             f"{files.descriptors}: {count} images, where {files.images} names {len(listed.names)}"
         )
     global_dim = open_globals(files.globals_, count).shape[1] if with_global else 0
     # One more than a list has, since an image may be in its own.
     neighbours = read_neighbours(files.neighbours, count, count, most=longest + 1)
     if neighbours.images.shape[1] < 3:
-        raise click.UsageError(f"{files.neighbours}: lists of fewer than 3 images")
+        raise TrainingError(f"{files.neighbours}: lists of fewer than 3 images")
     sizes = DescriptorSizes(dim, global_dim or None)
     images = PublishedImages(
         files.descriptors, files.globals_ if with_global else None, sizes, most=rows

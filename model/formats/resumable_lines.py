@@ -8,10 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import click
-
 from model.closing import Closing
-from model.formats.errors import opening
+from model.formats.errors import FormatError, opening
 
 
 def partial_of(output: Path) -> Path:
@@ -20,48 +18,48 @@ def partial_of(output: Path) -> Path:
 
 class ResumableLines(Closing):
     """Lines go to OUTPUT.partial; `finish` makes it OUTPUT. OUTPUT.partial.json says what the run
-    was given, so that another run cannot go on with it."""
+    worked from, so that a run with other inputs cannot go on with it."""
 
     def __init__(
-        self, output: Path, given: Mapping[str, Any], *, resume: bool, overwrite: bool
+        self, output: Path, inputs: Mapping[str, Any], *, resume: bool, overwrite: bool
     ) -> None:
-        """`given`: what the lines follow from, as JSON. Raises click.UsageError where OUTPUT, or a
+        """`inputs`: what the lines follow from, as JSON. Raises FormatError where OUTPUT, or a
         run that broke off, is in the way, and where that run was given something else."""
         self.partial = partial_of(output)
-        self._given = output.with_name(output.name + ".partial.json")
+        self._inputs = output.with_name(output.name + ".partial.json")
         self._output = output
         if output.is_dir() or not output.parent.is_dir():
-            raise click.UsageError(f"{output}: no file that can be written")
+            raise FormatError(f"{output}: no file that can be written")
         if output.exists() and not overwrite and not (resume and self.partial.exists()):
-            raise click.UsageError(f"{output}: is there already; --overwrite replaces it")
+            raise FormatError(f"{output}: is there already; --overwrite replaces it")
         if self.partial.exists() and not (resume or overwrite):
-            raise click.UsageError(
+            raise FormatError(
                 f"{self.partial}: of a run that broke off; --resume goes on with it, --overwrite "
                 "begins anew"
             )
-        going_on = resume and self.partial.exists()
-        if going_on:
-            self._check_given(given)
+        continues = resume and self.partial.exists()
+        if continues:
+            self._check_inputs(inputs)
         else:
             self.partial.unlink(missing_ok=True)
-            self._given.write_text(json.dumps(given, indent=2) + "\n")
-        self._file = self.partial.open("r+b" if going_on else "w+b")
+            self._inputs.write_text(json.dumps(inputs, indent=2) + "\n")
+        self._file = self.partial.open("r+b" if continues else "w+b")
         self.lines = self._whole_lines()
         """How many lines the partial file has already."""
 
-    def _check_given(self, given: Mapping[str, Any]) -> None:
+    def _check_inputs(self, inputs: Mapping[str, Any]) -> None:
         try:
-            before = json.loads(self._given.read_bytes())
+            before = json.loads(self._inputs.read_bytes())
         except (OSError, ValueError):
-            raise click.UsageError(
-                f"{self._given}: cannot be read, so nobody knows what the run was given; "
+            raise FormatError(
+                f"{self._inputs}: cannot be read, so nobody knows what the run was given; "
                 "--overwrite begins anew"
             ) from None
-        now = json.loads(json.dumps(given))
-        kept = before if isinstance(before, dict) else {}
-        differing = [name for name in now if kept.get(name) != now[name]]
+        now = json.loads(json.dumps(inputs))
+        before = before if isinstance(before, dict) else {}
+        differing = [name for name in now if before.get(name) != now[name]]
         if differing:
-            raise click.UsageError(
+            raise FormatError(
                 f"{self.partial}: the run that broke off was given another {differing[0]}; "
                 "--overwrite begins anew"
             )
@@ -79,14 +77,14 @@ class ResumableLines(Closing):
 
     def write(self, line: str) -> None:
         self._file.write(line.encode())
-        # What was said to be done must survive a kill.
+        # What the output shows as done must survive a kill.
         self._file.flush()
 
     def finish(self) -> None:
         os.fsync(self._file.fileno())
         self._file.close()
         self.partial.replace(self._output)
-        self._given.unlink(missing_ok=True)
+        self._inputs.unlink(missing_ok=True)
 
     def close(self) -> None:
         self._file.close()
@@ -98,5 +96,5 @@ def fingerprint(path: Path | None) -> list[object] | None:
     if path is None:
         return None
     with opening(path):
-        found = path.stat()
-    return [str(path.resolve()), found.st_size, found.st_mtime_ns]
+        status = path.stat()
+    return [str(path.resolve()), status.st_size, status.st_mtime_ns]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -14,27 +15,35 @@ from model.descriptors import ExtractedImage
 from model.extraction.batch_extraction import extract_in_batches
 from model.extraction.extractor import BatchExtractor, Box, Extractor
 from model.extraction.images import UnreadableImageError, extract_images, read_image
-from service.cli.common import say, tracked
-from service.cores import usable_cores
+from model.progress import Report, Tracker, silent, untracked
 
 BATCH = 8
 """Images that a network takes together."""
+
+
+@dataclass(frozen=True)
+class ExtractionRun:
+    """How images are extracted: `workers` read them, several at a time, and a network takes `batch`
+    together. `report` gets a line for each image that is left out; `track` shows the progress."""
+
+    workers: int = 1
+    batch: int = BATCH
+    report: Report = silent
+    track: Tracker = untracked
 
 
 def extracted_images(
     extractor: Extractor,
     openers: Mapping[str, Callable[[], Image.Image]],
     descriptors: int,
-    *,
-    workers: int = usable_cores(),
-    batch: int = BATCH,
+    run: ExtractionRun,
     boxes: Mapping[str, Box] | None = None,
 ) -> Iterator[tuple[str, ExtractedImage | UnreadableImageError]]:
     """In the order of `openers`, several at a time. `boxes` are for an extractor that takes
     batches."""
     if isinstance(extractor, BatchExtractor):
-        return extract_in_batches(extractor, openers, descriptors, workers, batch, boxes)
-    return extract_images(extractor, openers, descriptors, workers)
+        return extract_in_batches(extractor, openers, descriptors, run.workers, run.batch, boxes)
+    return extract_images(extractor, openers, descriptors, run.workers)
 
 
 def extract_to_file(
@@ -42,10 +51,9 @@ def extract_to_file(
     images: dict[str, Path],
     output: Path,
     descriptors: int,
+    run: ExtractionRun,
     *,
-    workers: int = usable_cores(),
     views: int = 0,
-    batch: int = BATCH,
     boxes: Mapping[str, Box] | None = None,
     keep_unreadable: bool = False,
 ) -> tuple[int, int]:
@@ -61,14 +69,16 @@ def extract_to_file(
         }
         changed = left.keys() & writer.ids
         if changed:
-            say(f"{len(changed)} images have changed since {output} was written: described anew")
-        results = extracted_images(
-            extractor, left, descriptors, workers=workers, batch=batch, boxes=boxes
-        )
-        for image_id, result in tracked(results, "Extracting", len(left)):
+            run.report(
+                f"{len(changed)} images have changed since {output} was written: described anew"
+            )
+        results = extracted_images(extractor, left, descriptors, run, boxes)
+        for image_id, result in run.track(results, "Extracting", len(left)):
             if isinstance(result, UnreadableImageError):
                 former = ", what was written of it before stays" if image_id in changed else ""
-                say(f"{'a row of padding' if keep_unreadable else f'left out{former}'}: {result}")
+                run.report(
+                    f"{'a row of padding' if keep_unreadable else f'left out{former}'}: {result}"
+                )
                 skipped += 1
                 if keep_unreadable:
                     writer.append(image_id, _nothing(extractor), sources[image_id])
@@ -107,6 +117,7 @@ def _openers(
     """`whole`: boxes count in the pixels of the file."""
     if not views:
         return {name: partial(read_image, path, whole=whole) for name, path in images.items()}
+    # The views need an extra of their own.
     from model.extraction.views import numbered_view
 
     return {

@@ -7,10 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import click
-
 from model.descriptor_file import DescriptorReader
 from model.extraction.extractor import Box
+from model.formats.errors import FormatError
 from model.formats.ground_truth import read_ground_truth
 from model.formats.image_lists import read_image_list
 from model.image_ids import MAX_ID, image_id, portable
@@ -19,59 +18,61 @@ from model.image_ids import MAX_ID, image_id, portable
 def listed_images(path: Path, folder: Path | None) -> dict[str, Path]:
     """Ids and files in the list's order, its paths below `folder`, or below the current one.
 
-    Raises FormatError, and click.UsageError where an image is listed twice (two rows cannot have
+    Raises FormatError, also where an image is listed twice (two rows cannot have
     one id), an id would be too long or none of the files is there.
     """
     names = [portable(name) for name in read_image_list(path).names]
-    found = {image_id(name): (folder or Path()) / name for name in names}
-    if len(found) < len(names):
+    files = {image_id(name): (folder or Path()) / name for name in names}
+    if len(files) < len(names):
         (twice, _), *_ = Counter(map(image_id, names)).most_common(1)
-        raise click.UsageError(f"{path}: {twice} is listed twice")
-    longest = max(found, key=len)
+        raise FormatError(f"{path}: {twice} is listed twice")
+    longest = max(files, key=len)
     if len(longest) > MAX_ID:
-        raise click.UsageError(
-            f"{path}: the id of {found[longest]} would have {len(longest)} characters, over "
+        raise FormatError(
+            f"{path}: the id of {files[longest]} would have {len(longest)} characters, over "
             f"{MAX_ID}"
         )
-    if not any(file.is_file() for file in found.values()):
-        raise click.UsageError(
+    if not any(file.is_file() for file in files.values()):
+        raise FormatError(
             f"{path}: none of its images is below {folder or Path()}; --relative-to names their "
             "folder"
         )
-    return found
+    return files
 
 
 def check_continues(output: Path, ids: Sequence[str], listed_in: Path) -> None:
     """A file that exists must hold the list's first images, in its order.
 
-    Raises DescriptorFileError, and click.UsageError where it holds others.
+    Raises DescriptorFileError, and FormatError where it holds others.
     """
     if not output.exists():
         return
     with DescriptorReader(output) as reader:
         stored = list(reader.ids)
     if stored != list(ids[: len(stored)]):
-        raise click.UsageError(f"{output}: its rows are not the first lines of {listed_in}")
+        raise FormatError(f"{output}: its rows are not the first lines of {listed_in}")
 
 
 def listed_boxes(truth: Path, images: dict[str, Path]) -> dict[str, Box]:
     """The part of every image of a list that is asked for.
 
-    Raises FormatError, and click.UsageError where the queries of `truth` are not the images.
+    Raises FormatError, also where the queries of `truth` are not the images.
     """
     # Which gallery images are right for a query is of no interest here.
-    found = read_ground_truth(truth, gallery=sys.maxsize)
-    if len(found.queries) != len(images):
-        raise click.UsageError(
-            f"{truth}: {len(found.queries)} queries, where the list has {len(images)} images"
+    ground_truth = read_ground_truth(truth, gallery=sys.maxsize)
+    if len(ground_truth.queries) != len(images):
+        raise FormatError(
+            f"{truth}: {len(ground_truth.queries)} queries, where the list has {len(images)} images"
         )
     boxes: dict[str, Box] = {}
-    names = found.query_names or [file.stem for file in images.values()]
-    for query, called, (name, file) in zip(found.queries, names, images.items(), strict=True):
-        if called not in (file.stem, file.name, name):
-            raise click.UsageError(f"{truth}: query {called!r}, where the list has {name!r}")
+    names = ground_truth.query_names or [file.stem for file in images.values()]
+    for query, query_name, (name, file) in zip(
+        ground_truth.queries, names, images.items(), strict=True
+    ):
+        if query_name not in (file.stem, file.name, name):
+            raise FormatError(f"{truth}: query {query_name!r}, where the list has {name!r}")
         if query.box is None:
-            raise click.UsageError(f"{truth}: query {called!r} has no `bbx`")
+            raise FormatError(f"{truth}: query {query_name!r} has no `bbx`")
         left, top, right, bottom = query.box
         boxes[name] = (left, top, right, bottom)
     return boxes

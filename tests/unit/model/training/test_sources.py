@@ -1,49 +1,25 @@
-"""Files become training data, and a trained network its alpha and T."""
+"""Files become training data."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import click
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from model.config import ExtractorId, RerankDefaults
+from model.config import ExtractorId
 from model.descriptor_file import DescriptorFileError
 from model.descriptors import DescriptorSizes
-from model.evaluation.retrieval import RetrievalTask
 from model.formats.errors import FormatError
-from model.reranker import ListReranker
+from model.training.errors import TrainingError
 from model.training.lists import ListShape
-from model.training.trainer import Trainer, TrainOptions
-from service.cli.training import choose_on_validation, folders_data, labels_of
+from model.training.sources import folders_data, labels_of
 from tests.descriptor_files import MADE_UP, write_descriptors
-from tests.factories import image, tiny_config, tiny_model
 
 CPU = torch.device("cpu")
 OTHER = ExtractorId(name="other", version="3")
-
-
-def test_choosing_alpha_and_t_leaves_the_windows_as_they_are() -> None:
-    rerank = RerankDefaults(window=7, stride=3, direction="start-to-end")
-    config, rng = tiny_config(rerank=rerank), np.random.default_rng(0)
-    images = [image(rng, config) for _ in range(12)]
-    task = RetrievalTask(images[:4], images[4:], rng.random((4, 8)) < 0.4)
-    trainer = Trainer[ListReranker](lambda: tiny_model(config), TrainOptions(), CPU)
-    said = choose_on_validation(trainer, task)
-    chosen = trainer.average.config.rerank
-    assert chosen == rerank.model_copy(
-        update={"alpha": chosen.alpha, "temperature": chosen.temperature}
-    )
-    assert f"alpha {chosen.alpha:.2f}, T {chosen.temperature:g}" in said
-
-
-def test_without_validation_the_defaults_stay() -> None:
-    trainer = Trainer[ListReranker](tiny_model, TrainOptions(), CPU)
-    assert "the defaults" in choose_on_validation(trainer, None)
-    assert trainer.average.config == tiny_config()
 
 
 def names(classes: str, count: int = 6) -> list[str]:
@@ -82,7 +58,7 @@ def test_a_file_belongs_to_the_folders_of_which_it_has_every_image(tmp_path: Pat
     of = folders_data([shoes, coins], [both, part], [], None)
     assert of.extractor == MADE_UP
     assert of.sizes == DescriptorSizes(8, 12)
-    with pytest.raises(click.UsageError, match=r"coins: no file of --descriptors has all"):
+    with pytest.raises(TrainingError, match=r"coins: no file of --descriptors has all"):
         folders_data([shoes, coins], [part, described(tmp_path / "s.h5", names("abcd"))], [], None)
 
 

@@ -1,4 +1,4 @@
-"""Descriptors of the pictures that are judged, kept in a file; and how long they take."""
+"""Descriptors of a folder's own pictures, cached in a file, and how long they take."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
-from model.descriptor_file import DescriptorReader
+from model.descriptor_cache import cache_file
+from model.descriptor_file import DescriptorReader, read_images
 from model.descriptors import ImageDescriptors
 from model.evaluation.own_pictures import OwnPictures
+from model.extraction.description import ExtractionRun, extract_to_file
 from model.extraction.extractor import Extractor
 from model.extraction.images import UnreadableImageError
-from service.cli.common import read_images
-from service.cli.description import extract_to_file
-from service.cli.kept_descriptors import kept_file
 
-_KEPT = Path(".locore") / "mine"
+_CACHE = Path(".locore") / "mine"
 _TIMED_PICTURES = 32
 
 
@@ -25,32 +24,36 @@ def own_file(pictures: OwnPictures, extractor: Extractor, count: int) -> Path:
     """The folder's own, for this extractor and so many locals of an image."""
     folder = pictures.folder.resolve()
     what = (folder, extractor.name, extractor.version, count, pictures.views)
-    return kept_file(_KEPT, folder.name, *what)
+    return cache_file(_CACHE, folder.name, *what)
 
 
-def described(
-    pictures: OwnPictures, extractor: Extractor, file: Path, count: int
+def describe(
+    pictures: OwnPictures, extractor: Extractor, file: Path, count: int, run: ExtractionRun
 ) -> dict[str, ImageDescriptors]:
     """The pictures, or their views, with `count` locals at most; `file` is continued. Raises
     DescriptorFileError, and UnreadableImageError where no picture can be read."""
     views = pictures.views
-    extract_to_file(extractor, dict(pictures.files), file, count, views=views)
+    extract_to_file(extractor, dict(pictures.files), file, count, run, views=views)
     with DescriptorReader(file) as reader:
-        kept = [name for name in reader.ids if _original(name, views) in pictures.files]
-    if not kept:
+        names = [name for name in reader.ids if _original(name, views) in pictures.files]
+    if not names:
         raise UnreadableImageError(f"{pictures.folder}: no picture could be read")
-    return read_images(file, kept)[1]
+    return read_images(file, names, run.track)[1]
 
 
 def seconds_for_a_thousand(
-    pictures: OwnPictures, extractor: Extractor, names: Sequence[str], count: int
+    pictures: OwnPictures,
+    extractor: Extractor,
+    names: Sequence[str],
+    count: int,
+    run: ExtractionRun,
 ) -> float:
     """To describe a thousand pictures, by some of `names`, which can be read."""
     originals = dict.fromkeys(_original(name, pictures.views) for name in names)
     files = {name: pictures.files[name] for name in islice(originals, _TIMED_PICTURES)}
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        extract_to_file(extractor, files, Path(folder) / "timed.h5", count)
+        extract_to_file(extractor, files, Path(folder) / "timed.h5", count, run)
         return (time.perf_counter() - started) * 1000 / len(files)
 
 

@@ -1,4 +1,4 @@
-"""The model that `locore train` is to train: a new one of given sizes, or one that is adapted."""
+"""The model to train: a new one of given sizes, or a checkpoint that is adapted."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-import click
 import torch
 from pydantic import ValidationError
 
 from model.checkpoint import LoadedModel, load_checkpoint, new_network
 from model.config import ElvisConfig, LongformerConfig, MambaConfig, ModelConfig, reason
+from model.progress import Report, silent
 from model.reranker import ListReranker
 from model.training.domains import TrainingData
-from service.cli.common import say
+from model.training.errors import TrainingError
 
 if TYPE_CHECKING:
     from model.longformer import LongformerReranker
 
 Backbone = Literal["mamba", "elvis", "longformer"]
+DESCRIPTORS: int = ModelConfig.model_fields["descriptors_per_image"].default
+"""Local descriptors of an image, unless a caller wants others."""
 
 
 def new_config(
@@ -29,7 +31,7 @@ def new_config(
     descriptors_per_image: int,
     sizes: Mapping[str, int | str],
 ) -> ModelConfig:
-    """Raises click.UsageError for sizes that the backbone does not have, or that do not fit."""
+    """Raises TrainingError for sizes that the backbone does not have, or that do not fit."""
     shared = {
         "name": name,
         "extractor": data.extractor,
@@ -52,33 +54,33 @@ def new_config(
         }
         return LongformerConfig.model_validate(shared | projected | dict(sizes))
     except ValidationError as error:
-        raise click.UsageError(f"{backbone}: {reason(error)}") from None
+        raise TrainingError(f"{backbone}: {reason(error)}") from None
 
 
 def starting_point(path: Path, published: bool) -> LoadedModel:
-    """The checkpoint that is adapted, on the CPU. Raises CheckpointError, and click.UsageError for
+    """The checkpoint that is adapted, on the CPU. Raises CheckpointError, and TrainingError for
     one that asks for sizes unless its lists are the `published` ones: all others are bent, and
     descriptors have other sizes then."""
     model = load_checkpoint(path, torch.device("cpu"))
     if model.config.sizes is not None and not published:
-        raise click.UsageError(
-            f"--from: {model.config.name} asks for descriptors of its own sizes, so it can be "
+        raise TrainingError(
+            f"{model.config.name} asks for descriptors of its own sizes, so it can be "
             "adapted with --gldv2 alone"
         )
     return model
 
 
 def adapted_config(config: ModelConfig, data: TrainingData, name: str) -> ModelConfig:
-    """Of a checkpoint that is trained further. Raises click.UsageError where it does not fit."""
+    """Of a checkpoint that is trained further. Raises TrainingError where it does not fit."""
     if config.sizes is not None:
         if not config.extractor.fits(data.extractor):
-            raise click.UsageError(
+            raise TrainingError(
                 f"{config.name} was trained on descriptors of {config.extractor.name} "
                 f"{config.extractor.version}, these are of {data.extractor.name} "
                 f"{data.extractor.version}"
             )
         if config.sizes != data.sizes:
-            raise click.UsageError(
+            raise TrainingError(
                 f"{config.name} takes descriptors of {config.sizes}, these have {data.sizes}"
             )
     held_out = set(config.held_out_classes) & set(data.held_out_classes)
@@ -86,11 +88,9 @@ def adapted_config(config: ModelConfig, data: TrainingData, name: str) -> ModelC
 
 
 def check_length(config: ModelConfig, longest: int) -> None:
-    """Raises click.UsageError for lists that are longer than can be read."""
+    """Raises TrainingError for lists that are longer than can be read."""
     if config.longest_window is not None and longest > config.longest_window:
-        raise click.UsageError(
-            f"--list-length: {config.name} reads {config.longest_window} images at most"
-        )
+        raise TrainingError(f"{config.name} reads {config.longest_window} images at most")
 
 
 def builder(
@@ -100,16 +100,18 @@ def builder(
     dtype: torch.dtype,
     *,
     recompute: bool,
+    report: Report = silent,
 ) -> Callable[[], ListReranker]:
-    """What makes the network, with the weights of `initial` where there is one. With
-    `recompute` a Longformer's activations are computed again in the backward pass."""
+    """A function that makes the network, with the weights of `initial` where there is one. With
+    `recompute` a Longformer's activations are computed again in the backward pass; raises
+    TrainingError for any other network. `report` is told where the fastest kernel is not used."""
     if recompute and not isinstance(config, LongformerConfig):
-        raise click.UsageError("--recompute is for a Longformer")
+        raise TrainingError("--recompute is for a Longformer")
 
     def build() -> ListReranker:
         network, _, note = new_network(config, device, dtype)
         if note is not None:
-            say(f"A slower kernel is used: {note}")
+            report(f"A slower kernel is used: {note}")
         if recompute:
             cast("LongformerReranker", network).recompute_in_backward()
         if initial is not None:
