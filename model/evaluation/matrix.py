@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.checkpoint import LoadedModel
+from model.config import ModelConfig
+from model.descriptor_file import DescriptorFileError, read_images
 from model.descriptors import ImageDescriptors
 from model.evaluation.baselines import UNTRAINED
-from model.evaluation.descriptor_types import DESCRIPTOR_TYPES
+from model.evaluation.descriptor_types import DESCRIPTOR_TYPES, EXTRACTORS
 from model.evaluation.grocery import split
 from model.evaluation.measures import map_at_r, recall_at_1
 from model.evaluation.retrieval import (
@@ -32,7 +34,7 @@ from model.evaluation.retrieval import (
 )
 from model.formats.errors import FormatError
 from model.formats.labels import read_labels
-from model.progress import Progress
+from model.progress import Progress, Tracker, untracked
 
 FIRST_STAGE = "first stage"
 WITHOUT_LEARNING = ("Chamfer", "k-reciprocal", "sum of relations")
@@ -47,6 +49,14 @@ class Cell:
     descriptors: str
     task: RetrievalTask
     lists: Shortlists
+
+    def fits(self, config: ModelConfig) -> bool:
+        """Whether a checkpoint takes locals of this length."""
+        return config.sizes is None or config.sizes.local_dim == self.local_dim
+
+    @property
+    def local_dim(self) -> int:
+        return self.task.gallery[0].sizes.local_dim
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +83,23 @@ class DomainFiles:
     @property
     def name(self) -> str:
         return self.folder.name
+
+
+def descriptor_files(folder: Path, domain: str) -> dict[str, Path]:
+    """Of a domain, by extractor."""
+    paths = {name: folder / f"{domain}-{name}.h5" for name in EXTRACTORS}
+    return {name: path for name, path in paths.items() if path.exists()}
+
+
+def images_with_globals(
+    path: Path, ids: Sequence[str], track: Tracker = untracked
+) -> dict[str, ImageDescriptors]:
+    """Raises DescriptorFileError where one is missing, or has no global."""
+    images = read_images(path, ids, track=track)[1]
+    bare = [image_id for image_id, image in images.items() if image.global_ is None]
+    if bare:
+        raise DescriptorFileError(f"{path}: images have no global descriptor, {bare[0]} for one")
+    return images
 
 
 ReadImages = Callable[[Path, Sequence[str]], Mapping[str, ImageDescriptors]]

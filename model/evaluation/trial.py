@@ -25,7 +25,8 @@ from model.evaluation.retrieval import (
     score_shortlists,
     served_options,
 )
-from service.cli.common import tracked
+from model.formats.errors import FormatError
+from model.progress import Tracker, untracked
 
 _TIMED_QUERIES = 20
 
@@ -42,21 +43,31 @@ class Row:
     seconds: float
 
 
-def compare(task: RetrievalTask, model: LoadedModel, top: int) -> list[Row]:
-    """First stage, Chamfer with its best alpha, and a re-ranker as its checkpoint has it."""
+def compare(
+    task: RetrievalTask, model: LoadedModel, top: int, track: Tracker = untracked
+) -> list[Row]:
+    """First stage, Chamfer with its best alpha, and a re-ranker with its checkpoint's settings.
+
+    Raises FormatError where the checkpoint takes locals of another length."""
     config = model.config
+    sizes = task.gallery[0].sizes
+    if config.sizes is not None and config.sizes.local_dim != sizes.local_dim:
+        raise FormatError(
+            f"descriptors of {sizes.local_dim} dimensions, where {config.name} takes "
+            f"{config.sizes.local_dim}"
+        )
     lists = first_stage(task, top)
     reranker = reranking_scorer(model.reranker, model.device, served_options(config))
 
     def scores_of(scorer: Scorer, name: str) -> NDArray[np.float32]:
         return score_shortlists(
-            scorer, task, lists, lambda queries: tracked(queries, name, len(task.queries))
+            scorer, task, lists, lambda queries: track(queries, name, len(task.queries))
         )
 
     by_chamfer = scores_of(chamfer, "Chamfer")
     reranked = scores_of(reranker, config.name)
     alpha, chamfer_quality = best_alpha(task, lists, by_chamfer)
-    chosen = config.rerank
+    rerank = config.rerank
     seconds = _seconds(task, lists.images, {"chamfer": chamfer, "model": reranker})
     return [
         _row("first stage", quality(task, lists, lists.scores), None, None, 0.0),
@@ -64,17 +75,17 @@ def compare(task: RetrievalTask, model: LoadedModel, top: int) -> list[Row]:
         _row(
             config.name,
             quality(task, lists, reranked),
-            chosen.alpha,
-            chosen.temperature,
+            rerank.alpha,
+            rerank.temperature,
             seconds["model"],
         ),
     ]
 
 
 def _row(
-    method: str, found: Quality, alpha: float | None, temperature: float | None, seconds: float
+    method: str, of: Quality, alpha: float | None, temperature: float | None, seconds: float
 ) -> Row:
-    return Row(method, found.recall_at_1, found.map_at_r, alpha, temperature, seconds)
+    return Row(method, of.recall_at_1, of.map_at_r, alpha, temperature, seconds)
 
 
 def _seconds(
