@@ -31,7 +31,7 @@ from model.hdf5 import (
     as_descriptor_error,
     attribute,
     dataset_of,
-    opened,
+    open_hdf5,
     read_ids,
 )
 from model.progress import Tracker, untracked
@@ -84,7 +84,7 @@ class DescriptorReader(Closing):
         """Rows of `features` that are `descriptor_dim` long have no leading columns. Raises
         DescriptorFileError."""
         self.path = path
-        with opened(path, "r") as self._file:
+        with open_hdf5(path, "r") as self._file:
             self._layout = layout_of(self._file, descriptor_dim)
             self._images = self._layout.shape[0]
             self._globals = dataset_of(self._file, "globals")

@@ -19,7 +19,7 @@ from model.hdf5 import (
     attribute,
     check_plain,
     dataset_of,
-    opened,
+    open_hdf5,
     read_ids,
 )
 
@@ -70,11 +70,11 @@ class DescriptorWriter(Closing):
         check_plain(path)
         if not path.exists() or not path.stat().st_size:
             self._begin(shape, global_dim, attributes)
-        with opened(path, "r+") as self._file:
+        with open_hdf5(path, "r+") as self._file:
             # Kept open: what fails while h5py closes a dataset cannot be caught.
             features, globals_, ids = (self._own(name) for name in ("features", "globals", "ids"))
-            held = {name: attribute(self._file, name) for name in attributes}
-            if held != attributes or (features.shape[1:], globals_.shape[1:]) != (
+            stored_attributes = {name: attribute(self._file, name) for name in attributes}
+            if stored_attributes != attributes or (features.shape[1:], globals_.shape[1:]) != (
                 shape,
                 (global_dim,),
             ):

@@ -101,9 +101,9 @@ def normalised_rows(
         return normalised(rows, what), None
     if padding.all():
         raise InvalidDescriptorsError(f"{what}: no valid row")
-    found = np.zeros(rows.shape, np.float32)
-    found[~padding] = normalised(rows[~padding], what)
-    return found, padding
+    unit_rows = np.zeros(rows.shape, np.float32)
+    unit_rows[~padding] = normalised(rows[~padding], what)
+    return unit_rows, padding
 
 
 def stacked_globals(images: Sequence[ImageDescriptors]) -> NDArray[np.float32] | None:

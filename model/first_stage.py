@@ -59,9 +59,9 @@ def nearest(
     length = max(0, search.length(len(gallery)))
     similarities = np.empty((len(queries), length), np.float32)
     images = np.empty((len(queries), length), np.int64)
-    for start, found in nearest_in_blocks(queries, gallery, search, advance):
-        places = slice(start, start + len(found.images))
-        similarities[places], images[places] = found.similarities, found.images
+    for start, lists in nearest_in_blocks(queries, gallery, search, advance):
+        places = slice(start, start + len(lists.images))
+        similarities[places], images[places] = lists.similarities, lists.images
     return Neighbours(similarities, images)
 
 
@@ -98,13 +98,15 @@ def _lists(
     candidates = min(length + search.without_self + _SPARE, len(gallery))
     heap = faiss.ResultHeap(len(queries), candidates, keep_max=True)
     for start, block in gallery.unit_blocks(search.block):
-        found, places = faiss.knn(
+        cosines, places = faiss.knn(
             queries, block, min(candidates, len(block)), faiss.METRIC_INNER_PRODUCT
         )
-        heap.add_result(found, places + start)
+        heap.add_result(cosines, places + start)
         advance(1)
     heap.finalize()
-    scores, images = _ordered(_scored(queries, heap.I, gallery, search.block), heap.I, own, length)
+    scores, images = _best(
+        _exact_cosines(queries, heap.I, gallery, search.block), heap.I, own, length
+    )
     if candidates < len(gallery):
         # What faiss left out scored no more than its last, give or take the rounding of a sum of
         # `dim` products of unit vectors in float32 (Higham, 2002, section 3.1).
@@ -113,13 +115,13 @@ def _lists(
         for part in np.split(unsure, range(_QUERIES, len(unsure), _QUERIES)):
             if part.size:
                 of = None if own is None else own[part]
-                scores[part], images[part] = _searched(
+                scores[part], images[part] = _exact_lists(
                     queries[part], of, gallery, length, search.block
                 )
     return scores, images
 
 
-def _scored(queries: _Scores, images: _Images, gallery: GlobalRows, block: int) -> _Scores:
+def _exact_cosines(queries: _Scores, images: _Images, gallery: GlobalRows, block: int) -> _Scores:
     """Cosines (queries, candidates) of each query with its own candidates."""
     scores = np.empty(images.shape, np.float32)
     for start, rows in gallery.unit_blocks(block):
@@ -131,7 +133,7 @@ def _scored(queries: _Scores, images: _Images, gallery: GlobalRows, block: int) 
     return scores
 
 
-def _searched(
+def _exact_lists(
     queries: _Scores, own: _Images | None, gallery: GlobalRows, length: int, block: int
 ) -> tuple[_Scores, _Images]:
     """As `_lists`, in float64 throughout."""
@@ -140,7 +142,7 @@ def _searched(
     for start, rows in _pieces(gallery, block):
         cosines = (queries.astype(np.float64) @ rows.astype(np.float64).T).astype(np.float32)
         places = np.broadcast_to(np.arange(start, start + len(rows)), cosines.shape)
-        scores, images = _ordered(
+        scores, images = _best(
             np.hstack((scores, cosines)), np.hstack((images, places)), own, length
         )
     return scores, images
@@ -152,7 +154,7 @@ def _pieces(gallery: GlobalRows, block: int) -> Iterator[tuple[int, _Scores]]:
             yield start + first, rows[first : first + _ROWS]
 
 
-def _ordered(
+def _best(
     scores: _Scores, images: _Images, own: _Images | None, length: int
 ) -> tuple[_Scores, _Images]:
     """The best `length` of each row, without the query itself."""

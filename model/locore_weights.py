@@ -51,12 +51,12 @@ def longformer_config(path: Path, unwritten: Unwritten) -> LongformerConfig:
     shapes = read_shapes(path)
 
     def matrix(name: str) -> tuple[int, int]:
-        found = shapes.get(name)
-        if found is None:
+        shape = shapes.get(name)
+        if shape is None:
             raise CheckpointError(f"{path}: no checkpoint of LOCORE's: it has no {name}")
-        if len(found) != 2:
-            raise CheckpointError(f"{path}: {name} is no matrix but {found}")
-        return found[0], found[1]
+        if len(shape) != 2:
+            raise CheckpointError(f"{path}: {name} is no matrix but {shape}")
+        return shape[0], shape[1]
 
     positions, dim = matrix(f"{_LONGFORMER}embeddings.position_embeddings.weight")
     mlp_dim, _ = matrix(f"{_LONGFORMER}encoder.layer.0.intermediate.dense.weight")
@@ -66,7 +66,7 @@ def longformer_config(path: Path, unwritten: Unwritten) -> LongformerConfig:
         matrix(name) if name in shapes else None
         for name in ("local_to_lm.weight", "global_to_lm.weight")
     )
-    layers = {int(found[1]) for name in shapes if (found := _LAYER.match(name))}
+    layers = {int(match[1]) for name in shapes if (match := _LAYER.match(name))}
     if layers != set(range(len(layers))):
         raise CheckpointError(f"{path}: it has layer {max(layers)}, but only {len(layers)} layers")
     with_global = unwritten.with_global

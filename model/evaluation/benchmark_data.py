@@ -63,8 +63,8 @@ class BenchmarkData(Closing):
                 else self._open(paths.query_locals, paths.query_globals, config)
             )
             self._check_lists(paths)
-            found = self._protocols(paths, difficulties)
-            self.protocols = [protocol for protocol in found if protocol.counted.any()]
+            protocols = self._protocols(paths, difficulties)
+            self.protocols = [protocol for protocol in protocols if protocol.counted.any()]
             if not self.protocols:
                 raise FormatError(f"{benchmark.name}: no query has a relevant image")
             self._first = read_neighbours(paths.neighbours, len(self.queries), len(self.gallery))
@@ -120,8 +120,8 @@ class BenchmarkData(Closing):
             )
         graded = benchmark.kind == "revisited"
         if any(of.graded != graded for of in truth):
-            wanted = "`easy` and `hard`" if graded else "`ok`"
-            raise FormatError(f"{paths.ground_truth}: not every query has {wanted}")
+            keys = "`easy` and `hard`" if graded else "`ok`"
+            raise FormatError(f"{paths.ground_truth}: not every query has {keys}")
         if graded:
             return revisited_protocols(truth, difficulties, benchmark.ks)
         return landmark_protocols(truth)

@@ -71,7 +71,7 @@ def _rows(
     rows = []
     for one in every:
         ranking = reranked(
-            data, one.lists, one.asked, model, options, top, _progress(one, "Re-ranking", track)
+            data, one.lists, one.queries, model, options, top, _progress(one, "Re-ranking", track)
         )
         rows += _compared(one, one.judge(ranking))
     return _in_order(data, rows)
@@ -80,20 +80,20 @@ def _rows(
 def _search(
     data: BenchmarkData, every: Sequence[Pass], model: LoadedModel, window: int, track: Tracker
 ) -> tuple[list[Row], Choice]:
-    scored = [
+    passes_with_logits = [
         (
             one,
             window_logits(
-                data, one.lists, one.asked, model, window, _progress(one, "Scoring", track)
+                data, one.lists, one.queries, model, window, _progress(one, "Scoring", track)
             ),
         )
         for one in every
     ]
     choice = best_of_grid(
-        scored, lambda cells: track(cells, "Choosing alpha and T", len(GRID) ** 2)
+        passes_with_logits, lambda cells: track(cells, "Choosing alpha and T", len(GRID) ** 2)
     )
     rows = []
-    for one, logits in scored:
+    for one, logits in passes_with_logits:
         ranking = ensembled(one.lists, logits, choice.alpha, choice.temperature)
         rows += _compared(one, one.judge(ranking))
     return _in_order(data, rows), choice
@@ -101,7 +101,7 @@ def _search(
 
 def _progress(one: Pass, what: str, track: Tracker) -> Progress:
     names = ", ".join(protocol.name for protocol in one.protocols)
-    return lambda queries: track(queries, f"{what} ({names})", len(one.asked))
+    return lambda queries: track(queries, f"{what} ({names})", len(one.queries))
 
 
 def _compared(one: Pass, figures: Mapping[str, Figures]) -> list[Row]:

@@ -51,7 +51,7 @@ def figures_table(benchmark: Benchmark, rows: Sequence[Row], caption: str) -> Ta
     return table
 
 
-def chosen(benchmark: Benchmark, choice: Choice) -> str:
+def choice_in_words(benchmark: Benchmark, choice: Choice) -> str:
     return (
         f"best of the grid: --alpha {choice.alpha:g} --temperature {choice.temperature:g}, "
         f"{100 * choice.value:.2f} on the very queries that it was searched on: "

@@ -117,9 +117,9 @@ class Files:
 
     def needed(self, benchmark: Benchmark) -> list[Path]:
         """Of the lists only those that have the labels."""
-        given = [getattr(self, field.name) for field in fields(self)]
+        paths = [getattr(self, field.name) for field in fields(self)]
         lists = () if benchmark.kind == "labelled" else (self.query_list, self.gallery_list)
-        return [path for path in dict.fromkeys(given) if path is not None and path not in lists]
+        return [path for path in dict.fromkeys(paths) if path is not None and path not in lists]
 
     def check(self, benchmark: Benchmark) -> None:
         """Raises FormatError naming every file that is needed and not there."""

@@ -107,7 +107,7 @@ ReadImages = Callable[[Path, Sequence[str]], Mapping[str, ImageDescriptors]]
 
 def cells(
     domains: Sequence[DomainFiles],
-    read: ReadImages,
+    read_descriptors: ReadImages,
     *,
     held_out: Mapping[str, int],
     every: int = 1,
@@ -121,12 +121,13 @@ def cells(
         if domain.name in held_out:
             _, images = split(images, held_out[domain.name])
         extracted = {
-            name: list(read(path, images.ids).values()) for name, path in domain.files.items()
+            name: list(read_descriptors(path, images.ids).values())
+            for name, path in domain.files.items()
         }
         for name in types:
-            needed, made = DESCRIPTOR_TYPES[name]
-            if set(needed) <= extracted.keys():
-                described = dict(zip(images.ids, made(extracted), strict=True))
+            extractors, transform = DESCRIPTOR_TYPES[name]
+            if set(extractors) <= extracted.keys():
+                described = dict(zip(images.ids, transform(extracted), strict=True))
                 task = _answerable(labelled_task(images, described), every)
                 if not task.queries:
                     raise FormatError(f"{domain.folder}: no query has a relevant image")

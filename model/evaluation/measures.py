@@ -63,9 +63,9 @@ def revisited(
     for query, (ranking, right, left_out) in enumerate(zip(rankings, positives, junk, strict=True)):
         if not right.size:
             continue
-        found = np.flatnonzero(np.isin(ranking, right))
+        hits = np.flatnonzero(np.isin(ranking, right))
         removed = np.flatnonzero(np.isin(ranking, left_out))
-        places = found - np.searchsorted(removed, found)
+        places = hits - np.searchsorted(removed, hits)
         average[query] = _trapezoids(places) / min(right.size, ranking.size)
         for column, k in enumerate(ks):
             at = min(int(places.max(initial=-1)) + 1, k)

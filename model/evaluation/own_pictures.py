@@ -76,7 +76,7 @@ def own_pictures(
         return _by_views(folder, files, most)
     images, notes = _by_folders(folder, files) if labels is None else _by_csv(labels, files)
     _check(images, folder, "label")
-    some = _drawn(images, most)
+    some = _sample(images, most)
     if len(some.ids) < len(images.ids):
         notes.append(f"{len(some.ids):,} of {len(images.ids):,} labelled pictures are judged")
     own = {name: files[name] for name in some.ids}
@@ -99,15 +99,15 @@ def own_labels(pictures: OwnPictures, described: Collection[str], queries: int) 
         _check(images, pictures.folder, "label")
     answerable = np.isin(images.classes, images.classes[~images.is_query])
     images = replace(images, is_query=images.is_query & answerable)
-    asked = np.flatnonzero(images.is_query)
-    if len(asked) < 2:
+    rows = np.flatnonzero(images.is_query)
+    if len(rows) < 2:
         raise FormatError(
-            f"{pictures.folder}: {len(asked)} picture that has another of its label to ask for, "
+            f"{pictures.folder}: {len(rows)} picture that has another of its label to ask for, "
             "where two are the least"
         )
-    kept = asked[np.linspace(0, len(asked) - 1, min(queries, len(asked))).round().astype(int)]
+    sample = rows[np.linspace(0, len(rows) - 1, min(queries, len(rows))).round().astype(int)]
     keep = ~images.is_query
-    keep[kept] = True
+    keep[sample] = True
     return images.only(keep)
 
 
@@ -127,16 +127,16 @@ def _by_folders(folder: Path, files: Mapping[str, Path]) -> tuple[LabelledImages
 
 
 def _by_csv(path: Path, files: Mapping[str, Path]) -> tuple[LabelledImages, list[str]]:
-    named = read_labels(path)
-    keep = np.array([name in files for name in named.ids])
-    absent = [name for name in named.ids if name not in files]
-    labelled = set(named.ids)
+    labelled_images = read_labels(path)
+    keep = np.array([name in files for name in labelled_images.ids])
+    absent = [name for name in labelled_images.ids if name not in files]
+    labelled = set(labelled_images.ids)
     unlabelled = [name for name in files if name not in labelled]
     if not keep.any():
         raise FormatError(f"{path}: none of its pictures is in the folder, {absent[0]} for one")
     notes = [f"left out: {_counted(absent)} in {path}, but not in the folder"] if absent else []
     notes += [f"left out: {_counted(unlabelled)} not in {path}"] if unlabelled else []
-    return named.only(keep), notes
+    return labelled_images.only(keep), notes
 
 
 def _counted(names: list[str]) -> str:
@@ -153,7 +153,7 @@ def _check(images: LabelledImages, folder: Path, kind: str) -> None:
         )
 
 
-def _drawn(images: LabelledImages, most: int) -> LabelledImages:
+def _sample(images: LabelledImages, most: int) -> LabelledImages:
     """Labels in a drawn order until there are `most` images."""
     if len(images.ids) <= most:
         return images

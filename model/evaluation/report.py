@@ -69,7 +69,7 @@ class Example:
     precision_after: float
 
 
-def report(judgement: Judgement, of: Circumstances, said: Verdict) -> str:
+def report(judgement: Judgement, of: Circumstances, answer: Verdict) -> str:
     """The page as HTML."""
     gains = judgement.served.figures[MAP_AT_R] - judgement.first.figures[MAP_AT_R]
     order = np.argsort(-gains, kind="stable")
@@ -79,7 +79,7 @@ def report(judgement: Judgement, of: Circumstances, said: Verdict) -> str:
     rows = [_row(contender, judgement.first) for contender in judgement.contenders]
     return _TEMPLATES.get_template("report.html").render(
         name=of.pictures.folder.resolve().name,
-        said=said,
+        verdict=answer,
         facts=_facts(judgement, of),
         figures=FIGURES,
         rows=rows,

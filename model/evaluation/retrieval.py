@@ -114,9 +114,9 @@ def window_logits(
 
 def served_options(config: ModelConfig) -> RerankOptions:
     """What the service does with a list whose caller asks for nothing."""
-    chosen = RerankOptions(**config.rerank.model_dump(), listwise=config.listwise)
+    options = RerankOptions(**config.rerank.model_dump(), listwise=config.listwise)
     # Nobody's score changes from one window to the next: none overlap.
-    return chosen if config.listwise else replace(chosen, stride=chosen.window)
+    return options if config.listwise else replace(options, stride=options.window)
 
 
 def reranking_scorer(reranker: Reranker, device: torch.device, options: RerankOptions) -> Scorer:
@@ -169,11 +169,11 @@ def best_alpha(
     task: RetrievalTask, lists: Shortlists, scores: NDArray[np.float32]
 ) -> tuple[float, Quality]:
     """The alpha of `alpha * s_global + (1 - alpha) * scores` that has the highest mAP@R."""
-    found = (
+    qualities = (
         (alpha, quality(task, lists, alpha * lists.scores + (1 - alpha) * scores))
         for alpha in ALPHAS
     )
-    return max(found, key=lambda pair: pair[1].map_at_r)
+    return max(qualities, key=lambda pair: pair[1].map_at_r)
 
 
 def best_ensemble(

@@ -57,10 +57,10 @@ def stored_quality(
     return 100 * float(figures.recall.mean()), 100 * float(figures.average_precision.mean())
 
 
-def loss(stored: Mapping[str, Quality], whole: Mapping[str, Quality]) -> Loss:
+def loss(quality: Mapping[str, Quality], reference: Mapping[str, Quality]) -> Loss:
     """Of the same cells."""
-    names = list(whole)
-    differences = np.array([np.subtract(whole[name], stored[name]) for name in names])
+    names = list(reference)
+    differences = np.array([np.subtract(reference[name], quality[name]) for name in names])
     worst = int(differences[:, 1].argmax())
     recall, precision = differences.mean(axis=0)
     return Loss(float(recall), float(precision), float(differences[worst, 1]), names[worst])

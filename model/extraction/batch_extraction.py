@@ -58,10 +58,10 @@ def extract_in_batches(
             # The workers go on while the network computes.
             waiting.extend(pool.submit(prepare, item) for item in islice(items, look_ahead))
             group = list(islice(names, len(ready)))
-            yield from zip(group, _computed(extractor, group, ready, count, batch), strict=True)
+            yield from zip(group, _features(extractor, group, ready, count, batch), strict=True)
 
 
-def _computed(
+def _features(
     extractor: BatchExtractor, names: list[str], ready: list[_Prepared], count: int, batch: int
 ) -> list[_Result]:
     results: dict[int, _Result] = {}
@@ -72,10 +72,10 @@ def _computed(
         else:
             sizes = tuple(step.shape for step in image.pixels)
             by_size.setdefault(sizes, []).append((place, image))
-    for alike in by_size.values():
-        for together in _batched(alike, batch):
-            found = extractor.extract_batch([image for _, image in together], count)
-            for (place, _), result in zip(together, found, strict=True):
+    for same_size in by_size.values():
+        for together in _batched(same_size, batch):
+            features = extractor.extract_batch([image for _, image in together], count)
+            for (place, _), result in zip(together, features, strict=True):
                 if isinstance(result, NoDescriptorsError):
                     results[place] = UnreadableImageError(f"{names[place]}: {result}")
                 else:
@@ -84,6 +84,6 @@ def _computed(
 
 
 def _batched(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
-    left = iter(items)
-    while group := list(islice(left, size)):
+    iterator = iter(items)
+    while group := list(islice(iterator, size)):
         yield group

@@ -60,20 +60,20 @@ def extract_to_file(
     """(images written, images that could not be read). Those that `output` has stay as they are,
     but for pictures that have changed since, which are described anew in their place. `boxes` are
     for an extractor that takes batches."""
-    openers = _openers(images, views, whole=bool(boxes))
+    openers = _openers(images, views, full_size=bool(boxes))
     sources = _sources(images, views)
     written = skipped = 0
     with descriptor_writer(output, extractor, descriptors) as writer:
-        left = {
+        remaining = {
             name: opener for name, opener in openers.items() if not writer.has(name, sources[name])
         }
-        changed = left.keys() & writer.ids
+        changed = remaining.keys() & writer.ids
         if changed:
             run.report(
                 f"{len(changed)} images have changed since {output} was written: described anew"
             )
-        results = extracted_images(extractor, left, descriptors, run, boxes)
-        for image_id, result in run.track(results, "Extracting", len(left)):
+        results = extracted_images(extractor, remaining, descriptors, run, boxes)
+        for image_id, result in run.track(results, "Extracting", len(remaining)):
             if isinstance(result, UnreadableImageError):
                 former = ", what was written of it before stays" if image_id in changed else ""
                 run.report(
@@ -112,11 +112,13 @@ def _nothing(extractor: Extractor) -> ExtractedImage:
 
 
 def _openers(
-    images: dict[str, Path], views: int, *, whole: bool
+    images: dict[str, Path], views: int, *, full_size: bool
 ) -> dict[str, Callable[[], Image.Image]]:
-    """`whole`: boxes count in the pixels of the file."""
+    """`full_size`: boxes count in the pixels of the file."""
     if not views:
-        return {name: partial(read_image, path, whole=whole) for name, path in images.items()}
+        return {
+            name: partial(read_image, path, full_size=full_size) for name, path in images.items()
+        }
     # The views need an extra of their own.
     from model.extraction.views import numbered_view
 

@@ -82,7 +82,7 @@ class ExtractorOptions:
     scales: tuple[float, ...] | None = None
     device: str | None = None
 
-    def given(self) -> list[str]:
+    def option_names(self) -> list[str]:
         return [field.name for field in fields(self) if getattr(self, field.name) is not None]
 
 

@@ -19,13 +19,14 @@ from model.image_ids import image_id
 __all__ = ["UnreadableImageError", "extract_images", "find_images", "image_id", "read_image"]
 
 
-def read_image(path: Path, *, whole: bool = False) -> Image.Image:
-    """RGB, upright, as a viewer shows it; `whole`: never shrunk. Raises UnreadableImageError."""
+def read_image(path: Path, *, full_size: bool = False) -> Image.Image:
+    """RGB, upright, as a viewer shows it; with `full_size` never shrunk. Raises
+    UnreadableImageError."""
     # Whoever opens a pipe waits for someone to write into it.
     if path.exists() and not path.is_file():
         raise UnreadableImageError(f"{path}: no plain file")
     try:
-        return read_pixels(path, whole=whole).image
+        return read_pixels(path, full_size=full_size).image
     except FileNotFoundError:
         raise UnreadableImageError(f"{path}: no such file") from None
     except PixelsError as error:

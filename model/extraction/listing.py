@@ -24,8 +24,8 @@ def listed_images(path: Path, folder: Path | None) -> dict[str, Path]:
     names = [portable(name) for name in read_image_list(path).names]
     files = {image_id(name): (folder or Path()) / name for name in names}
     if len(files) < len(names):
-        (twice, _), *_ = Counter(map(image_id, names)).most_common(1)
-        raise FormatError(f"{path}: {twice} is listed twice")
+        (repeated, _), *_ = Counter(map(image_id, names)).most_common(1)
+        raise FormatError(f"{path}: {repeated} is listed twice")
     longest = max(files, key=len)
     if len(longest) > MAX_ID:
         raise FormatError(

@@ -107,8 +107,8 @@ def load_vision_transformer(name: str, folder: Path, device: str) -> VisionTrans
     settings = read_json(config)
     kind = settings.get("model_type")
     if not isinstance(kind, str) or kind not in _NETWORKS:
-        known = ", ".join(_NETWORKS)
-        raise ExtractorError(f"{folder}: model_type is {kind!r}, not one of {known}")
+        names = ", ".join(_NETWORKS)
+        raise ExtractorError(f"{folder}: model_type is {kind!r}, not one of {names}")
     files = weights_files(folder)
     colours = _Colours.of(folder / "preprocessor_config.json")
     network_class, of_projection = _NETWORKS[kind], {}

@@ -94,12 +94,12 @@ def labels_of_views(ids: Sequence[str], known: LabelledImages | None = None) -> 
         raise ValueError(f"{unnumbered[0]!r} is not a view: IMAGE@NUMBER")
     names = known.ids if known is not None else sorted({image for image, _, _ in split})
     places = {image_id: place for place, image_id in enumerate(names)}
-    kept = [(f"{i}@{n}", places[i], int(n)) for i, _, n in split if i in places]
-    images = np.array([place for _, place, _ in kept], dtype=np.int64)
+    views = [(f"{i}@{n}", places[i], int(n)) for i, _, n in split if i in places]
+    images = np.array([place for _, place, _ in views], dtype=np.int64)
     return LabelledImages(
-        [view for view, _, _ in kept],
+        [view for view, _, _ in views],
         images,
-        np.array([number % 2 == 1 for _, _, number in kept], dtype=np.bool_),
+        np.array([number % 2 == 1 for _, _, number in views], dtype=np.bool_),
         None if known is None else known.classes[images],
     )
 

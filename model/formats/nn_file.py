@@ -45,10 +45,10 @@ def read_neighbours(path: Path, queries: int, gallery: int, most: int | None = N
     with np.errstate(over="ignore"):
         # A copy: a view would keep the whole file in memory.
         similarities = np.array(stacked[0, :, :most], np.float32)
-    found = stacked[1, :, :most]
+    indices = stacked[1, :, :most]
     # One query at a time: temporary arrays would take several times the file.
-    images = np.empty(found.shape, np.int64)
-    for query, row in enumerate(found):
+    images = np.empty(indices.shape, np.int64)
+    for query, row in enumerate(indices):
         if not np.isfinite(similarities[query]).all() or not np.isfinite(row).all():
             raise FormatError(f"{path}: NaN or infinity in the list of query {query}")
         with np.errstate(invalid="ignore"):

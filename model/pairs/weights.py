@@ -87,11 +87,11 @@ def pair_config(path: Path, shapes: Shapes, unwritten: Unwritten) -> ElvisConfig
     those of the published evaluation. Raises CheckpointError where they are of neither."""
 
     def shape(name: str, ndim: int) -> tuple[int, ...]:
-        found = shapes.get(name)
-        if found is None or len(found) != ndim:
-            is_there = "absent" if found is None else str(found)
+        dims = shapes.get(name)
+        if dims is None or len(dims) != ndim:
+            is_there = "absent" if dims is None else str(dims)
             raise CheckpointError(f"{path}: {name} is {is_there}, not of {ndim} dimensions")
-        return found
+        return dims
 
     if not is_pairs(shapes):
         raise CheckpointError(
@@ -125,7 +125,7 @@ def pair_config(path: Path, shapes: Shapes, unwritten: Unwritten) -> ElvisConfig
                     "rerank": _defaults(*_ELVIS_DEFAULTS),
                 }
             )
-        layers = {int(found[1]) for name in shapes if (found := _LAYER.match(name))}
+        layers = {int(match[1]) for name in shapes if (match := _LAYER.match(name))}
         kind = "cvnet" if family == "cvnet" else "dinov2"
         return AmesConfig.model_validate(
             shared

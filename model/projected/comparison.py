@@ -42,12 +42,12 @@ def compare(batch: WindowBatch, metric: Tensor) -> Comparison:
     globals_ = F.normalize(batch.globals.double(), dim=-1)
     means = F.normalize(locals_.sum(2), dim=-1)
     both = batch.has_global.unsqueeze(2) & batch.has_global.unsqueeze(1)
-    whole = F.normalize(torch.cat((globals_, means), dim=-1) @ metric.double(), dim=-1)
+    vectors = F.normalize(torch.cat((globals_, means), dim=-1) @ metric.double(), dim=-1)
     of_means = means @ means.mT
     return Comparison(
         to_query,
         torch.where(both, globals_ @ globals_.mT, of_means),
-        torch.where(both, whole @ whole.mT, of_means),
+        torch.where(both, vectors @ vectors.mT, of_means),
         locals_.float(),
         globals_,
         means,

@@ -67,10 +67,10 @@ def labelled_data(
     validation, held_out = None, ()
     training = list(domains)
     if fold is not None:
-        kept, apart = split(first.images, fold)
-        training[0] = Domain(kept, first.described)
-        validation = labelled_task(apart, dict(next(iter(first.described.values()))))
-        held_out = tuple(np.unique(apart.classes).tolist())
+        trained, held_out_images = split(first.images, fold)
+        training[0] = Domain(trained, first.described)
+        validation = labelled_task(held_out_images, dict(next(iter(first.described.values()))))
+        held_out = tuple(np.unique(held_out_images.classes).tolist())
         if not validation.relevant.any():
             raise ValueError(f"fold {fold} has no query with a relevant image to choose on")
     sources: list[ListSource] = [domain_lists(domain, options) for domain in training]
@@ -96,13 +96,13 @@ def views_data(
 ) -> TrainingData:
     """Views of images without labels; every `held_out`-th image is for validation. Raises
     ValueError where so few are left that nothing could be chosen."""
-    seen = sorted({view.rpartition("@")[0] for view in views})
-    if len(seen) < 2 * held_out:
-        raise ValueError(f"{len(seen)} readable images: at least {2 * held_out} are needed")
-    apart = set(seen[::held_out])
+    pictures = sorted({view.rpartition("@")[0] for view in views})
+    if len(pictures) < 2 * held_out:
+        raise ValueError(f"{len(pictures)} readable images: at least {2 * held_out} are needed")
+    apart = set(pictures[::held_out])
     training, validation = (
         labels_of_views([view for view in views if view.rpartition("@")[0] in part])
-        for part in (set(seen) - apart, apart)
+        for part in (set(pictures) - apart, apart)
     )
     domain = Domain(training, {extractor.name: views})
     return TrainingData(

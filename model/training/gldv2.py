@@ -53,8 +53,8 @@ def gldv2_data(
     missing = [path for path in (*needed, *[files.globals_] * with_global) if not path.exists()]
     if missing:
         raise TrainingError("missing: " + ", ".join(map(str, missing)))
-    listed = read_image_list(files.images)
-    if listed.labels is None:
+    image_list = read_image_list(files.images)
+    if image_list.labels is None:
         raise TrainingError(f"{files.images}: lines have no label")
     with DescriptorReader(files.descriptors, descriptor_dim) as reader:
         count, dim, rows = len(reader), reader.descriptor_dim, reader.descriptors_per_image
@@ -62,9 +62,10 @@ def gldv2_data(
             name=reader.extractor or _EXTRACTORS.get(descriptor_name, descriptor_name),
             version=reader.extractor_version or PUBLISHED,
         )
-    if count != len(listed.names):
+    if count != len(image_list.names):
         raise TrainingError(
-            f"{files.descriptors}: {count} images, where {files.images} names {len(listed.names)}"
+            f"{files.descriptors}: {count} images, where {files.images} names "
+            f"{len(image_list.names)}"
         )
     global_dim = open_globals(files.globals_, count).shape[1] if with_global else 0
     # One more than a list has, since an image may be in its own.
@@ -76,10 +77,10 @@ def gldv2_data(
         files.descriptors, files.globals_ if with_global else None, sizes, most=rows
     )
     digest = hashlib.sha256(repr((folder.name, made_by, sizes, rows)).encode())
-    digest.update(listed.labels.tobytes())
+    digest.update(image_list.labels.tobytes())
     digest.update(neighbours.images.tobytes())
     return TrainingData(
-        NeighbourLists(images, neighbours.images, listed.labels),
+        NeighbourLists(images, neighbours.images, image_list.labels),
         None,
         made_by,
         sizes,

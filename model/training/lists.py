@@ -170,8 +170,8 @@ class DomainLists:
             if rng.random() >= options.every_class:
                 # Evenly on a logarithmic scale: how dense the relevant are varies as much.
                 share = options.fewest_classes ** rng.random()
-                kept = self._classes[rng.random(len(self._classes)) < share]
-                eligible = own | np.isin(images.classes, kept)
+                classes = self._classes[rng.random(len(self._classes)) < share]
+                eligible = own | np.isin(images.classes, classes)
             if images.groups is not None:
                 eligible &= own | (images.groups != images.groups[query])
             gallery = np.flatnonzero(eligible & (images.is_query != images.is_query[query]))
@@ -234,7 +234,8 @@ def _described(
             for own in images
         ]
         images = [
-            own if len(own) else whole[:1] for own, whole in zip(images, all_locals, strict=True)
+            own if len(own) else complete[:1]
+            for own, complete in zip(images, all_locals, strict=True)
         ]
     if rng.random() < 0.15:
         images = [_cluttered(own, rows, rng) for own in images]
@@ -265,7 +266,7 @@ def _global_cues(
         globals_ = _unit(np.stack([own.mean(0) for own in images]))
     if chance < options.without_globals + options.some_without_global:
         missing = rng.random(len(globals_)) < rng.uniform(0.05, 0.7)
-        return [None if gone else row for row, gone in zip(globals_, missing, strict=True)]
+        return [None if absent else row for row, absent in zip(globals_, missing, strict=True)]
     return list(globals_)
 
 

@@ -40,15 +40,15 @@ class NeighbourLists:
         for _ in range(_TRIES):
             query = int(rng.integers(len(self._neighbours)))
             others = self._neighbours[query]
-            asked = self._seen(query, shape)
+            query_image = self._image(query, shape)
             nearest = rng.permutation(others[others != query][: shape.images]).tolist()
-            seen = {place: image for place in nearest if (image := self._seen(place, shape))}
-            if asked is not None and len(seen) > 1:
-                relevant = self._labels[list(seen)] == self._labels[query]
-                return TrainingList(Window(asked, list(seen.values())), relevant)
+            images = {place: image for place in nearest if (image := self._image(place, shape))}
+            if query_image is not None and len(images) > 1:
+                relevant = self._labels[list(images)] == self._labels[query]
+                return TrainingList(Window(query_image, list(images.values())), relevant)
         raise NoDescriptorError(f"{_TRIES} images drawn, and none can be trained on")
 
-    def _seen(self, place: int, shape: ListShape) -> ImageDescriptors | None:
+    def _image(self, place: int, shape: ListShape) -> ImageDescriptors | None:
         try:
             return self._images[place].strongest(shape.descriptors)
         except NoDescriptorError:

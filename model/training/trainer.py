@@ -114,10 +114,10 @@ class Trainer(Generic[R]):
         losses: list[float] = []
         # While one pass is computed the lists of the next are read.
         with ThreadPoolExecutor(1) as reader:
-            drawn = (reader.submit(self._draw, source, *of) for of in passes)
-            upcoming = next(drawn, None)
+            batches = (reader.submit(self._draw, source, *of) for of in passes)
+            upcoming = next(batches, None)
             while upcoming is not None:
-                lists, upcoming = upcoming.result(), next(drawn, None)
+                lists, upcoming = upcoming.result(), next(batches, None)
                 losses.append(self._pass(lists, len(losses)))
                 if len(losses) == self.options.accumulate:
                     self._update()
@@ -197,7 +197,7 @@ class Trainer(Generic[R]):
         """Continue a saved run. Raises TrainingStateError where sizes, options or data differ."""
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            found = (state["config"], _without_dealing(json.loads(state["options"])), state["data"])
+            saved = (state["config"], _without_dealing(json.loads(state["options"])), state["data"])
             own = (
                 self.model.config.model_dump_json(),
                 _without_dealing(asdict(self.options)),
@@ -215,7 +215,7 @@ class Trainer(Generic[R]):
         ) as error:
             why = str(error).partition("\n")[0]
             raise TrainingStateError(f"{path}: not a training state ({why})") from None
-        if found != own:
+        if saved != own:
             raise TrainingStateError(f"{path}: was trained with other sizes, options or data")
         if lists != self.lists:
             raise TrainingStateError(
@@ -241,8 +241,8 @@ def learning_rate(step: int, options: TrainOptions) -> float:
     """Linear warm-up, then a cosine to a hundredth of the peak."""
     if step < options.warmup:
         return options.learning_rate * (step + 1) / options.warmup
-    done = (step - options.warmup) / max(1, options.steps - options.warmup)
-    return options.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+    progress = (step - options.warmup) / max(1, options.steps - options.warmup)
+    return options.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def targets(lists: list[TrainingList], batch: WindowBatch) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ import click
 from model.checkpoint import LoadedModel, load_checkpoint
 from model.config import DEFAULT_CHECKPOINT, ModelConfig
 from model.evaluation.benchmark_run import BenchmarkRun, evaluate_benchmark
-from model.evaluation.benchmark_table import chosen, figures_table, write_figures
+from model.evaluation.benchmark_table import choice_in_words, figures_table, write_figures
 from model.evaluation.benchmarks import BENCHMARKS, Benchmark, files
 from model.evaluation.protocols import DIFFICULTIES
 from model.windows import DIRECTIONS, Direction, RerankOptions
@@ -181,7 +181,9 @@ def _evaluate(
     caption = _caption(model, run, sliding, length)
     console.print(figures_table(benchmark, run.rows, caption))
     if run.choice is not None:
-        console.print(chosen(benchmark, run.choice), markup=False, highlight=False, soft_wrap=True)
+        console.print(
+            choice_in_words(benchmark, run.choice), markup=False, highlight=False, soft_wrap=True
+        )
     if json_path is not None:
         settings = asdict(run.options) | {"direction": sliding, "top": length}
         write_figures(json_path, benchmark, config.name, settings, run.rows, run.choice)
@@ -195,21 +197,21 @@ def _rerank_options(
     alpha: float | None,
     temperature: float | None,
 ) -> RerankOptions:
-    chosen = config.rerank
-    window = window or chosen.window
+    defaults = config.rerank
+    window = window or defaults.window
     if config.longest_window is not None and window > config.longest_window:
         raise click.UsageError(
             f"--window: {config.name} reads {config.longest_window} images at most"
         )
-    stride = stride or min(chosen.stride, window)
+    stride = stride or min(defaults.stride, window)
     if stride > window:
         raise click.UsageError(f"--stride {stride} is larger than the window, {window}")
     return RerankOptions(
-        chosen.alpha if alpha is None else alpha,
-        chosen.temperature if temperature is None else temperature,
+        defaults.alpha if alpha is None else alpha,
+        defaults.temperature if temperature is None else temperature,
         window,
         stride,
-        sliding or chosen.direction,
+        sliding or defaults.direction,
     )
 
 

@@ -29,7 +29,7 @@ from model.evaluation.protocols import (
     labelled_protocol,
     landmark_protocols,
     revisited_protocols,
-    searched,
+    selection_protocols,
 )
 from model.formats.errors import FormatError
 from model.formats.ground_truth import QueryTruth
@@ -122,7 +122,7 @@ def test_a_query_is_left_out_of_its_own_list(sop: tuple[Path, Images]) -> None:
     write_pickle(data / "sop" / "nn_dinov2.pkl", lists)
     with open_sop(data) as opened:
         (one,) = passes(opened)
-    assert one.asked.tolist() == [0, 1, 2, 3, 4]
+    assert one.queries.tolist() == [0, 1, 2, 3, 4]
     for query in range(6):
         own = query not in lists[1, query]
         assert one.lists.lengths[query] == (5 if own else 4)
@@ -136,7 +136,7 @@ def test_only_the_top_of_a_list_is_reordered(sop: tuple[Path, Images], tmp_path:
     with open_sop(sop[0]) as opened:
         (one,) = passes(opened)
         ranking = reranked(opened, one.lists, [0, 3], model, OPTIONS, top=3)
-        whole = reranked(opened, one.lists, one.asked, model, OPTIONS, top=100)
+        whole = reranked(opened, one.lists, one.queries, model, OPTIONS, top=100)
     for query in range(6):
         before = one.lists.images[query].tolist()
         assert sorted(ranking[query, :3]) == sorted(before[:3])
@@ -155,14 +155,14 @@ def test_images_without_descriptors_go_behind_those_that_are_scored(
     model = load_tiny(tmp_path)
     with open_sop(data) as opened:
         (one,) = passes(opened)
-        before = reranked(opened, one.lists, one.asked, model, OPTIONS, top=5)
+        before = reranked(opened, one.lists, one.queries, model, OPTIONS, top=5)
     with h5py.File(data / "sop" / "dinov2_gallery_local.hdf5", "r+") as file:
         file["features"][4] = 0
         file["features"][4, :, 3] = 1
     with open_sop(data) as opened:
         (one,) = passes(opened)
-        after = reranked(opened, one.lists, one.asked, model, OPTIONS, top=5)
-        logits = window_logits(opened, one.lists, one.asked, model, window=5)
+        after = reranked(opened, one.lists, one.queries, model, OPTIONS, top=5)
+        logits = window_logits(opened, one.lists, one.queries, model, window=5)
     assert after[4].tolist() == one.lists.images[4].tolist()
     assert np.isnan(logits[4]).all()
     for query in (0, 1, 2, 3):
@@ -246,7 +246,7 @@ def test_junk_goes_behind_and_for_hard_what_is_easy_too(tmp_path: Path) -> None:
     assert others.lists.similarities[0].tolist() == [4, 3, 2, 1, 5]
     assert hard.lists.images.tolist() == [[1, 3, 4, 0, 2], [2, 1, 0, 4, 3]]
     # The second query has nothing hard: it is not re-ranked for that.
-    assert hard.asked.tolist() == [0]
+    assert hard.queries.tolist() == [0]
 
 
 def test_a_ground_truth_of_another_benchmark_is_said(tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_the_private_queries_of_landmarks_are_the_last_750() -> None:
     assert public.judge(ranking) == {"mAP@100": pytest.approx((1 + 1 / 2) / 2)}
     assert private.judge(ranking) == {"mAP@100": 0}
     assert combined.judge(ranking) == {"mAP@100": pytest.approx((1 + 1 / 2) / 751)}
-    assert searched([public, private, combined]) == [public]
+    assert selection_protocols([public, private, combined]) == [public]
 
 
 def test_labelled_figures_by_hand() -> None:
@@ -298,7 +298,7 @@ def test_revisited_protocols_are_those_asked_for() -> None:
     found = revisited_protocols([truth((1,), (2,)), truth((1,), (3,))], ("medium", "hard"), (1,))
     assert [protocol.name for protocol in found] == ["medium", "hard"]
     assert found[1].judge(np.array([[1, 2], [3, 1]])) == {"mAP": 1, "mP@1": 1}
-    assert [protocol.name for protocol in searched(found)] == ["medium", "hard"]
+    assert [protocol.name for protocol in selection_protocols(found)] == ["medium", "hard"]
 
 
 def test_the_grid_finds_the_weights_that_help() -> None:
@@ -337,4 +337,4 @@ def test_a_list_without_anything_to_score_stays(tmp_path: Path) -> None:
     with open_sop(tmp_path) as opened:
         (one,) = passes(opened)
         assert one.lists.lengths.tolist() == [0, 0]
-        assert reranked(opened, one.lists, one.asked, model, OPTIONS, 9).tolist() == [[0], [1]]
+        assert reranked(opened, one.lists, one.queries, model, OPTIONS, 9).tolist() == [[0], [1]]

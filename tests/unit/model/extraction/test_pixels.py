@@ -184,7 +184,7 @@ def test_what_extractors_do_not_look_at_is_shrunk(monkeypatch: pytest.MonkeyPatc
         assert found.image.width * found.image.height <= 200
         assert found.image.width == pytest.approx(2 * found.image.height, abs=2)
         data.seek(0)
-        assert read_pixels(data, whole=True).image.size == (50, 24)
+        assert read_pixels(data, full_size=True).image.size == (50, 24)
 
 
 MEASURE = """
