@@ -2,13 +2,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+EXTRAS := extract,extractors,compare,first-stage,tracing,recipes,heif,cuda,dev
+.DEFAULT_GOAL := run
 
-.PHONY: run test test-all lint types install lock openapi clean
+.PHONY: help run test test-all lint types install lock openapi clean
+
+help:  ## What there is to make
+	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile | sort
 
 run: $(INSTALLED)  ## The service on port 8000 with the embedded store and the sample gallery
 	$(BIN)/locore serve --sample
 
-test: lint types  ## Lint, types, all tests
+test: lint types  ## Lint, types, all quick tests
 	$(BIN)/pytest --numprocesses 3 --dist loadfile
 
 test-all: test  ## And those that start engines and a browser, for which it installs Debian packages (as root)
@@ -17,24 +22,24 @@ test-all: test  ## And those that start engines and a browser, for which it inst
 	sh tests/slow/install_ray.sh
 	$(BIN)/pytest -m slow
 
-lint: $(INSTALLED)
+lint: $(INSTALLED)  ## Rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(INSTALLED)
+types: $(INSTALLED)  ## mypy --strict
 	$(BIN)/mypy
 
-install: $(INSTALLED)
+install: $(INSTALLED)  ## Everything, into .venv
 
 $(INSTALLED): pyproject.toml client/pyproject.toml constraints.txt deploy/container/mamba.sh
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable client --editable '.[extract,extractors,compare,first-stage,tracing,recipes,heif,cuda,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable client --editable '.[$(EXTRAS)]'
 	sh deploy/container/mamba.sh $(BIN)/pip --quiet
 	touch $@
 
 lock:  ## Write the versions of a fresh environment to constraints.txt
 	rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable client --editable '.[extract,extractors,compare,first-stage,tracing,recipes,heif,cuda,dev]'
+	$(BIN)/pip install --quiet --editable client --editable '.[$(EXTRAS)]'
 	sh deploy/container/mamba.sh $(BIN)/pip --quiet
 	$(BIN)/pip freeze --exclude-editable | sed 's/^\(torch==[0-9.]*\)+.*/\1/' > constraints.txt
 	touch $(INSTALLED)
@@ -42,5 +47,5 @@ lock:  ## Write the versions of a fresh environment to constraints.txt
 openapi: $(INSTALLED)  ## Write docs/openapi.json anew
 	$(BIN)/locore openapi > docs/openapi.json
 
-clean:
+clean:  ## Remove the environment and all caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -39,7 +39,8 @@ class Reference:
             globals_ = torch.zeros(windows, images, 0)
         known = torch.full((windows, images), bool(self.config.global_dim))
         real = torch.ones(windows, images, dtype=torch.bool)
-        shape = WindowShape(images, *locals_.shape[2:3] * 2, locals_.shape[3], globals_.shape[2])
+        most, dim = locals_.shape[2:]
+        shape = WindowShape(images, most, most, dim, globals_.shape[2])
         return WindowBatch(
             locals_,
             self._both("local_mask") == 0,

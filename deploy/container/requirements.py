@@ -15,5 +15,5 @@ for extra in filter(None, sys.argv[1].split(",")):
     if extra not in project["optional-dependencies"]:
         sys.exit(f"pyproject.toml has no extra {extra}")
     wanted += project["optional-dependencies"][extra]
-apart = ("torch==", "locore-client==")
+apart = ("torch>=", "locore-client==")
 sys.stdout.writelines(f"{line}\n" for line in wanted if not line.startswith(apart))

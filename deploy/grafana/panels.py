@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SERIES = 'job="locore", instance=~"$instance"'
-WORK = 'endpoint=~"rerank|gallery|gallery_image"'
+WORK = 'endpoint=~"rerank|gallery|gallery_image|extract|collections|aliases"'
 
 
 @dataclass(frozen=True)
@@ -224,6 +224,45 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "short",
             (("{{instance}}", gauge("locore_store_up")),),
             top=1,
+        ),
+    ),
+    "Pictures": (
+        Panel(
+            "Pictures a second",
+            "Refused: no pictures that can be described. Failed: the extractor.",
+            "short",
+            (
+                ("{{result}}", rate("locore_extraction_pictures_total", "", "result")),
+                ("not taken: {{reason}}", rate("locore_extraction_rejected_total", "", "reason")),
+            ),
+        ),
+        Panel(
+            "Extraction of a picture, p99",
+            "Without its wait.",
+            "s",
+            (("", quantile(0.99, "locore_extraction_duration_seconds")),),
+        ),
+        Panel(
+            "Requests with pictures that wait",
+            "",
+            "short",
+            (("{{instance}}", gauge("locore_extraction_queue")),),
+        ),
+    ),
+    "Thumbnails": (
+        Panel(
+            "Thumbnails a second",
+            "Refused: there is no more room for them (LOCORE_THUMBNAIL_BYTES).",
+            "short",
+            (("{{result}}", rate("locore_thumbnails_total", "", "result")),),
+            12,
+        ),
+        Panel(
+            "What they take of the store",
+            "As each replica has reckoned it last.",
+            "bytes",
+            (("{{instance}}", gauge("locore_thumbnail_bytes")),),
+            12,
         ),
     ),
     "Errors": (

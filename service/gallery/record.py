@@ -33,7 +33,7 @@ from model.descriptors import DescriptorSizes, ImageDescriptors
 from model.pooling import pooled
 from model.quantisation import CodeType, StoreDtype, decode, encode, row_bytes
 
-DEFAULT_STORE_DTYPE: StoreDtype = "int8"
+DEFAULT_STORE_DTYPE: StoreDtype = "int4"
 """The smallest that loses at most 0.2 mAP@R in the mean and 0.5 in the worst cell: see
 docs/storage.md."""
 

@@ -28,6 +28,7 @@ def test_it_tells_the_model_the_sizes_the_limits_and_the_defaults(service: Runni
             "max_images_per_request": 256,
             "max_payload_bytes": 32 << 20,
             "max_rerank_bytes": 8 << 20,
+            "max_image_bytes": 16 << 20,
             "max_shortlist": 1600,
             "descriptors_per_image": CONFIG.descriptors_per_image,
             "min_descriptor_dim": 2,

@@ -66,7 +66,9 @@ def test_the_round_trip(
     assert [r["index"] for r in body["results"]] == [list(images).index(i) for i in order]
     falling = [r["relevance_score"] for r in body["results"]]
     assert falling == sorted(falling, reverse=True)
-    assert set(body["timings_ms"]) == {"decode", "fetch", "queue", "inference", "total"}
+    assert set(body["timings_ms"]) == {
+        *("decode", "extract", "fetch", "queue", "inference", "total")
+    }
     assert 0 < body["timings_ms"]["inference"] <= body["timings_ms"]["total"]
 
 

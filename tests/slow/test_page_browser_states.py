@@ -101,7 +101,7 @@ def test_an_older_answer_does_not_come_over_a_newer_one(page: Page) -> None:
 
 def test_a_key(browser: Browser, other_data: Path) -> None:
     with (
-        serving_sample(other_data, api_key="open sesame") as url,
+        serving_sample(other_data, api_key="open-sesame") as url,
         looking(browser, url) as page,
     ):
         page.wait_for_selector("#ask[open]")
@@ -109,7 +109,7 @@ def test_a_key(browser: Browser, other_data: Path) -> None:
         page.fill("#key", "wrong")
         page.keyboard.press("Enter")
         page.get_by_text("That key is not the right one").wait_for()
-        page.fill("#key", "open sesame")
+        page.fill("#key", "open-sesame")
         page.click("#ask button")
         page.wait_for_selector("#picks button")
         pick(page)

@@ -25,8 +25,7 @@ pytestmark = [
 ]
 
 PICTURES = Path(__file__).parents[2] / "docs/page"
-DARK = {"color_scheme": "dark", "viewport": {"width": 1180, "height": 800}}
-TALL = {"x": 0, "y": 0, "width": 360, "height": 1100}
+DARK: dict[str, object] = {"color_scheme": "dark", "viewport": {"width": 1180, "height": 800}}
 SHOTS: dict[str, tuple[str, dict[str, object], int | None]] = {
     "desktop": ("collection=sample&query=retina-1.jpg", {}, None),
     "matches": ("collection=sample&query=chelsea-2.jpg", DARK, 1),
@@ -57,7 +56,8 @@ def test_screenshots(browser: Browser, own: str, name: str) -> None:
         page.mouse.move(0, 0)
         page.wait_for_timeout(1500)
         if name == "phone":
-            page.screenshot(path=path, clip=TALL, full_page=True)
+            tall = {"x": 0.0, "y": 0.0, "width": 360.0, "height": 1100.0}
+            page.screenshot(path=path, clip=tall, full_page=True)  # type: ignore[arg-type]
         else:
             page.screenshot(path=path)
     # 256 colours: a third of the bytes.
