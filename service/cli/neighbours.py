@@ -84,12 +84,12 @@ def neighbours(
         steps = search.steps(len(queries), len(gallery))
         try:
             with progress_bar("Searching", steps) as advance:
-                found = nearest(queries, gallery, search, advance)
+                lists = nearest(queries, gallery, search, advance)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
         count = len(gallery)
-    write_neighbours(output, found)
-    length = found.images.shape[1]
+    write_neighbours(output, lists)
+    length = lists.images.shape[1]
     click.echo(
-        f"{len(found.images)} lists of {length} among {count} images written to {output}", err=True
+        f"{len(lists.images)} lists of {length} among {count} images written to {output}", err=True
     )

@@ -134,7 +134,7 @@ def rerank_batch(
     dtype: str,
     metric: Path | None,
     descriptor_dim: int | None,
-    **given: Any,
+    **request_options: Any,
 ) -> None:
     """Re-rank the shortlists of any number of queries, from files to a file, without a service.
 
@@ -148,7 +148,7 @@ def rerank_batch(
     if resume and output.exists() and not partial_of(output).exists():
         click.echo(f"{output} is there already: nothing is left to do", err=True)
         return
-    options = OfflineOptions(**given)
+    options = OfflineOptions(**request_options)
     inputs = {
         "--queries": queries,
         "--gallery": gallery,

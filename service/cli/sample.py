@@ -48,8 +48,8 @@ def make_sample(root: Path, config: ModelConfig) -> SampleFolders:
         (folders.gallery, folders.gallery_file),
         (folders.queries, folders.queries_file),
     ):
-        found = find_images([images])
-        extract_to_file(extractor, found, file, config.descriptors_per_image, extraction_run())
+        pictures = find_images([images])
+        extract_to_file(extractor, pictures, file, config.descriptors_per_image, extraction_run())
     with DescriptorReader(folders.queries_file) as queries:
         query = queries[queries.ids.index(f"{QUERY}.jpg")]
     with DescriptorReader(folders.gallery_file) as gallery:

@@ -208,12 +208,12 @@ def train(
     if output.suffix != ".safetensors":
         raise click.UsageError("OUTPUT must end in .safetensors")
     _check_sources(images, data, descriptors, gldv2, (views or None, fold))
-    given = {name: size for name, size in sizes.items() if size is not None}
+    new_sizes = {name: size for name, size in sizes.items() if size is not None}
     _refuse_contradictions(
         gldv2 is not None,
         (descriptor_name, descriptor_dim, without_global or None),
         start is not None,
-        (*given, backbone, descriptors_per_image),
+        (*new_sizes, backbone, descriptors_per_image),
     )
     shortest, longest = list_length or (
         (_DEFAULTS.shortest, _DEFAULTS.longest) if gldv2 is None else _PUBLISHED_LISTS
@@ -228,8 +228,8 @@ def train(
             initial = None if start is None else starting_point(start, gldv2 is not None)
         folder.mkdir(parents=True, exist_ok=True)
         if gldv2 is not None:
-            known = None if initial is None else initial.config.sizes
-            dim = descriptor_dim or (None if known is None else known.local_dim)
+            start_sizes = None if initial is None else initial.config.sizes
+            dim = descriptor_dim or (None if start_sizes is None else start_sizes.local_dim)
             training = gldv2_data(
                 gldv2, descriptor_name or "dinov2", dim, longest, with_global=not without_global
             )
@@ -239,7 +239,7 @@ def train(
             training = folders_data(data, descriptors, views, fold, tracked)
         if initial is None:
             count = descriptors_per_image or DESCRIPTORS
-            config = new_config(backbone or "mamba", name, training, count, given)
+            config = new_config(backbone or "mamba", name, training, count, new_sizes)
         else:
             config = adapted_config(initial.config, training, name)
         with naming("--list-length", TrainingError):

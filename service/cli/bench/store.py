@@ -70,12 +70,12 @@ def bench_store(
     checkpoint: Path,
     count: int | None,
     dtypes: tuple[StoreDtype, ...],
-    **given: int,
+    **plan_options: int,
 ) -> None:
     """Memory of an image and speed of shortlists, of a store: random images are put into a
     collection of their own, random shortlists of them fetched, and all removed again. A row for
     each way to store them."""
-    plan = Plan(**given)
+    plan = Plan(**plan_options)
     plan = replace(plan, shortlist=min(plan.shortlist, plan.images))
     config = read_config(checkpoint)
     try:
@@ -148,10 +148,10 @@ async def _measured(
         ]
         started = time.perf_counter()
         latencies = await _at_once(
-            plan.concurrency, [store.fetch(collection, wanted) for wanted in shortlists]
+            plan.concurrency, [store.fetch(collection, shortlist) for shortlist in shortlists]
         )
         fetching = time.perf_counter() - started
-        cold = [await fetch_cold(store, collection, wanted) for wanted in shortlists]
+        cold = [await fetch_cold(store, collection, shortlist) for shortlist in shortlists]
         return Measured(dtype, memory, loading, fetching, latencies, cold)
     finally:
         with progress_bar("Removing", len(ids)) as advance:

@@ -103,11 +103,11 @@ def mine(
         say(note)
     file = descriptors or own_file(own, extractor, count)
     run = extraction_run()
-    known = describe(own, extractor, file, count, run)
-    images = own_labels(own, known, queries)
+    descriptors_of = describe(own, extractor, file, count, run)
+    images = own_labels(own, descriptors_of, queries)
     seconds = seconds_for_a_thousand(own, extractor, images.ids, count, run)
     progress = partial(_progress, int(images.is_query.sum()))
-    judgement = judge(images, known, model, top=top, progress=progress)
+    judgement = judge(images, descriptors_of, model, top=top, progress=progress)
     of = Circumstances(own, extractor.name, file, seconds)
     answer = verdict(judgement, of)
     if page is not None:
@@ -119,11 +119,11 @@ def mine(
 
 
 def _check_sizes(model: LoadedModel, extractor: Extractor) -> None:
-    wanted, dim = model.config.sizes, extractor.descriptor_dim
-    if wanted is not None and wanted.local_dim != dim:
+    sizes, dim = model.config.sizes, extractor.descriptor_dim
+    if sizes is not None and sizes.local_dim != dim:
         raise click.UsageError(
             f"{extractor.name} makes descriptors of {dim} numbers, where {model.config.name} takes "
-            f"{wanted.local_dim}"
+            f"{sizes.local_dim}"
         )
 
 

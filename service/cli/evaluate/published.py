@@ -107,10 +107,10 @@ def _options(benchmark: Benchmark) -> list[Callable[[Callable[..., Any]], Callab
 
 
 def _difficulties(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
-    found = tuple(value.split(","))
-    if not set(found) <= set(DIFFICULTIES):
+    names = tuple(value.split(","))
+    if not set(names) <= set(DIFFICULTIES):
         raise click.BadParameter(f"some of {','.join(DIFFICULTIES)}, with commas between them")
-    return found
+    return names
 
 
 def _help(benchmark: Benchmark) -> str:

@@ -107,10 +107,10 @@ def storage(
     for cell in every_cell:
         for form in forms:
             qualities[form][f"{cell.domain}, {cell.descriptors}"] = _quality(cell, form, model)
-    whole = qualities[forms[0]]
-    if not whole:
+    reference = qualities[forms[0]]
+    if not reference:
         raise click.UsageError(f"{descriptors}: no files for {', '.join(only)}")
-    losses = {form: loss(qualities[form], whole) for form in forms}
+    losses = {form: loss(qualities[form], reference) for form in forms}
     seconds = asyncio.run(_cold_seconds(image, forms))
     console.print(loss_table(qualities, losses, seconds, SHORTLIST))
     for line in choices(losses):
