@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from model.evaluation.intervals import Interval
 
 WIDTH = 460
-_LEFT, _RIGHT = 12, 448
+_LEFT = 12
+_RIGHT = WIDTH - _LEFT
 _TOP, _ROW = 16, 44
 _HEIGHT = 220
 _MOST_TICKS = 6

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from model.evaluation.storage import Loss, Storage
+from model.evaluation.storage_loss import Loss, Storage
 
 
 def draw(losses: Mapping[Storage, Loss], path: Path) -> None:

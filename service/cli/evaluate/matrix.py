@@ -11,9 +11,8 @@ import click
 
 from model.checkpoint import LoadedModel, load_checkpoint
 from model.config import DEFAULT_CHECKPOINT
-from model.evaluation.descriptor_types import DESCRIPTOR_TYPES
-from model.evaluation.grocery import FOLDS
-from model.evaluation.matrix import (
+from model.evaluation.cell_tables import cell_table, summary_table, write_figures
+from model.evaluation.cells import (
     FIRST_STAGE,
     WITHOUT_LEARNING,
     Cell,
@@ -25,7 +24,8 @@ from model.evaluation.matrix import (
     model_figures,
     untrained_figures,
 )
-from model.evaluation.matrix_tables import cell_table, summary_table, write_figures
+from model.evaluation.descriptor_types import DESCRIPTOR_TYPES
+from model.evaluation.grocery import FOLDS
 from service.cli.common import (
     any_checkpoint,
     any_path,

@@ -17,16 +17,16 @@ import numpy as np
 from model.checkpoint import LoadedModel, load_checkpoint
 from model.config import DEFAULT_CHECKPOINT
 from model.descriptors import ImageDescriptors
-from model.evaluation.descriptor_types import DESCRIPTOR_TYPES
-from model.evaluation.matrix import (
+from model.evaluation.cells import (
     Cell,
     DomainFiles,
     cells,
     descriptor_files,
     images_with_globals,
 )
-from model.evaluation.storage import Quality, Storage, loss, stored_quality
-from model.evaluation.storage_table import choices, loss_table
+from model.evaluation.descriptor_types import DESCRIPTOR_TYPES
+from model.evaluation.storage_loss import Quality, Storage, loss, stored_quality
+from model.evaluation.storage_loss_table import choices, loss_table
 from model.quantisation import STORE_DTYPES, StoreDtype
 from model.reranker import random_image
 from service.cli.bench.store import fetch_cold

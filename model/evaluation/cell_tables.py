@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from model.evaluation.matrix import Figures, Gain, summary
+from model.evaluation.cells import Figures, Gain, summary
 
 
 def cell_table(figures: Sequence[Figures], names: Sequence[str]) -> Table:

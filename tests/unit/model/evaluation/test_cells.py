@@ -11,8 +11,7 @@ import torch
 
 from model.checkpoint import LoadedModel
 from model.descriptors import DescriptorSizes, ImageDescriptors
-from model.evaluation.grocery import validation_classes
-from model.evaluation.matrix import (
+from model.evaluation.cells import (
     FIRST_STAGE,
     WITHOUT_LEARNING,
     Cell,
@@ -23,6 +22,7 @@ from model.evaluation.matrix import (
     summary,
     untrained_figures,
 )
+from model.evaluation.grocery import validation_classes
 from model.evaluation.retrieval import quality
 from model.formats.errors import FormatError
 from tests.factories import image, tiny_config, tiny_model

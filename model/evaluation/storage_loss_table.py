@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from rich.table import Table
 
-from model.evaluation.storage import Loss, Quality, Storage, smallest
+from model.evaluation.storage_loss import Loss, Quality, Storage, smallest
 
 _LOSSLESS, _NEARLY = (0.2, 0.5), 2.0
 """Points of mAP@R: what the default may lose in the mean and in the worst cell, and what the

@@ -9,7 +9,7 @@ import numpy as np
 
 from model.checkpoint import LoadedModel
 from model.descriptors import ImageDescriptors
-from model.evaluation.matrix import Cell, model_figures
+from model.evaluation.cells import Cell, model_figures
 from model.evaluation.retrieval import RetrievalTask
 from model.progress import Progress
 from model.quantisation import StoreDtype

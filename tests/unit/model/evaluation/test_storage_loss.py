@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from model.evaluation.storage import Loss, Storage, loss, smallest
+from model.evaluation.storage_loss import Loss, Storage, loss, smallest
 
 WHOLE = {"a": (80.0, 60.0), "b": (50.0, 40.0)}
 
