@@ -56,7 +56,7 @@ def save_checkpoint(reranker: ListReranker, path: Path) -> None:
 
 
 def write_config(config: ModelConfig, path: Path) -> None:
-    """Beside a checkpoint file."""
+    """Writes the config beside a checkpoint file."""
     path.with_suffix(".json").write_text(config.model_dump_json(indent=2) + "\n")
 
 

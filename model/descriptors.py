@@ -44,7 +44,7 @@ class ImageDescriptors:
 
     @property
     def nbytes(self) -> int:
-        """Of the descriptors."""
+        """Bytes that the descriptors take in memory."""
         return self.locals.nbytes + (0 if self.global_ is None else self.global_.nbytes)
 
     def strongest(self, count: int) -> ImageDescriptors:

@@ -41,7 +41,7 @@ class Search:
         return min(self.most, gallery - self.without_self)
 
     def steps(self, queries: int, gallery: int) -> int:
-        """Of how many calls of `advance` a search has."""
+        """How many times a search calls `advance`."""
         return -(-queries // self.query_block) * -(-gallery // self.block)
 
 
@@ -72,8 +72,8 @@ def nearest_in_blocks(
     advance: Callable[[int], None] = lambda _: None,
     first: int = 0,
 ) -> Iterator[tuple[int, Neighbours]]:
-    """As `nearest`, (first query, its lists and those of the queries behind it), block by block,
-    without the blocks that end before query `first`."""
+    """As `nearest`, but yields (number of the first query, lists) block by block, and skips blocks
+    that end before query `first`."""
     length = search.length(len(gallery))
     if length < 1:
         raise ValueError(f"{gallery.path}: {len(gallery)} images leave no neighbour")
@@ -94,7 +94,7 @@ def _lists(
     search: Search,
     advance: Callable[[int], None],
 ) -> tuple[_Scores, _Images]:
-    """Of one block of queries; `own` are their places in the gallery."""
+    """Lists for one block of queries; `own` are their places in the gallery."""
     candidates = min(length + search.without_self + _SPARE, len(gallery))
     heap = faiss.ResultHeap(len(queries), candidates, keep_max=True)
     for start, block in gallery.unit_blocks(search.block):

@@ -67,8 +67,8 @@ def dataset_of(file: h5py.File, name: str) -> h5py.Dataset | None:
 
 
 def bytes_of(dataset: h5py.Dataset, depth: int = 0) -> int:
-    """Of the files that hold a dataset's data, each once. Raises DescriptorFileError where one of a
-    virtual dataset's is not there: HDF5 reads zeros in its place."""
+    """Bytes of the files that hold a dataset's data, each counted once. Raises DescriptorFileError
+    where one of a virtual dataset's is not there: HDF5 reads zeros in its place."""
     own = Path(dataset.file.filename)
     if not dataset.is_virtual:
         return own.stat().st_size
@@ -92,8 +92,8 @@ def bytes_of(dataset: h5py.Dataset, depth: int = 0) -> int:
 
 
 def _shard(own: Path, name: str) -> Path:
-    """Where HDF5 looks: at the path itself, beside the file that names it, and, for a path that is
-    no longer there, for the bare name beside that file. Raises DescriptorFileError."""
+    """Finds a file where HDF5 looks: at the path itself, beside the file that names it, and, for a
+    path that is no longer there, for the bare name beside that file. Raises DescriptorFileError."""
     path = Path(name)
     candidates = [own.parent / path, path, own.parent / path.name]
     for candidate in candidates:

@@ -35,7 +35,7 @@ class Unwritten:
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Of a safetensors file, without its numbers. Raises CheckpointError."""
+    """Tensor shapes of a safetensors file; its numbers are not read. Raises CheckpointError."""
     try:
         with safe_open(path, framework="pt") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118

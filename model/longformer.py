@@ -102,7 +102,7 @@ class LongformerReranker(ListReranker):
         return classes[..., 1] - classes[..., 0], mask
 
     def image_logits(self, batch: WindowBatch) -> Tensor:
-        """As published, from the raw logit of the positive class, or its probability."""
+        """Scores as published, from the raw logit of the positive class, or its probability."""
         classes, _ = self._classes(batch)
         return published_scores(classes, self.config.scoring, self.config.softmax)
 

@@ -63,7 +63,7 @@ class Metric:
 
     @property
     def applied_sizes(self) -> DescriptorSizes:
-        """Of an image that the metric was applied to: its global is longer."""
+        """Sizes of an image in the metric: its global is longer."""
         return DescriptorSizes(self.sizes.local_dim, len(self.matrix))
 
     def apply(self, image: ImageDescriptors) -> ImageDescriptors:

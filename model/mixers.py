@@ -35,7 +35,7 @@ class Positions(nn.Module):
         return placed
 
     def filled(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """With all slots of an image: how far the list is padded must not move a token out of
+        """Pads to all slots of an image: how far the list is padded must not move a token out of
         sight."""
         missing = self.slots - x.shape[2]
         return F.pad(x, (0, 0, 0, missing)), F.pad(mask, (0, missing))

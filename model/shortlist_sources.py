@@ -34,7 +34,7 @@ class ShortlistSource:
         return len(self.queries)
 
     def lists(self, first: int = 0) -> Iterator[Shortlist]:
-        """From list `first` on. Raises FormatError."""
+        """Yields lists from number `first` on. Raises FormatError."""
         if self.shortlists is not None:
             return read_shortlists(self.shortlists, self.most, first)
         if self.neighbours is not None:

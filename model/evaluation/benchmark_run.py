@@ -47,8 +47,8 @@ def evaluate_benchmark(
     grid: bool,
     track: Tracker = untracked,
 ) -> BenchmarkRun:
-    """Of every list the first `top` images are re-ranked; with `grid`, one window of them, and
-    alpha and T are searched for. Raises what BenchmarkData raises."""
+    """Re-ranks the first `top` images of every list. With `grid` it re-ranks one window, and
+    searches for the best alpha and T. Raises what BenchmarkData raises."""
     with BenchmarkData(benchmark, paths, model.config, difficulties) as data:
         every = passes(data)
         choice = None

@@ -67,7 +67,7 @@ def write_figures(
     rows: Sequence[Row],
     choice: Choice | None,
 ) -> None:
-    """As JSON: measured figures between 0 and 1, reported ones in percent, as they were."""
+    """Writes JSON: measured figures between 0 and 1, reported ones in percent, as they were."""
     reported = [
         {"protocol": protocol, "metric": metric} | asdict(figures)
         for (protocol, metric), figures in (benchmark.reported or {}).items()

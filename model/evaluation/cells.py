@@ -61,8 +61,9 @@ class Cell:
 
 @dataclass(frozen=True, eq=False)
 class Figures:
-    """Of one contender in one cell. recall and average_precision (queries,): R@1 and mAP@R of every
-    query, between 0 and 1; seconds of a list, 0 for the first stage; the setting, in words."""
+    """The figures of one contender in one cell. recall and average_precision (queries,): R@1 and
+    mAP@R of every query, between 0 and 1; seconds of a list, 0 for the first stage; the setting, in
+    words."""
 
     domain: str
     descriptors: str
@@ -86,7 +87,7 @@ class DomainFiles:
 
 
 def descriptor_files(folder: Path, domain: str) -> dict[str, Path]:
-    """Of a domain, by extractor."""
+    """The descriptor files of a domain, by extractor."""
     paths = {name: folder / f"{domain}-{name}.h5" for name in EXTRACTORS}
     return {name: path for name, path in paths.items() if path.exists()}
 
@@ -94,7 +95,7 @@ def descriptor_files(folder: Path, domain: str) -> dict[str, Path]:
 def images_with_globals(
     path: Path, ids: Sequence[str], track: Tracker = untracked
 ) -> dict[str, ImageDescriptors]:
-    """Raises DescriptorFileError where one is missing, or has no global."""
+    """Reads the images of `ids`. Raises DescriptorFileError where one, or a global, is missing."""
     images = read_images(path, ids, track=track)[1]
     bare = [image_id for image_id, image in images.items() if image.global_ is None]
     if bare:
@@ -113,9 +114,10 @@ def cells(
     every: int = 1,
     types: Sequence[str] = tuple(DESCRIPTOR_TYPES),
 ) -> Iterator[Cell]:
-    """Of every domain those types for which it has the files. `held_out`: the fold of those
-    domains of which only some classes were not trained on; of `every` so many queries one. Raises
-    FormatError for labels that cannot be read, or where no query has a relevant image."""
+    """Yields, for each domain, a cell of each descriptor type for which it has the files.
+    `held_out`: by domain, the fold of the classes that were not trained on. One query in `every` is
+    used. Raises FormatError for labels that cannot be read, or where no query has a relevant image.
+    """
     for domain in domains:
         images = read_labels(domain.folder)
         if domain.name in held_out:
@@ -140,7 +142,7 @@ def _answerable(task: RetrievalTask, every: int) -> RetrievalTask:
 
 
 def untrained_figures(cell: Cell) -> list[Figures]:
-    """Of the first stage and of everything that learns nothing, each at its best setting here."""
+    """The first stage and everything that learns nothing, each at its best setting in this cell."""
     rows = [_figures(cell, FIRST_STAGE, cell.lists.scores, 0.0, "")]
     for name in WITHOUT_LEARNING:
         candidates = []
@@ -157,7 +159,7 @@ def untrained_figures(cell: Cell) -> list[Figures]:
 
 
 def model_figures(cell: Cell, model: LoadedModel, progress: Progress = iter) -> Figures:
-    """As the service re-ranks, by the checkpoint's own settings."""
+    """Re-ranks as the service does, with the checkpoint's own settings."""
     rerank = model.config.rerank
     scorer = reranking_scorer(model.reranker, model.device, served_options(model.config))
     started = time.perf_counter()
@@ -196,9 +198,9 @@ class Gain:
 
 @dataclass(frozen=True)
 class Summary:
-    """Of one contender over the cells. recall and average_precision: means in percent. `over_best`:
-    R@1 and mAP@R over the best of first stage, Chamfer and k-reciprocal in each cell;
-    `over_first`, `over_chamfer`: over these."""
+    """One contender over the cells. recall and average_precision: means in percent. `over_best`:
+    R@1 and mAP@R over the best of first stage, Chamfer and k-reciprocal in each cell; `over_first`,
+    `over_chamfer`: over these."""
 
     contender: str
     cells: int

@@ -170,7 +170,8 @@ def _words(alpha: float, temperature: float) -> str:
 
 
 def _cross_validated(every: NDArray[np.float64]) -> Figures:
-    """By cross-validation of the mAP@R; `every`: (settings, 3, queries)."""
+    """Figures with settings chosen by cross-validation of the mAP@R; `every`: (settings, 3,
+    queries)."""
     choice = cross_validated(every[:, MAP_AT_R])
     return every[choice, :, np.arange(len(choice))].T
 

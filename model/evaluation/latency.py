@@ -51,9 +51,9 @@ def speeds(
     published: bool = False,
     progress: Progress = iter,
 ) -> dict[str, Speed]:
-    """Of a list of so many images: the model, ELViS, a pairwise transformer, LOCORE's Longformer
-    at about our size and, if `published`, at its own; MaxSim. Those but the model are untrained,
-    which changes no time."""
+    """Measures a list of `images`: the model, ELViS, a pairwise transformer, LOCORE's Longformer at
+    about our size and, if `published`, at its own; MaxSim. Those but the model are untrained, which
+    changes no time."""
     window = random_window(model.config, images)
     networks: dict[str, ListReranker] = {model.config.name: model.reranker}
     networks |= _contenders(model, window, published)
@@ -79,7 +79,7 @@ def batch_speeds(
     rounds: int,
     progress: Progress = iter,
 ) -> dict[int, Speed]:
-    """Of a pass over so many windows, by their number."""
+    """Measures a pass over each of `sizes` windows."""
     window = random_window(model.config, images)
     weights = sum(p.numel() for p in model.reranker.parameters())
 
@@ -92,7 +92,7 @@ def batch_speeds(
 
 
 def profiled(model: LoadedModel, images: int, rounds: int, rows: int = 25) -> str:
-    """Where the time of a pass goes, by operation: PyTorch's own table."""
+    """PyTorch's table of the time of a pass by operation."""
     window = random_window(model.config, images)
     for _ in range(WARM):
         score_windows(model.reranker, [window], model.device)

@@ -21,7 +21,7 @@ _TIMED_PICTURES = 32
 
 
 def own_file(pictures: OwnPictures, extractor: Extractor, count: int) -> Path:
-    """The folder's own, for this extractor and so many locals of an image."""
+    """The cache file of a folder, for this extractor and `count` locals an image."""
     folder = pictures.folder.resolve()
     what = (folder, extractor.name, extractor.version, count, pictures.views)
     return cache_file(_CACHE, folder.name, *what)
@@ -30,7 +30,7 @@ def own_file(pictures: OwnPictures, extractor: Extractor, count: int) -> Path:
 def describe(
     pictures: OwnPictures, extractor: Extractor, file: Path, count: int, run: ExtractionRun
 ) -> dict[str, ImageDescriptors]:
-    """The pictures, or their views, with `count` locals at most; `file` is continued. Raises
+    """Describes the pictures, or their views, with at most `count` locals; continues `file`. Raises
     DescriptorFileError, and UnreadableImageError where no picture can be read."""
     views = pictures.views
     extract_to_file(extractor, dict(pictures.files), file, count, run, views=views)
@@ -48,7 +48,7 @@ def seconds_for_a_thousand(
     count: int,
     run: ExtractionRun,
 ) -> float:
-    """To describe a thousand pictures, by some of `names`, which can be read."""
+    """Seconds to describe a thousand pictures, measured on some of `names`."""
     originals = dict.fromkeys(_original(name, pictures.views) for name in names)
     files = {name: pictures.files[name] for name in islice(originals, _TIMED_PICTURES)}
     with tempfile.TemporaryDirectory() as folder:

@@ -46,7 +46,7 @@ class OwnPictures:
         return VIEWS if self.labels is None else 0
 
     def picture(self, name: str) -> Image.Image:
-        """Of an image of the task, a view too. Raises UnreadableImageError."""
+        """The picture of an image of the task, or a view of one. Raises UnreadableImageError."""
         if self.labels is not None:
             return read_image(self.files[name])
         # The views need an extra of their own.
@@ -84,8 +84,8 @@ def own_pictures(
 
 
 def own_labels(pictures: OwnPictures, described: Collection[str], queries: int) -> LabelledImages:
-    """Of those images that could be described; of so many queries at most, evenly chosen. A query
-    that has no right picture in the gallery is one of the gallery itself.
+    """The labels of the images that could be described, with at most `queries` queries, evenly
+    spaced. A query without a relevant gallery image joins the gallery.
 
     Raises FormatError where nothing can be judged by them.
     """
@@ -144,7 +144,7 @@ def _counted(names: list[str]) -> str:
 
 
 def _check(images: LabelledImages, folder: Path, kind: str) -> None:
-    """Where all images are of one class, every order is right."""
+    """Raises FormatError for fewer than two classes: then every order is right."""
     classes = len(np.unique(images.classes))
     if classes < 2:
         instead = ", or --views" if kind == "label" and images.ids else ""

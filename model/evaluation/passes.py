@@ -38,12 +38,12 @@ class Pass:
         return np.flatnonzero(np.any([protocol.counted for protocol in self.protocols], axis=0))
 
     def judge(self, ranking: Ranking) -> dict[str, Figures]:
-        """By protocol."""
+        """Figures by protocol."""
         return {protocol.name: protocol.judge(ranking) for protocol in self.protocols}
 
 
 def passes(benchmark: BenchmarkData) -> list[Pass]:
-    """As many as there are different lists."""
+    """One pass for each different list."""
     by_list: dict[str, list[Protocol]] = {}
     for protocol in benchmark.protocols:
         by_list.setdefault(protocol.list_name, []).append(protocol)
@@ -141,7 +141,8 @@ class Choice:
 def best_of_grid(
     scored_passes: Sequence[tuple[Pass, NDArray[np.float32]]], progress: Progress = iter
 ) -> Choice:
-    """Of every pass with its `window_logits`; of equals the first, alpha before T."""
+    """Searches the grid, given every pass with its `window_logits`. Among equals the first wins,
+    alpha before T."""
     every = [protocol for one, _ in scored_passes for protocol in one.protocols]
     chief_figures = {protocol.name: protocol.chief for protocol in selection_protocols(every)}
     cells = list(product(GRID, GRID))

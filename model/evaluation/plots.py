@@ -60,7 +60,7 @@ class GainPlot:
 
 
 def interval_plot(gains: Sequence[tuple[str, Interval]]) -> IntervalPlot:
-    """Of (name, gain as a share)."""
+    """Draws (name, gain as a share)."""
     low, high = _bounds([100 * value for _, gain in gains for value in (gain.low, gain.high)])
 
     def x(share: float) -> float:
@@ -83,7 +83,7 @@ def interval_plot(gains: Sequence[tuple[str, Interval]]) -> IntervalPlot:
 
 
 def gain_plot(gains: NDArray[np.float64]) -> GainPlot:
-    """Of every query's gain as a share, the largest on the left."""
+    """Draws every query's gain as a share, the largest on the left."""
     ordered = 100 * np.sort(gains)[::-1]
     low, high = _bounds(ordered)
 

@@ -40,7 +40,7 @@ _TEMPLATES.filters |= {
 
 @dataclass(frozen=True)
 class Row:
-    """Of the table: `gain` over the first stage in mAP@R."""
+    """A row of the table: `gain` over the first stage in mAP@R."""
 
     contender: Contender
     means: Sequence[Interval]

@@ -152,7 +152,7 @@ def rerank_list(
 
 
 def quality(task: RetrievalTask, lists: Shortlists, scores: NDArray[np.floating]) -> Quality:
-    """Of the whole gallery's order: the shortlist by `scores`, then the rest as it was."""
+    """The quality of the whole gallery's order: the shortlist by `scores`, then the rest."""
     order = np.take_along_axis(lists.images, np.argsort(-scores, axis=1, kind="stable"), axis=1)
     ranked = np.take_along_axis(task.relevant, np.hstack((order, lists.rest)), axis=1)
     relevant = task.relevant.sum(axis=1)

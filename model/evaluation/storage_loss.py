@@ -35,8 +35,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class Loss:
-    """In points over cells: what R@1 loses in the mean; what mAP@R loses in the mean and in the
-    worst cell."""
+    """Points that R@1 loses in the mean over cells, and mAP@R in the mean and in the worst cell."""
 
     recall: float
     precision: float
@@ -50,15 +49,15 @@ def stored_quality(
     model: LoadedModel,
     progress: Progress = iter,
 ) -> Quality:
-    """Of the cell's own shortlists, re-ranked with the `gallery` as a store has it. The lists are
-    those of whole globals: the first stage is no part of the store."""
+    """Re-ranks the cell's shortlists with the `gallery` as a store has it. The lists come from
+    unquantised globals: the first stage is no part of the store."""
     task = RetrievalTask(cell.task.queries, gallery, cell.task.relevant)
     figures = model_figures(replace(cell, task=task), model, progress)
     return 100 * float(figures.recall.mean()), 100 * float(figures.average_precision.mean())
 
 
 def loss(quality: Mapping[str, Quality], reference: Mapping[str, Quality]) -> Loss:
-    """Of the same cells."""
+    """What `quality` loses against `reference`, over the same cells."""
     names = list(reference)
     differences = np.array([np.subtract(reference[name], quality[name]) for name in names])
     worst = int(differences[:, 1].argmax())
@@ -67,8 +66,8 @@ def loss(quality: Mapping[str, Quality], reference: Mapping[str, Quality]) -> Lo
 
 
 def smallest(losses: Mapping[Storage, Loss], mean: float, worst: float = np.inf) -> Storage | None:
-    """Of those that lose at most so much mAP@R in the mean and in the worst cell, the one of fewest
-    bytes; None where each loses more."""
+    """The form of fewest bytes that loses at most so much mAP@R in the mean and in the worst cell;
+    None where each loses more."""
     within = [
         storage for storage, of in losses.items() if of.precision <= mean and of.worst <= worst
     ]

@@ -20,7 +20,7 @@ from model.progress import Tracker, untracked
 def grocery_task(
     data: Path, descriptors: Path, fold: int, config: ModelConfig, track: Tracker = untracked
 ) -> RetrievalTask:
-    """Of the classes of `fold`. Raises FormatError and DescriptorFileError, also where the
+    """A task of the classes of `fold`. Raises FormatError and DescriptorFileError, also where the
     checkpoint of `config` was trained on these classes or by another extractor."""
     _, validation = split(read_labels(data), fold)
     classes = set(validation.classes.tolist())

@@ -91,7 +91,8 @@ def _row(
 def _seconds(
     task: RetrievalTask, images: NDArray[np.int64], scorers: dict[str, Scorer]
 ) -> dict[str, float]:
-    """Per 100 images, the scorers taking turns query by query; the first query is not counted."""
+    """Seconds per 100 images. The scorers take turns query by query; the first query does not
+    count."""
     spent: dict[str, list[float]] = {name: [] for name in scorers}
     for q in range(min(_TIMED_QUERIES + 1, len(task.queries))):
         gallery = [task.gallery[i] for i in images[q]]

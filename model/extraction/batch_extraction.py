@@ -30,11 +30,12 @@ def extract_in_batches(
     batch: int,
     boxes: Mapping[str, Box] | None = None,
 ) -> Iterator[tuple[str, _Result]]:
-    """In the order of `images`; `boxes` are the parts of those of which only a part is meant.
+    """Extracts in the order of `images`; `boxes` give the part of an image to describe, where it is
+    not all of it.
 
     The workers read and resize, up to `batch` images of one size then go through the network
-    together. An image that cannot be read, or of which there are no descriptors, comes as an
-    error that names it.
+    together. An image that cannot be read, or of which there are no descriptors, comes as an error
+    that names it.
     """
     boxes = boxes or {}
 

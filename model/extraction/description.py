@@ -39,8 +39,8 @@ def extracted_images(
     run: ExtractionRun,
     boxes: Mapping[str, Box] | None = None,
 ) -> Iterator[tuple[str, ExtractedImage | UnreadableImageError]]:
-    """In the order of `openers`, several at a time. `boxes` are for an extractor that takes
-    batches."""
+    """Extracts in the order of `openers`, several images at a time. `boxes` are for an extractor
+    that takes batches."""
     if isinstance(extractor, BatchExtractor):
         return extract_in_batches(extractor, openers, descriptors, run.workers, run.batch, boxes)
     return extract_images(extractor, openers, descriptors, run.workers)
@@ -89,7 +89,7 @@ def extract_to_file(
 
 
 def descriptor_writer(output: Path, extractor: Extractor, descriptors: int) -> DescriptorWriter:
-    """For what the extractor makes. Raises DescriptorFileError."""
+    """A writer for what the extractor makes. Raises DescriptorFileError."""
     return DescriptorWriter(
         output,
         extractor=extractor.name,
@@ -130,7 +130,8 @@ def _openers(
 
 
 def _sources(images: dict[str, Path], views: int) -> dict[str, Source]:
-    """Before any is read: what changes while it is read counts as changed the next time."""
+    """Sources, taken before any image is read: one that changes meanwhile counts as changed next
+    time."""
     each = {name: source_of(path) for name, path in images.items()}
     if not views:
         return each

@@ -65,7 +65,7 @@ class BatchExtractor(Extractor, Protocol):
     def extract_batch(
         self, images: Sequence[PreparedImage], count: int
     ) -> list[ExtractedImage | NoDescriptorsError]:
-        """As `extract`, of images whose pixels have the same sizes, in their order."""
+        """As `extract`, for images whose pixels have the same sizes, in their order."""
         ...
 
 

@@ -39,8 +39,8 @@ def extract_images(
     count: int,
     workers: int,
 ) -> Iterator[tuple[str, ExtractedImage | UnreadableImageError]]:
-    """In the order of `images`, which are opened when it is their turn; one that cannot be read
-    comes as its error.
+    """Extracts in the order of `images`, and opens each when it is its turn. An image that cannot
+    be read comes as its error.
 
     One image is too small a task for several threads, so each worker takes an image for itself.
     """

@@ -53,7 +53,7 @@ class PatchExtractor(ABC):
 
     @abstractmethod
     def _grid(self, pixels: NDArray[np.uint8]) -> PatchGrid:
-        """Of images (b, height, width, 3), whole patches each."""
+        """The patches of images (b, height, width, 3), whose sides are whole patches."""
 
     def extract(self, image: Image.Image, count: int) -> ExtractedImage:
         """Raises NoDescriptorsError."""

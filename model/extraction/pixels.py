@@ -87,8 +87,8 @@ class Pixels:
 
 
 def read_pixels(source: Path | io.BytesIO, *, full_size: bool = False) -> Pixels:
-    """With `full_size` every pixel, where places in the picture are counted in them. Of several
-    frames or pages the first.
+    """Reads the first frame or page of a picture; with `full_size` every pixel, for places that
+    count in pixels.
 
     Raises PixelsError, and FileNotFoundError for a path that leads nowhere.
     """
@@ -110,7 +110,7 @@ def read_pixels(source: Path | io.BytesIO, *, full_size: bool = False) -> Pixels
 
 
 def is_picture(path: Path) -> bool:
-    """By its first bytes, whatever its name ends in."""
+    """Whether the first bytes are a picture's, whatever the name ends in."""
     try:
         with Image.open(path, formats=FORMATS):
             return True
@@ -179,7 +179,7 @@ def _load(image: Image.Image) -> None:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Of an EXIF that cannot be read, upright."""
+    """The EXIF orientation; upright where it cannot be read."""
     with contextlib.suppress(Exception):
         return int(image.getexif().get(_ORIENTATION, 1))
     return 1
@@ -228,7 +228,7 @@ def _strips(image: Image.Image, factor: int = 1) -> Iterator[tuple[int, Image.Im
 
 
 def _levels(image: Image.Image) -> tuple[float, float] | None:
-    """Which numbers are black and white in a grey picture of more than 8 bits; None in others.
+    """The numbers of black and white in a grey picture of more than 8 bits; None for others.
 
     Floats from 0 to 1 are what they are. 16 bits go to 65,535, or to the least of the usual whites
     that holds all, if that has 12 bits or fewer. Other numbers have no white of their own: the

@@ -87,7 +87,7 @@ class Sift:
 
 
 def load_sift(path: Path = CODEBOOK_FILE) -> Sift:
-    """With the codebook that `fit` has written to `path`."""
+    """SIFT with the codebook that `fit` has written to `path`."""
     cv2.setNumThreads(1)  # each of our workers has an image of its own already
     tensors = {name: tensor.astype(np.float32) for name, tensor in load_file(path).items()}
     return Sift(Codebook(**tensors), hashlib.sha256(path.read_bytes()).hexdigest()[:12])

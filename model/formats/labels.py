@@ -43,7 +43,7 @@ class LabelledImages:
 
 
 def read_labels(path: Path) -> LabelledImages:
-    """Of a CSV file, or of the `labels.csv` of a folder: columns `path`, `label` (or `class_id`)
+    """Reads a CSV file, or the `labels.csv` of a folder: columns `path`, `label` (or `class_id`)
     and perhaps `role` (`query` or `gallery`; or `source_split`, of which `test` are queries).
     Without roles every third image of a label is a query. Columns are parted by commas, semicolons
     or tabs; a path is an image's as it is on disk, or its id. Raises FormatError."""

@@ -55,7 +55,8 @@ def parse_shortlist(line: str | bytes, most: int) -> Shortlist:
 
 
 def read_shortlists(path: Path, most: int, first: int = 0) -> Iterator[Shortlist]:
-    """From list `first` on; empty lines do not count. Raises FormatError naming the line."""
+    """Reads lists from number `first` on; empty lines do not count. Raises FormatError naming the
+    line."""
     with text_of(path) as file:
         place = 0
         for number, line in enumerate(file, start=1):

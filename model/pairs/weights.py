@@ -141,8 +141,8 @@ def pair_config(path: Path, shapes: Shapes, unwritten: Unwritten) -> ElvisConfig
 
 
 def pair_reranker(path: Path, config: ModelConfig, state: Mapping[str, Tensor]) -> ListReranker:
-    """With the weights of `state`, which `path` has. Raises CheckpointError where they do not
-    fit the config."""
+    """A re-ranker with the weights of `state`, which come from `path`. Raises CheckpointError where
+    they do not fit the config."""
     reranker, _, _ = new_network(config, torch.device("cpu"), torch.float32, empty=True)
     expected = {name: tensor.shape for name, tensor in reranker.state_dict().items()}
     check_shapes(path, expected, {name: tensor.shape for name, tensor in state.items()})

@@ -71,7 +71,7 @@ def masked_mean(values: Tensor, mask: Tensor, dim: int) -> Tensor:
 
 
 def standardised(values: Tensor, mask: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Less their mean and over their spread along `dims`, of what `mask` has; 0 elsewhere."""
+    """Standardise over `dims`; masked entries are 0."""
     count = mask.sum(dims, keepdim=True).clamp(min=1)
     centre = (values * mask).sum(dims, keepdim=True) / count
     spread = ((values - centre) ** 2 * mask).sum(dims, keepdim=True) / count

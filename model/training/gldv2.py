@@ -37,8 +37,8 @@ def gldv2_data(
     *,
     with_global: bool,
 ) -> TrainingData:
-    """For lists of up to `longest` images. Rows of locals that are `descriptor_dim` long have no
-    leading columns.
+    """Reads the data in `folder` for lists of up to `longest` images. Rows of locals that are
+    `descriptor_dim` long have no leading columns.
 
     Raises TrainingError where files are missing or at odds with each other, FormatError and
     DescriptorFileError where one is damaged.

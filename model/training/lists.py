@@ -200,7 +200,7 @@ class MixedLists:
 def _sparse(
     gallery: NDArray[np.int64], own: NDArray[np.bool_], rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """With one to three of the relevant images."""
+    """The gallery with one to three of its relevant images."""
     relevant = gallery[own[gallery]]
     count = min(int(rng.integers(1, 4)), len(relevant))
     return np.concatenate((gallery[~own[gallery]], rng.permutation(relevant)[:count]))
@@ -245,7 +245,7 @@ def _described(
 def _cluttered(
     own: NDArray[np.float32], everyone: NDArray[np.float32], rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """With some of its locals replaced by those of other images of the list."""
+    """Replaces some locals by those of other images of the list."""
     replaced = rng.random(len(own)) < rng.uniform(0.0, 0.6)
     foreign = everyone[rng.integers(len(everyone), size=len(own))]
     return np.where(replaced[:, None], foreign, own)

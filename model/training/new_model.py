@@ -31,7 +31,8 @@ def new_config(
     descriptors_per_image: int,
     sizes: Mapping[str, int | str],
 ) -> ModelConfig:
-    """Raises TrainingError for sizes that the backbone does not have, or that do not fit."""
+    """The config of a new model. Raises TrainingError for sizes that the backbone does not have, or
+    that do not fit."""
     shared = {
         "name": name,
         "extractor": data.extractor,
@@ -71,7 +72,8 @@ def starting_point(path: Path, published: bool) -> LoadedModel:
 
 
 def adapted_config(config: ModelConfig, data: TrainingData, name: str) -> ModelConfig:
-    """Of a checkpoint that is trained further. Raises TrainingError where it does not fit."""
+    """The config of a checkpoint that is trained further. Raises TrainingError where it does not
+    fit."""
     if config.sizes is not None:
         if not config.extractor.fits(data.extractor):
             raise TrainingError(

@@ -68,8 +68,8 @@ def run_training(
     *,
     append: bool,
 ) -> None:
-    """To the last step, with `log.jsonl` and, every two minutes, `state.pt` in `folder`; `advance`
-    is called with how many steps further the work is."""
+    """Trains to the last step, with `log.jsonl` and, every two minutes, `state.pt` in `folder`;
+    `advance` is called with how many steps further the work is."""
     saved = started = time.monotonic()
     losses: list[float] = []
     state = folder / "state.pt"

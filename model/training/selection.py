@@ -61,7 +61,7 @@ class Validation:
     first_stage: Quality
 
     def __str__(self) -> str:
-        """In words, figures in percent."""
+        """The result in words, figures in percent."""
         of = self.selection
         return (
             f"R@1 {_percent(of.quality)} on the validation images, alpha {of.alpha:.2f}, "

@@ -32,8 +32,8 @@ File = tuple[Path, ExtractorId, Described]
 
 
 def images_data(images: Path, folder: Path, resume: bool, run: ExtractionRun) -> TrainingData:
-    """From a folder of images without labels, whose views are extracted into `folder`. Raises
-    TrainingError where there are too few."""
+    """Makes training data from a folder of images without labels, whose views are extracted into
+    `folder`. Raises TrainingError where there are too few."""
     file = folder / "views.h5"
     files = find_images((images,), report=lambda why: run.report(f"left out: {why}"))
     if not resume:
@@ -56,9 +56,10 @@ def folders_data(
     fold: int | None,
     track: Tracker = untracked,
 ) -> TrainingData:
-    """From labelled folders and the descriptor files of their images, any number of each. A file
-    belongs to those folders of which it has every image. Raises TrainingError for a folder
-    without a file, FormatError and DescriptorFileError for damaged ones."""
+    """Makes training data from labelled folders and the descriptor files of their images, any
+    number of each. A file belongs to those folders of which it has every image. Raises
+    TrainingError for a folder without a file, FormatError and DescriptorFileError for damaged ones.
+    """
     files = [(path, *read_images(path, track=track)) for path in descriptors]
     domains = [_domain(path, files) for path in labels]
     try:
@@ -74,15 +75,16 @@ def folders_data(
 
 
 def labels_of(path: Path, ids: Sequence[str]) -> LabelledImages:
-    """By its CSV, or, where a folder has none, by the sub-folders in which the images `ids` lie.
-    Raises FormatError."""
+    """Reads labels from a CSV, or, for a folder without one, from the sub-folders in which the
+    images `ids` lie. Raises FormatError."""
     if path.is_dir() and not (path / "labels.csv").exists():
         return labels_of_folders(ids, path)
     return read_labels(path)
 
 
 def _domain(path: Path, files: Sequence[File]) -> Domain:
-    """Where sub-folders are the labels, of the images of the first file that are all of `path`."""
+    """A folder with its descriptors. Where sub-folders are the labels, its images are those of the
+    first file whose images all lie below `path`."""
     own = None if (path / "labels.csv").exists() or path.is_file() else find_images((path,)).keys()
     for _, _, described in files:
         if own is not None and not described.keys() <= own:

@@ -126,7 +126,7 @@ class Trainer(Generic[R]):
                     losses.clear()
 
     def _draw(self, source: ListSource, step: int, number: int) -> list[TrainingList]:
-        """Of this process's pass `number` in a step."""
+        """Draws the lists of this process's pass `number` in a step."""
         options = self.options
         shape = options.shape(np.random.default_rng((options.seed, step)))
         first = (number * self.processes.count + self.processes.rank) * options.batch
@@ -174,7 +174,7 @@ class Trainer(Generic[R]):
 
     @property
     def lists(self) -> int:
-        """Of a step, over all passes and processes."""
+        """Lists of a step, over all passes and processes."""
         return self.options.batch * self.options.accumulate * self.processes.count
 
     def save(self, path: Path) -> None:
