@@ -25,7 +25,7 @@ def write(path: Path, vectors: Vectors) -> Path:
     return path
 
 
-def found(folder: Path, queries: Vectors, gallery: Vectors, search: Search) -> Neighbours:
+def search_files(folder: Path, queries: Vectors, gallery: Vectors, search: Search) -> Neighbours:
     q = write(folder / "q_global.pt", queries)
     g = write(folder / "g_global.pt", gallery)
     dim = queries.shape[1]
@@ -79,7 +79,7 @@ def test_any_blocks_give_the_order_of_one_argsort(
     near = (rows[rng.integers(0, gallery, 12)] + rng.random((12, 5))).astype(np.float32)
     queries = rows if without_self else near
     search = Search(most, without_self, max(block, gallery // 40), max(query_block, gallery // 40))
-    lists = found(tmp_path_factory.mktemp("lists"), queries, rows, search)
+    lists = search_files(tmp_path_factory.mktemp("lists"), queries, rows, search)
     same(lists, plain(queries, rows, most, without_self))
 
 
@@ -87,7 +87,9 @@ def test_any_blocks_give_the_order_of_one_argsort(
 def test_only_the_best_of_a_long_gallery(tmp_path: Path, block: int) -> None:
     rng = np.random.default_rng(0)
     queries, gallery = unit(rng, 30, 48), unit(rng, 1000, 48)
-    same(found(tmp_path, queries, gallery, Search(7, block=block)), plain(queries, gallery, 7))
+    same(
+        search_files(tmp_path, queries, gallery, Search(7, block=block)), plain(queries, gallery, 7)
+    )
 
 
 def test_two_hundred_copies_of_an_image_come_in_their_order(tmp_path: Path) -> None:
@@ -97,20 +99,20 @@ def test_two_hundred_copies_of_an_image_come_in_their_order(tmp_path: Path) -> N
     copies = rng.permutation(400)[:200]
     gallery[copies] = gallery[copies[0]]
     queries = gallery[copies[:2]]
-    lists = found(tmp_path, queries, gallery, Search(10, block=90))
+    lists = search_files(tmp_path, queries, gallery, Search(10, block=90))
     np.testing.assert_array_equal(lists.images, [np.sort(copies)[:10]] * 2)
 
 
 def test_an_image_is_left_out_by_its_place_not_by_its_rank(tmp_path: Path) -> None:
     """Copies have equal cosines: the first column is not always the image itself."""
     gallery = np.array([[1, 0], [1, 0], [0, 1], [1, 0]], np.float32)
-    lists = found(tmp_path, gallery, gallery, Search(2, without_self=True))
+    lists = search_files(tmp_path, gallery, gallery, Search(2, without_self=True))
     np.testing.assert_array_equal(lists.images, [[1, 3], [0, 3], [0, 1], [0, 1]])
 
 
 def test_vectors_are_normalised_and_a_short_gallery_is_taken_whole(tmp_path: Path) -> None:
     gallery = np.array([[100, 0], [3, 4], [0, 0.5]], np.float32)
-    lists = found(tmp_path, np.array([[0, 7]], np.float32), gallery, Search(1600))
+    lists = search_files(tmp_path, np.array([[0, 7]], np.float32), gallery, Search(1600))
     np.testing.assert_array_equal(lists.images, [[2, 1, 0]])
     np.testing.assert_allclose(lists.similarities, [[1, 0.8, 0]], atol=1e-7)
 
@@ -120,7 +122,7 @@ def test_a_row_that_is_no_number_is_named(tmp_path: Path, value: float, what: st
     gallery = np.ones((9, 3), np.float32)
     gallery[5] = value
     with pytest.raises(FormatError, match=rf"g_global\.pt: row 5 is {what}"):
-        found(tmp_path, np.ones((1, 3), np.float32), gallery, Search(2, block=4))
+        search_files(tmp_path, np.ones((1, 3), np.float32), gallery, Search(2, block=4))
 
 
 def test_globals_of_either_file_are_the_same(tmp_path: Path) -> None:
@@ -151,7 +153,7 @@ def test_a_file_of_another_kind_is_named(tmp_path: Path) -> None:
 def test_one_image_has_no_neighbour_and_dimensions_must_agree(tmp_path: Path) -> None:
     one = np.ones((1, 2), np.float32)
     with pytest.raises(ValueError, match="1 images leave no neighbour"):
-        found(tmp_path, one, one, Search(5, without_self=True))
+        search_files(tmp_path, one, one, Search(5, without_self=True))
     with (
         GlobalRows(write(tmp_path / "a", np.ones((2, 2), np.float32)), 2) as a,
         GlobalRows(write(tmp_path / "b", np.ones((2, 3), np.float32)), 3) as b,

@@ -23,17 +23,17 @@ LAYERS = "language_model.longformer.encoder.layer"
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_config_is_that_of_the_published_code(case: str) -> None:
-    found = reference(case)
+    locore = reference(case)
     unwritten = Unwritten(
         name=case,
         extractor=EXTRACTOR,
         with_global=case == "with_global",
-        descriptors_per_image=found.config.descriptors_per_image,
+        descriptors_per_image=locore.config.descriptors_per_image,
         attention_heads=4,
         attention_window=32,
     )
-    config = longformer_config(found.weights, unwritten)
-    assert config.model_copy(update={"rerank": found.config.rerank}) == found.config
+    config = longformer_config(locore.weights, unwritten)
+    assert config.model_copy(update={"rerank": locore.config.rerank}) == locore.config
 
 
 def test_small_is_base_with_fewer_layers(tmp_path: Path) -> None:
@@ -42,10 +42,13 @@ def test_small_is_base_with_fewer_layers(tmp_path: Path) -> None:
     with torch.device("meta"):
         shapes = {k: t.shape for k, t in LongformerReranker(base).state_dict().items()}
     assert sum(s.numel() for s in shapes.values()) > 100_000_000
-    kept = {k: s for k, s in shapes.items() if not any(f".layer.{n}." in k for n in range(6, 12))}
+    shapes_left = {
+        k: s for k, s in shapes.items() if not any(f".layer.{n}." in k for n in range(6, 12))
+    }
     path = tmp_path / "locore_small.safetensors"
     save_file(
-        {name: torch.zeros(1).expand(s).half().contiguous() for name, s in kept.items()}, path
+        {name: torch.zeros(1).expand(s).half().contiguous() for name, s in shapes_left.items()},
+        path,
     )
     config = longformer_config(path, Unwritten("small", EXTRACTOR))
     assert (config.depth, config.attention_heads, config.slots) == (6, 12, 50)
@@ -83,20 +86,20 @@ def test_what_is_no_published_checkpoint_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_odd_tensors_are_named(
-    changes: dict[str, tuple[int, ...]], said: str, tmp_path: Path
+    changes: dict[str, tuple[int, ...]], message: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "odd.safetensors"
     tensors = load_file(reference("local_only").weights)
     save_file(tensors | {name: torch.zeros(shape) for name, shape in changes.items()}, path)
-    with pytest.raises(CheckpointError, match=said):
+    with pytest.raises(CheckpointError, match=message):
         longformer_config(path, Unwritten("odd", EXTRACTOR))
 
 
 def test_whole_numbers_are_no_weights(tmp_path: Path) -> None:
-    found = reference("local_only")
+    locore = reference("local_only")
     path = tmp_path / "x.safetensors"
-    save_file({name: t.to(torch.int32) for name, t in load_file(found.weights).items()}, path)
-    write_config(found.config, path)
+    save_file({name: t.to(torch.int32) for name, t in load_file(locore.weights).items()}, path)
+    write_config(locore.config, path)
     with pytest.raises(CheckpointError, match=r"is of torch\.int32"):
         load_checkpoint(path, CPU)
 
@@ -112,12 +115,12 @@ def test_a_published_version_goes_with_every_other() -> None:
 
 
 def test_a_tensor_too_few_is_named(tmp_path: Path) -> None:
-    found = reference("local_only")
+    locore = reference("local_only")
     path = tmp_path / "x.safetensors"
-    tensors = load_file(found.weights)
+    tensors = load_file(locore.weights)
     del tensors["language_model.classifier.bias"]
     save_file(tensors, path)
-    write_config(found.config, path)
+    write_config(locore.config, path)
     with pytest.raises(CheckpointError, match=r"classifier\.bias is absent in the file"):
         load_checkpoint(path, CPU)
 
@@ -149,8 +152,8 @@ def test_loading_takes_the_memory_of_the_weights_once(tmp_path: Path) -> None:
     path = tmp_path / "base.safetensors"
     save_file({name: torch.ones(shape) for name, shape in shapes.items()}, path)
     write_config(base, path)
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", _LOAD, path], check=True, capture_output=True, text=True
     )
     weights = path.stat().st_size / 1024
-    assert 0.5 * weights < int(done.stdout) < 1.5 * weights
+    assert 0.5 * weights < int(process.stdout) < 1.5 * weights

@@ -54,9 +54,9 @@ def truth(
 
 
 def names(benchmark: str, **options: object) -> list[str]:
-    chosen = BENCHMARKS[benchmark]
-    paths = files(chosen, Path("D"), **options)  # type: ignore[arg-type]
-    return [str(path) for path in paths.needed(chosen)]
+    spec = BENCHMARKS[benchmark]
+    paths = files(spec, Path("D"), **options)  # type: ignore[arg-type]
+    return [str(path) for path in paths.needed(spec)]
 
 
 def test_files_are_where_the_published_code_has_them() -> None:
@@ -90,10 +90,10 @@ def test_every_missing_file_is_named_at_once(tmp_path: Path) -> None:
     benchmark = BENCHMARKS["sop"]
     with pytest.raises(FormatError) as caught:
         BenchmarkData(benchmark, files(benchmark, tmp_path), CONFIG)
-    said = str(caught.value)
+    message = str(caught.value)
     for name in ("dinov2_gallery_local.hdf5", "dinov2_gallery_global.pt", "test_gallery.txt"):
-        assert said.count(str(tmp_path / "sop" / name)) == 1
-    assert "nn_dinov2" not in said
+        assert message.count(str(tmp_path / "sop" / name)) == 1
+    assert "nn_dinov2" not in message
 
 
 # Labels of a gallery that asks itself; image 5 has nobody.
@@ -120,8 +120,8 @@ def test_a_query_is_left_out_of_its_own_list(sop: tuple[Path, Images]) -> None:
     lists = whole[:, :, :5].copy()
     lists[:, 2] = whole[:, 2, 1:]
     write_pickle(data / "sop" / "nn_dinov2.pkl", lists)
-    with open_sop(data) as opened:
-        (one,) = passes(opened)
+    with open_sop(data) as data_set:
+        (one,) = passes(data_set)
     assert one.queries.tolist() == [0, 1, 2, 3, 4]
     for query in range(6):
         own = query not in lists[1, query]
@@ -133,10 +133,10 @@ def test_a_query_is_left_out_of_its_own_list(sop: tuple[Path, Images]) -> None:
 
 def test_only_the_top_of_a_list_is_reordered(sop: tuple[Path, Images], tmp_path: Path) -> None:
     model = load_tiny(tmp_path)
-    with open_sop(sop[0]) as opened:
-        (one,) = passes(opened)
-        ranking = reranked(opened, one.lists, [0, 3], model, OPTIONS, top=3)
-        whole = reranked(opened, one.lists, one.queries, model, OPTIONS, top=100)
+    with open_sop(sop[0]) as data_set:
+        (one,) = passes(data_set)
+        ranking = reranked(data_set, one.lists, [0, 3], model, OPTIONS, top=3)
+        whole = reranked(data_set, one.lists, one.queries, model, OPTIONS, top=100)
     for query in range(6):
         before = one.lists.images[query].tolist()
         assert sorted(ranking[query, :3]) == sorted(before[:3])
@@ -153,16 +153,16 @@ def test_images_without_descriptors_go_behind_those_that_are_scored(
     """As `locore extract --list` leaves what it could not read."""
     data, _ = sop
     model = load_tiny(tmp_path)
-    with open_sop(data) as opened:
-        (one,) = passes(opened)
-        before = reranked(opened, one.lists, one.queries, model, OPTIONS, top=5)
+    with open_sop(data) as data_set:
+        (one,) = passes(data_set)
+        before = reranked(data_set, one.lists, one.queries, model, OPTIONS, top=5)
     with h5py.File(data / "sop" / "dinov2_gallery_local.hdf5", "r+") as file:
         file["features"][4] = 0
         file["features"][4, :, 3] = 1
-    with open_sop(data) as opened:
-        (one,) = passes(opened)
-        after = reranked(opened, one.lists, one.queries, model, OPTIONS, top=5)
-        logits = window_logits(opened, one.lists, one.queries, model, window=5)
+    with open_sop(data) as data_set:
+        (one,) = passes(data_set)
+        after = reranked(data_set, one.lists, one.queries, model, OPTIONS, top=5)
+        logits = window_logits(data_set, one.lists, one.queries, model, window=5)
     assert after[4].tolist() == one.lists.images[4].tolist()
     assert np.isnan(logits[4]).all()
     for query in (0, 1, 2, 3):
@@ -188,9 +188,9 @@ def test_the_longformer_reads_what_it_was_trained_on(tmp_path: Path) -> None:
     write_pickle(folder / "nn_dinov2.pkl", nearest(images, images, 6))
     benchmark = BENCHMARKS["sop"]
     paths = files(benchmark, tmp_path, with_globals=False)
-    with BenchmarkData(benchmark, paths, model.config) as opened:
-        (one,) = passes(opened)
-        ranking = reranked(opened, one.lists, [2], model, OPTIONS, top=4)
+    with BenchmarkData(benchmark, paths, model.config) as data_set:
+        (one,) = passes(data_set)
+        ranking = reranked(data_set, one.lists, [2], model, OPTIONS, top=4)
     query, *gallery = [
         replace(images.described(place, model.config.descriptors_per_image), global_=None)
         for place in (2, *one.lists.images[2, :4].tolist())
@@ -238,8 +238,8 @@ def test_junk_goes_behind_and_for_hard_what_is_easy_too(tmp_path: Path) -> None:
         {"easy": [2], "hard": [4], "junk": [0]},
         {"easy": [3], "hard": [], "junk": [4]},
     ]
-    with open_roxford(tmp_path, graded) as opened:
-        others, hard = passes(opened)
+    with open_roxford(tmp_path, graded) as data_set:
+        others, hard = passes(data_set)
     assert [p.name for p in others.protocols] == ["easy", "medium"]
     assert [p.name for p in hard.protocols] == ["hard"]
     assert others.lists.images.tolist() == [[1, 2, 3, 4, 0], [3, 2, 1, 0, 4]]
@@ -334,7 +334,7 @@ def test_a_list_without_anything_to_score_stays(tmp_path: Path) -> None:
     write_list(tmp_path / "sop" / "test_gallery.txt", [0, 0], 2)
     lists = np.array([[[1.0], [1.0]], [[0], [1]]])
     write_pickle(tmp_path / "sop" / "nn_dinov2.pkl", lists)
-    with open_sop(tmp_path) as opened:
-        (one,) = passes(opened)
+    with open_sop(tmp_path) as data_set:
+        (one,) = passes(data_set)
         assert one.lists.lengths.tolist() == [0, 0]
-        assert reranked(opened, one.lists, one.queries, model, OPTIONS, 9).tolist() == [[0], [1]]
+        assert reranked(data_set, one.lists, one.queries, model, OPTIONS, 9).tolist() == [[0], [1]]

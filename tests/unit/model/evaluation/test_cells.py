@@ -62,18 +62,18 @@ def domain(root: Path, name: str, *extractors: str) -> DomainFiles:
 def test_a_cell_for_every_domain_and_type_of_which_there_are_files(tmp_path: Path) -> None:
     domains = [domain(tmp_path, "a", "lite0", "sift"), domain(tmp_path, "b", "sift")]
     types = ("Lite0", "RootSIFT", "RootSIFT, Lite0's global", "Lite2")
-    found = list(cells(domains, read, held_out={}, types=types))
-    assert [(cell.domain, cell.descriptors) for cell in found] == [
+    every_cell = list(cells(domains, read, held_out={}, types=types))
+    assert [(cell.domain, cell.descriptors) for cell in every_cell] == [
         ("a", "Lite0"),
         ("a", "RootSIFT"),
         ("a", "RootSIFT, Lite0's global"),
         ("b", "RootSIFT"),
     ]
-    for cell in found:
+    for cell in every_cell:
         assert cell.task.relevant.shape == (10, 20)
         assert (cell.task.relevant.sum(1) == 4).all()
         assert cell.lists.images.shape == (10, 20)
-    assert found[2].task.queries[0].sizes == DescriptorSizes(5, 12)
+    assert every_cell[2].task.queries[0].sizes == DescriptorSizes(5, 12)
 
 
 def test_of_a_domain_that_was_trained_on_only_the_fold_is_judged(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_what_learns_nothing_has_its_best_setting(cell: Cell) -> None:
 
 def test_a_checkpoint_has_its_own_setting(cell: Cell) -> None:
     device = torch.device("cpu")
-    seen: list[int] = []
+    progress_places: list[int] = []
     for alpha in (1.0, 0.0):
         rerank = CONFIG.rerank.model_copy(update={"alpha": alpha, "temperature": 0.5})
         config = CONFIG.model_copy(update={"rerank": rerank})
@@ -135,7 +135,7 @@ def test_a_checkpoint_has_its_own_setting(cell: Cell) -> None:
 
         def progress(queries: Iterable[int]) -> Iterator[int]:
             for query in queries:
-                seen.append(query)
+                progress_places.append(query)
                 yield query
 
         row = model_figures(cell, model, progress)
@@ -143,7 +143,7 @@ def test_a_checkpoint_has_its_own_setting(cell: Cell) -> None:
         first = untrained_figures(cell)[0]
         same = np.allclose(row.average_precision, first.average_precision)
         assert same == (alpha == 1.0)
-    assert seen == [*range(10), *range(10)]
+    assert progress_places == [*range(10), *range(10)]
 
 
 def row(domain: str, contender: str, recall: float, precision: float) -> Figures:

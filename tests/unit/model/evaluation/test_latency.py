@@ -12,14 +12,14 @@ from tests.factories import load_tiny
 
 def test_every_contender_is_timed_in_every_counted_round(tmp_path: Path) -> None:
     model = load_tiny(tmp_path)
-    shown: list[int] = []
+    rounds_seen: list[int] = []
 
     def progress(rounds: range) -> range:
-        shown.extend(rounds)
+        rounds_seen.extend(rounds)
         return rounds
 
     lists = speeds(model, 3, 2, progress=progress)  # type: ignore[arg-type]
-    assert len(shown) == 4
+    assert len(rounds_seen) == 4
     assert {model.config.name, "ELViS", "pairwise transformer", MAXSIM} < set(lists)
     assert all(len(of.seconds) == 2 and min(of.seconds) > 0 for of in lists.values())
     assert lists[model.config.name].weights == sum(p.numel() for p in model.reranker.parameters())

@@ -62,13 +62,13 @@ def test_revisited_figures_are_those_of_the_benchmarks_own_code(
     def indices(keys: tuple[str, ...]) -> list[np.ndarray]:
         return [np.concatenate([of[key] for key in keys]).astype(np.int64) for of in truth]
 
-    judged = revisited(ranks, indices(positive), indices(junk), (1, 5, 10))
-    assert np.nanmean(judged.average_precision) == pytest.approx(expected["mAP"], abs=1e-6)
-    assert np.nanmean(judged.precision, axis=0) == pytest.approx(
+    figures = revisited(ranks, indices(positive), indices(junk), (1, 5, 10))
+    assert np.nanmean(figures.average_precision) == pytest.approx(expected["mAP"], abs=1e-6)
+    assert np.nanmean(figures.precision, axis=0) == pytest.approx(
         [expected["mP"][k] for k in ("1", "5", "10")], abs=1e-6
     )
     first = [np.nan if ap is None else ap for ap in expected["AP_of_first_10_queries"]]
-    assert judged.average_precision[:10] == pytest.approx(first, abs=1e-6, nan_ok=True)
+    assert figures.average_precision[:10] == pytest.approx(first, abs=1e-6, nan_ok=True)
 
 
 def indices(*lists: list[int]) -> list[np.ndarray]:
@@ -78,9 +78,11 @@ def indices(*lists: list[int]) -> list[np.ndarray]:
 def test_a_revisited_ranking_by_hand() -> None:
     # Without junk (image 9) the positives are at places 1 and 2 of 0, 1, 2: of precision 0 before
     # the first and 1/2 after it, 1/2 and 2/3 around the second. The last positive is third.
-    judged = revisited(np.array([[9, 3, 1, 2, 4]]), indices([1, 2]), indices([9]), (1, 2, 10))
-    assert judged.average_precision.tolist() == pytest.approx([((0 + 1 / 2) + (1 / 2 + 2 / 3)) / 4])
-    assert judged.precision.tolist() == [pytest.approx([0, 1 / 2, 2 / 3])]
+    figures = revisited(np.array([[9, 3, 1, 2, 4]]), indices([1, 2]), indices([9]), (1, 2, 10))
+    assert figures.average_precision.tolist() == pytest.approx(
+        [((0 + 1 / 2) + (1 / 2 + 2 / 3)) / 4]
+    )
+    assert figures.precision.tolist() == [pytest.approx([0, 1 / 2, 2 / 3])]
 
 
 def test_a_top_of_the_gallery_counts_as_many_positives_as_it_has_places() -> None:
@@ -92,11 +94,11 @@ def test_a_top_of_the_gallery_counts_as_many_positives_as_it_has_places() -> Non
 
 def test_queries_without_positives_are_left_out_and_those_not_found_are_zero() -> None:
     rankings = np.array([[1, 2], [1, 2]])
-    judged = revisited(rankings, indices([], [5]), indices([1], [1]))
-    assert np.isnan(judged.average_precision[0])
-    assert np.isnan(judged.precision[0]).all()
-    assert judged.average_precision[1] == 0
-    assert judged.precision[1].tolist() == [0, 0, 0]
+    figures = revisited(rankings, indices([], [5]), indices([1], [1]))
+    assert np.isnan(figures.average_precision[0])
+    assert np.isnan(figures.precision[0]).all()
+    assert figures.average_precision[1] == 0
+    assert figures.precision[1].tolist() == [0, 0, 0]
     assert np.isnan(average_precision_at(rankings, indices([], [5]))[0])
 
 

@@ -21,10 +21,10 @@ def written(path: Path, value: object) -> Path:
 
 @pytest.mark.parametrize("value", [LISTS, LISTS.astype(np.float64), torch.from_numpy(LISTS)])
 def test_arrays_and_tensors_are_read(tmp_path: Path, value: object) -> None:
-    found = read_neighbours(written(tmp_path / "nn.pkl", value), queries=2, gallery=5)
-    assert found.images.tolist() == [[4, 0, 2], [1, 3, 0]]
-    assert found.similarities.dtype == np.float32
-    np.testing.assert_array_equal(found.similarities, LISTS[0])
+    stored_lists = read_neighbours(written(tmp_path / "nn.pkl", value), queries=2, gallery=5)
+    assert stored_lists.images.tolist() == [[4, 0, 2], [1, 3, 0]]
+    assert stored_lists.similarities.dtype == np.float32
+    np.testing.assert_array_equal(stored_lists.similarities, LISTS[0])
 
 
 def test_tensors_of_any_kind_are_read_or_refused(tmp_path: Path) -> None:
@@ -40,9 +40,9 @@ def test_tensors_of_any_kind_are_read_or_refused(tmp_path: Path) -> None:
 
 def test_the_first_places_alone_are_kept(tmp_path: Path) -> None:
     path = written(tmp_path / "nn.pkl", LISTS)
-    found = read_neighbours(path, queries=2, gallery=5, most=2)
-    assert found.images.tolist() == [[4, 0], [1, 3]]
-    assert found.similarities.base is None
+    stored_lists = read_neighbours(path, queries=2, gallery=5, most=2)
+    assert stored_lists.images.tolist() == [[4, 0], [1, 3]]
+    assert stored_lists.similarities.base is None
 
 
 def test_an_image_twice_in_a_list_is_refused(tmp_path: Path) -> None:
@@ -57,9 +57,9 @@ def test_what_is_written_comes_back_whole(tmp_path: Path, largest: int) -> None:
     images = np.array([[largest, 0, 2]])
     path = tmp_path / "nn.pkl"
     write_neighbours(path, Neighbours(LISTS[0, :1], images))
-    found = read_neighbours(path, queries=1, gallery=largest + 1)
-    assert found.images.tolist() == images.tolist()
-    np.testing.assert_array_equal(found.similarities, LISTS[0, :1])
+    stored_lists = read_neighbours(path, queries=1, gallery=largest + 1)
+    assert stored_lists.images.tolist() == images.tolist()
+    np.testing.assert_array_equal(stored_lists.similarities, LISTS[0, :1])
     assert list(tmp_path.iterdir()) == [path]
     stored = pickle.loads(path.read_bytes())  # noqa: S301
     assert stored.dtype == (np.float32 if largest <= 2**24 else np.float64)
@@ -93,9 +93,9 @@ def changed(place: tuple[int, ...], value: float) -> NDArray[np.float32]:
         (np.array(["x"]), "not an array of numbers"),
     ],
 )
-def test_what_is_no_list_is_said(tmp_path: Path, value: object, said: str) -> None:
+def test_what_is_no_list_is_said(tmp_path: Path, value: object, message: str) -> None:
     path = written(tmp_path / "nn.pkl", value)
     with pytest.raises(FormatError) as caught:
         read_neighbours(path, queries=2, gallery=5)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert str(caught.value).startswith(f"{path}: ")

@@ -45,10 +45,13 @@ def test_sizes_are_read_from_the_tensors(
 ) -> None:
     config = config.model_copy(update={"bits": bits})
     unwritten = Unwritten(config.name, "weights", extractor="made-up", extractor_version="1")
-    found = pair_config(Path("weights.pt"), shapes_of(state_of(config)), unwritten)
-    assert found.model_copy(update={"rerank": config.rerank}) == config
-    assert found.sizes is not None
-    assert (found.sizes.local_dim, found.sizes.global_dim) == (config.descriptor_dim, None)
+    config_read = pair_config(Path("weights.pt"), shapes_of(state_of(config)), unwritten)
+    assert config_read.model_copy(update={"rerank": config.rerank}) == config
+    assert config_read.sizes is not None
+    assert (config_read.sizes.local_dim, config_read.sizes.global_dim) == (
+        config.descriptor_dim,
+        None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,9 +75,9 @@ def test_a_published_name_tells_the_extractor_and_how_lists_were_re_ranked(
     temperature: float,
 ) -> None:
     shapes = shapes_of(state_of(config.model_copy(update={"bits": bits})))
-    found = pair_config(Path(f"{name}.pt"), shapes, Unwritten("mine", name))
-    assert (found.name, found.extractor.name) == ("mine", extractor)
-    assert (found.rerank.alpha, found.rerank.temperature) == (alpha, temperature)
+    config_read = pair_config(Path(f"{name}.pt"), shapes, Unwritten("mine", name))
+    assert (config_read.name, config_read.extractor.name) == ("mine", extractor)
+    assert (config_read.rerank.alpha, config_read.rerank.temperature) == (alpha, temperature)
 
 
 @pytest.mark.parametrize(

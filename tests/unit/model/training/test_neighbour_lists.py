@@ -34,13 +34,15 @@ def test_a_list_is_the_querys_nearest_shuffled(seed: int, images: int) -> None:
     neighbours = np.argsort(-(vectors @ vectors.T), axis=1)[:, :K]
     labels = rng.integers(0, 3, IMAGES)
     lists = NeighbourLists(Counted(), neighbours, labels)
-    drawn = lists.draw(np.random.default_rng(seed), ListShape(images, descriptors=4))
-    query = place_of(drawn.window.query)
-    gallery = [place_of(image) for image in drawn.window.gallery]
+    training_list = lists.draw(np.random.default_rng(seed), ListShape(images, descriptors=4))
+    query = place_of(training_list.window.query)
+    gallery = [place_of(image) for image in training_list.window.gallery]
     expected = [place for place in neighbours[query] if place != query][:images]
     assert sorted(gallery) == sorted(expected)
-    assert drawn.relevant.tolist() == (labels[gallery] == labels[query]).tolist()
-    assert {image.count for image in (drawn.window.query, *drawn.window.gallery)} == {4}
+    assert training_list.relevant.tolist() == (labels[gallery] == labels[query]).tolist()
+    assert {
+        image.count for image in (training_list.window.query, *training_list.window.gallery)
+    } == {4}
 
 
 def test_the_order_of_the_first_stage_is_lost() -> None:

@@ -113,5 +113,7 @@ def test_several_extractors_are_mixed(tmp_path: Path) -> None:
     ]
     of = folders_data([shoes], files, [], None)
     # Those that are not bent are as they came.
-    drawn = [of.source.draw(np.random.default_rng(seed), ListShape(5, 6)) for seed in range(60)]
-    assert {8, 5} <= {one.window.query.locals.shape[1] for one in drawn}
+    training_lists = [
+        of.source.draw(np.random.default_rng(seed), ListShape(5, 6)) for seed in range(60)
+    ]
+    assert {8, 5} <= {one.window.query.locals.shape[1] for one in training_lists}
