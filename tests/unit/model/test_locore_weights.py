@@ -72,7 +72,7 @@ def test_what_is_no_published_checkpoint_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"language_model.longformer.embeddings.position_embeddings.weight": (9,)}, "is no matrix"),
         (

@@ -45,7 +45,7 @@ def test_a_file_of_another_size_or_none_is_said(path: Path) -> None:
         open_globals(path, rows=3)
 
 
-@pytest.mark.parametrize(("value", "said"), [(np.nan, "NaN or infinity"), (0, "all zeros")])
+@pytest.mark.parametrize(("value", "message"), [(np.nan, "NaN or infinity"), (0, "all zeros")])
 def test_a_row_that_cannot_be_scored_is_named_when_it_is_used(
     path: Path, value: float, message: str
 ) -> None:

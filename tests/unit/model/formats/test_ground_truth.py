@@ -46,7 +46,7 @@ def test_positives_without_difficulty_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         ([1], "no list `gnd`"),
         ({"imlist": []}, "no list `gnd`"),

@@ -37,7 +37,7 @@ def test_what_a_list_does_not_have_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("a.jpg,1,2,3\nb.jpg\n", "line 2 has 1 fields, the first line 4"),
         ("a.jpg,1,2,3,4\n", "line 1 is not"),

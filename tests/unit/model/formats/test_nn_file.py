@@ -73,7 +73,7 @@ def changed(place: tuple[int, ...], value: float) -> NDArray[np.float32]:
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         (changed((1, 1, 1), 5), "query 1 has index 5, where the gallery has 5 images"),
         (changed((1, 0, 2), -1), "query 0 has index -1"),
