@@ -14,7 +14,6 @@ Progress = Callable[[Iterable[int]], Iterable[int]]
 Report = Callable[[str], None]
 """Takes a line of text for the user, such as a file that is left out and why."""
 
-
 Bar = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
 """Shows a description and a total; what the block gets is called with how much further it is."""
 
@@ -34,11 +33,7 @@ def untracked(items: Iterable[_Item], description: str, total: int | None) -> It
 
 def no_bar(description: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:  # noqa: ARG001
     """Shows nothing."""
-    return nullcontext(silent_advance)
-
-
-def silent_advance(amount: int) -> None:
-    """Counts nothing."""
+    return nullcontext(lambda _: None)
 
 
 def silent(message: str) -> None:
