@@ -148,7 +148,7 @@ def test_the_document_names_the_key_and_docs_ask_nobody_else(keyed: RunningServi
     assert document["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            guarded = path.startswith(("/gallery", "/collections", "/aliases", "/rerank"))
+            guarded = path.startswith(("/gallery", "/collections", "/aliases", "/rerank", "/extract"))
             assert ("security" in operation) == guarded, path
     page = keyed.http.get("/docs")
     assert "unsafe-eval" not in page.headers["Content-Security-Policy"]
