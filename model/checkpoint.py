@@ -56,7 +56,7 @@ def save_checkpoint(reranker: ListReranker, path: Path) -> None:
 
 
 def write_config(config: ModelConfig, path: Path) -> None:
-    """Beside a checkpoint file."""
+    """Writes the config beside a checkpoint file."""
     path.with_suffix(".json").write_text(config.model_dump_json(indent=2) + "\n")
 
 
@@ -108,12 +108,12 @@ def load_weights(
     expected = {name: tensor.shape for name, tensor in reranker.state_dict().items()}
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
-            found = {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            check_shapes(path, expected, found)
+            shapes = {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            check_shapes(path, expected, shapes)
             tensors = {name: file.get_tensor(name) for name in expected}
-            whole = [name for name, t in tensors.items() if not t.is_floating_point()]
-            if whole:
-                raise CheckpointError(f"{path}: {whole[0]} is of {tensors[whole[0]].dtype}")
+            integers = [name for name, t in tensors.items() if not t.is_floating_point()]
+            if integers:
+                raise CheckpointError(f"{path}: {integers[0]} is of {tensors[integers[0]].dtype}")
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
     except (SafetensorError, OSError) as error:
@@ -161,13 +161,13 @@ def new_network(
 
 
 def check_shapes(
-    path: Path, expected: Mapping[str, torch.Size], found: Mapping[str, torch.Size]
+    path: Path, expected: Mapping[str, torch.Size], actual: Mapping[str, torch.Size]
 ) -> None:
     """Raises CheckpointError naming the first tensor of `path` that the network has not so."""
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
+    for name in sorted(expected.keys() | actual.keys()):
+        if expected.get(name) != actual.get(name):
             raise CheckpointError(
-                f"{path}: {name} is {_shape(found.get(name))} in the file, "
+                f"{path}: {name} is {_shape(actual.get(name))} in the file, "
                 f"{_shape(expected.get(name))} by the config"
             )
 

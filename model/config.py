@@ -70,8 +70,8 @@ class ModelConfig(BaseModel):
         raise NotImplementedError
 
     def window_cost(self, locals_: Sequence[int]) -> WindowCost:
-        """Of a window whose images, the query first, have so many locals each. All are read, and
-        images are padded to the longest."""
+        """The cost of a window whose images, the query first, have so many locals each. All are
+        read, and images are padded to the longest."""
         images, extra = len(locals_), self.extra_tokens
         return WindowCost(0, images, max(locals_) + extra, sum(locals_) + images * extra)
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.closing import Closing
+from model.config import ExtractorId
 from model.descriptor_layouts import MASK, SCALE, X, layout_of
 from model.descriptor_writer import DescriptorWriter
 from model.descriptors import (
@@ -30,21 +31,43 @@ from model.hdf5 import (
     as_descriptor_error,
     attribute,
     dataset_of,
-    opened,
+    open_hdf5,
     read_ids,
 )
+from model.progress import Tracker, untracked
 
 __all__ = [
     "DescriptorFileError",
     "DescriptorReader",
     "DescriptorWriter",
     "NoDescriptorError",
+    "read_images",
 ]
 
 
 class NoDescriptorError(DescriptorFileError):
     """An image whose row is all padding, as `locore extract --list` writes one that it could not
     read: there is nothing to score."""
+
+
+def read_images(
+    path: Path, ids: Sequence[str] | None = None, track: Tracker = untracked
+) -> tuple[ExtractorId, dict[str, ImageDescriptors]]:
+    """Who made a descriptor file, and its images, or those of `ids` alone.
+
+    Raises DescriptorFileError, also where one of `ids` is not there.
+    """
+    with DescriptorReader(path) as reader:
+        made_by = ExtractorId(
+            name=reader.extractor or "unknown", version=reader.extractor_version or "unknown"
+        )
+        places = {image_id: place for place, image_id in enumerate(reader.ids)}
+        names = reader.ids if ids is None else ids
+        missing = [image_id for image_id in names if image_id not in places]
+        if missing:
+            raise DescriptorFileError(f"{path}: images are missing, {missing[0]} for one")
+        tracked = track(names, f"Reading {path.name}", len(names))
+        return made_by, {image_id: reader[places[image_id]] for image_id in tracked}
 
 
 class DescriptorReader(Closing):
@@ -61,7 +84,7 @@ class DescriptorReader(Closing):
         """Rows of `features` that are `descriptor_dim` long have no leading columns. Raises
         DescriptorFileError."""
         self.path = path
-        with opened(path, "r") as self._file:
+        with open_hdf5(path, "r") as self._file:
             self._layout = layout_of(self._file, descriptor_dim)
             self._images = self._layout.shape[0]
             self._globals = dataset_of(self._file, "globals")

@@ -110,12 +110,12 @@ def layout_of(file: h5py.File, descriptor_dim: int | None) -> Layout:
 
 
 def _rows(file: h5py.File, name: str) -> h5py.Dataset:
-    found = dataset_of(file, name)
-    if found is None or found.ndim != 3 or found.dtype.kind not in "fiu":
+    dataset = dataset_of(file, name)
+    if dataset is None or dataset.ndim != 3 or dataset.dtype.kind not in "fiu":
         raise DescriptorFileError(
             f"{file.filename}: has no dataset `{name}` of 3 dimensions and numbers"
         )
-    return found
+    return dataset
 
 
 def _records(file: h5py.File, features: h5py.Dataset) -> Records:

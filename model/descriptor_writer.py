@@ -12,14 +12,14 @@ import numpy as np
 
 from model.closing import Closing
 from model.descriptor_layouts import LEADING_COLUMNS, MASK, SCALE, WEIGHT, X
-from model.extraction.extractor import ExtractedImage
+from model.descriptors import ExtractedImage
 from model.hdf5 import (
     DescriptorFileError,
     as_descriptor_error,
     attribute,
     check_plain,
     dataset_of,
-    opened,
+    open_hdf5,
     read_ids,
 )
 
@@ -38,7 +38,7 @@ _UNKNOWN, _BEGUN, _FORGOTTEN = Source(0, 0), Source(-1, -1), Source(-2, -2)
 
 
 def source_of(path: Path) -> Source:
-    """Of a file that is not there, unknown."""
+    """The state of a file now; unknown where there is no such file."""
     try:
         status = path.stat()
     except OSError:
@@ -70,11 +70,11 @@ class DescriptorWriter(Closing):
         check_plain(path)
         if not path.exists() or not path.stat().st_size:
             self._begin(shape, global_dim, attributes)
-        with opened(path, "r+") as self._file:
+        with open_hdf5(path, "r+") as self._file:
             # Kept open: what fails while h5py closes a dataset cannot be caught.
             features, globals_, ids = (self._own(name) for name in ("features", "globals", "ids"))
-            held = {name: attribute(self._file, name) for name in attributes}
-            if held != attributes or (features.shape[1:], globals_.shape[1:]) != (
+            stored_attributes = {name: attribute(self._file, name) for name in attributes}
+            if stored_attributes != attributes or (features.shape[1:], globals_.shape[1:]) != (
                 shape,
                 (global_dim,),
             ):
@@ -148,9 +148,10 @@ class DescriptorWriter(Closing):
             self._file.flush()
 
     def append(self, image_id: str, image: ExtractedImage, source: Source = _UNKNOWN) -> None:
-        """In the place of the image that has the id already, if there is one.
+        """Writes an image; one with the same id is replaced.
 
-        Raises DescriptorFileError where there is no room; what was written before stays."""
+        Raises DescriptorFileError where there is no room; what was written before stays.
+        """
         self._reserve(self._image_bytes)
         rows = np.zeros(self._features.shape[1:], np.float32)
         rows[:, MASK] = 1

@@ -44,7 +44,7 @@ class ImageDescriptors:
 
     @property
     def nbytes(self) -> int:
-        """Of the descriptors."""
+        """Bytes that the descriptors take in memory."""
         return self.locals.nbytes + (0 if self.global_ is None else self.global_.nbytes)
 
     def strongest(self, count: int) -> ImageDescriptors:
@@ -59,6 +59,25 @@ class ImageDescriptors:
             return self
         valid = ~self.padding
         return ImageDescriptors(self.locals[valid], self.scales[valid], self.global_)
+
+
+@dataclass(frozen=True, eq=False)
+class ExtractedImage:
+    """One image's features, strongest first; rows of unit length, float32.
+
+    keypoints (n, 2): x and y of each local as fractions of the image's width and height;
+    scales (n,): step of the image pyramid, in the extractor's own order; weights (n,): detection
+    strength; descriptors (n, d); global_ (g,).
+    """
+
+    keypoints: NDArray[np.float32]
+    scales: NDArray[np.uint8]
+    weights: NDArray[np.float32]
+    descriptors: NDArray[np.float32]
+    global_: NDArray[np.float32]
+
+    def for_reranking(self) -> ImageDescriptors:
+        return ImageDescriptors(self.descriptors, self.scales, self.global_)
 
 
 def normalised(vectors: NDArray[np.floating], what: str) -> NDArray[np.float32]:
@@ -82,9 +101,9 @@ def normalised_rows(
         return normalised(rows, what), None
     if padding.all():
         raise InvalidDescriptorsError(f"{what}: no valid row")
-    found = np.zeros(rows.shape, np.float32)
-    found[~padding] = normalised(rows[~padding], what)
-    return found, padding
+    unit_rows = np.zeros(rows.shape, np.float32)
+    unit_rows[~padding] = normalised(rows[~padding], what)
+    return unit_rows, padding
 
 
 def stacked_globals(images: Sequence[ImageDescriptors]) -> NDArray[np.float32] | None:

@@ -34,18 +34,18 @@ class GlobalRows(Closing):
     def _open_hdf5(self, dim: int | None) -> None:
         try:
             self._file = h5py.File(self.path, "r")
-            found = self._file.get("globals")
+            dataset = self._file.get("globals")
         except (OSError, LookupError, ValueError, RuntimeError) as error:
             raise FormatError(f"{self.path}: not a readable HDF5 file ({error})") from None
-        if not isinstance(found, h5py.Dataset) or found.ndim != 2 or found.dtype.kind != "f":
+        if not isinstance(dataset, h5py.Dataset) or dataset.ndim != 2 or dataset.dtype.kind != "f":
             raise FormatError(f"{self.path}: has no dataset `globals` of 2 dimensions and numbers")
-        if dim is not None and found.shape[1] != dim:
-            raise FormatError(f"{self.path}: globals of {found.shape[1]} numbers, not {dim}")
-        self.dim = int(found.shape[1])
+        if dim is not None and dataset.shape[1] != dim:
+            raise FormatError(f"{self.path}: globals of {dataset.shape[1]} numbers, not {dim}")
+        self.dim = int(dataset.shape[1])
         # A writer that was killed may have left a row of globals without its id.
         ids = self._file.get("ids")
-        self._length = int(found.shape[0] if ids is None else min(found.shape[0], ids.shape[0]))
-        self._rows = found
+        self._length = int(dataset.shape[0] if ids is None else min(dataset.shape[0], ids.shape[0]))
+        self._rows = dataset
 
     def _open_raw(self, dim: int | None) -> None:
         if dim is None:

@@ -26,11 +26,11 @@ class GlobalsMatrix:
         """The `most` ids with the greatest cosine and these, best first, equal ones in the order of
         `ids`; `without` an image, such as the query itself. `query`: (g,), of length 1."""
         cosines = self.rows @ query.astype(np.float32)
-        wanted = min(most + (without is not None), len(cosines))
-        if not wanted:
+        count = min(most + (without is not None), len(cosines))
+        if not count:
             return []
         # All that are at least as near as the last: of equal ones the first count.
-        least = np.partition(cosines, -wanted)[-wanted]
+        least = np.partition(cosines, -count)[-count]
         candidates = np.flatnonzero(cosines >= least)
         order = candidates[np.argsort(-cosines[candidates], kind="stable")]
         pairs = ((self.ids[place], float(cosines[place])) for place in order)

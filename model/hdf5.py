@@ -22,7 +22,7 @@ class DescriptorFileError(ValueError):
 
 
 @contextmanager
-def opened(path: Path, mode: str) -> Iterator[h5py.File]:
+def open_hdf5(path: Path, mode: str) -> Iterator[h5py.File]:
     """Stays open, unless what is done with it here fails: a file that was left open would be found
     again, as it was, by whoever opens that path next. Raises DescriptorFileError."""
     with as_descriptor_error(path), ExitStack() as unless_whole:
@@ -53,22 +53,22 @@ def check_plain(path: Path) -> None:
 def dataset_of(file: h5py.File, name: str) -> h5py.Dataset | None:
     """None where there is none. Raises DescriptorFileError for what is no dataset, and where files
     that it is joined of are not there."""
-    found = file.get(name)
-    if found is None and isinstance(link := file.get(name, getlink=True), h5py.ExternalLink):
+    item = file.get(name)
+    if item is None and isinstance(link := file.get(name, getlink=True), h5py.ExternalLink):
         raise DescriptorFileError(
             f"{file.filename}: `{name}` is `{link.path}` of {link.filename}, which is not there"
         )
-    if found is None:
+    if item is None:
         return None
-    if not isinstance(found, h5py.Dataset):
+    if not isinstance(item, h5py.Dataset):
         raise DescriptorFileError(f"{file.filename}: `{name}` is no dataset")
-    bytes_of(found)
-    return found
+    bytes_of(item)
+    return item
 
 
 def bytes_of(dataset: h5py.Dataset, depth: int = 0) -> int:
-    """Of the files that hold a dataset's data, each once. Raises DescriptorFileError where one of a
-    virtual dataset's is not there: HDF5 reads zeros in its place."""
+    """Bytes of the files that hold a dataset's data, each counted once. Raises DescriptorFileError
+    where one of a virtual dataset's is not there: HDF5 reads zeros in its place."""
     own = Path(dataset.file.filename)
     if not dataset.is_virtual:
         return own.stat().st_size
@@ -91,15 +91,15 @@ def bytes_of(dataset: h5py.Dataset, depth: int = 0) -> int:
     return total
 
 
-def _shard(own: Path, named: str) -> Path:
-    """Where HDF5 looks: at the path itself, beside the file that names it, and, for a path that is
-    no longer there, for the bare name beside that file. Raises DescriptorFileError."""
-    path = Path(named)
+def _shard(own: Path, name: str) -> Path:
+    """Finds a file where HDF5 looks: at the path itself, beside the file that names it, and, for a
+    path that is no longer there, for the bare name beside that file. Raises DescriptorFileError."""
+    path = Path(name)
     candidates = [own.parent / path, path, own.parent / path.name]
     for candidate in candidates:
         if candidate.exists():
             return candidate
-    raise DescriptorFileError(f"{own}: joined of {named}, which is not there")
+    raise DescriptorFileError(f"{own}: joined of {name}, which is not there")
 
 
 def read_ids(dataset: h5py.Dataset) -> list[str]:
@@ -118,8 +118,8 @@ def read_ids(dataset: h5py.Dataset) -> list[str]:
     else:
         raise DescriptorFileError(f"{path}: `ids` are no strings")
     if len(set(ids)) < len(ids):
-        ((twice, _),) = Counter(ids).most_common(1)
-        raise DescriptorFileError(f"{path}: id {twice!r} comes twice")
+        ((repeated, _),) = Counter(ids).most_common(1)
+        raise DescriptorFileError(f"{path}: id {repeated!r} comes twice")
     return ids
 
 

@@ -102,7 +102,7 @@ class LongformerReranker(ListReranker):
         return classes[..., 1] - classes[..., 0], mask
 
     def image_logits(self, batch: WindowBatch) -> Tensor:
-        """As published, from the raw logit of the positive class, or its probability."""
+        """Scores as published, from the raw logit of the positive class, or its probability."""
         classes, _ = self._classes(batch)
         return published_scores(classes, self.config.scoring, self.config.softmax)
 
@@ -110,9 +110,9 @@ class LongformerReranker(ListReranker):
         """Two logits a token of the gallery, (w, i - 1, slots, 2) float32, and which are real."""
         tokens, mask = self._tokens(batch)
         windows, images, slots, dim = tokens.shape
-        whole = torch.zeros_like(mask)
-        whole[:, 0] = True
-        whole[:, :, -1] = True
+        global_tokens = torch.zeros_like(mask)
+        global_tokens[:, 0] = True
+        global_tokens[:, :, -1] = True
         length = images * slots
         # The Longformer pads to whole windows with an embedding of its vocabulary, which is gone.
         padding = -length % self.config.attention_window
@@ -124,7 +124,7 @@ class LongformerReranker(ListReranker):
         hidden = self.language_model.longformer(
             inputs_embeds=F.pad(tokens.flatten(1, 2), (0, 0, 0, padding)),
             attention_mask=F.pad(mask.flatten(1).long(), (0, padding)),
-            global_attention_mask=F.pad((whole & mask).flatten(1).long(), (0, padding)),
+            global_attention_mask=F.pad((global_tokens & mask).flatten(1).long(), (0, padding)),
             position_ids=F.pad(position, (0, padding), value=1).expand(windows, -1),
             token_type_ids=torch.zeros(
                 windows, length + padding, dtype=torch.long, device=tokens.device

@@ -63,7 +63,7 @@ class Metric:
 
     @property
     def applied_sizes(self) -> DescriptorSizes:
-        """Of an image that the metric was applied to: its global is longer."""
+        """Sizes of an image in the metric: its global is longer."""
         return DescriptorSizes(self.sizes.local_dim, len(self.matrix))
 
     def apply(self, image: ImageDescriptors) -> ImageDescriptors:
@@ -75,8 +75,8 @@ class Metric:
         whose locals have a mean of zeros.
         """
         sizes, expected = image.sizes, self.sizes
-        wanted = replace(expected, global_dim=sizes.global_dim and expected.global_dim)
-        if sizes != wanted:
+        expected_here = replace(expected, global_dim=sizes.global_dim and expected.global_dim)
+        if sizes != expected_here:
             raise ValueError(f"{sizes}, where the metric is for {expected}")
         if image.global_ is None:
             return image
@@ -137,10 +137,10 @@ def described(images: Sequence[ImageDescriptors]) -> NDArray[np.float64]:
     if globals_ is None:
         raise ValueError("a metric is learnt from images that all have a global descriptor")
     means = np.stack([image.without_padding().locals.mean(0) for image in images])
-    whole: NDArray[np.float64] = np.hstack(
+    vectors: NDArray[np.float64] = np.hstack(
         (normalised(globals_, "globals"), normalised(means, "means of the locals"))
     ).astype(np.float64)
-    return whole
+    return vectors
 
 
 def spread_within(vectors: NDArray[np.float64], classes: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -154,8 +154,8 @@ def spread_within(vectors: NDArray[np.float64], classes: NDArray[np.int64]) -> N
     total = np.trace(spread)
     if not total > 0:
         raise ValueError("a metric is learnt from several images of a class")
-    found: NDArray[np.float64] = spread / total
-    return found
+    covariance: NDArray[np.float64] = spread / total
+    return covariance
 
 
 def learnt_metric(teachers: Sequence[Teacher]) -> NDArray[np.float32]:
@@ -169,7 +169,7 @@ def whitening(spread: NDArray[np.float64]) -> NDArray[np.float32]:
     """(v, v): vectors that spread like this spread alike in every direction once multiplied with
     it, but for the shrinkage."""
     variances, directions = np.linalg.eigh(spread)
-    found: NDArray[np.float32] = (
+    projection: NDArray[np.float32] = (
         directions / np.sqrt(variances.clip(min=0) + SHRINKAGE * variances.mean())
     ).astype(np.float32)
-    return found
+    return projection

@@ -35,7 +35,7 @@ class Positions(nn.Module):
         return placed
 
     def filled(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """With all slots of an image: how far the list is padded must not move a token out of
+        """Pads to all slots of an image: how far the list is padded must not move a token out of
         sight."""
         missing = self.slots - x.shape[2]
         return F.pad(x, (0, 0, 0, missing)), F.pad(mask, (0, missing))
@@ -54,7 +54,7 @@ class WindowedAttention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor, scan: Scan) -> Tensor:  # noqa: ARG002
         """x (w, i, s, dim), mask (w, i, s)."""
-        given = x.shape[2]
+        slots_before = x.shape[2]
         x, mask = self.positions.filled(x, mask)
         windows, images, slots, dim = x.shape
         qkv = self.to_qkv(self.positions(x).flatten(1, 2)).view(
@@ -63,7 +63,7 @@ class WindowedAttention(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         y = windowed_attention(q, k, v, mask.flatten(1), SIDE)
         out: Tensor = self.out(y.transpose(1, 2).reshape(windows, images, slots, dim))
-        return out[:, :, :given]
+        return out[:, :, :slots_before]
 
 
 class LongformerAttention(nn.Module):
@@ -89,15 +89,15 @@ class LongformerAttention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor, scan: Scan) -> Tensor:  # noqa: ARG002
         """x (w, i, s, dim), mask (w, i, s)."""
-        given = x.shape[2]
+        slots_before = x.shape[2]
         x, mask = self.positions.filled(x, mask)
         windows, images, slots, dim = x.shape
-        whole = torch.zeros_like(mask)
-        whole[:, :, 0] = True
+        global_tokens = torch.zeros_like(mask)
+        global_tokens[:, :, 0] = True
         padding = -images * slots % LONGFORMER_WINDOW
         tokens = F.pad(self.positions(x).flatten(1, 2), (0, 0, 0, padding))
         # As Longformer's attention wants it: below 0 padding, above 0 tokens that see all.
-        kind = F.pad((whole & mask).flatten(1).to(x.dtype), (0, padding))
+        kind = F.pad((global_tokens & mask).flatten(1).to(x.dtype), (0, padding))
         kind = kind.masked_fill(~F.pad(mask.flatten(1), (0, padding)), -1.0)
         y = self.attention(
             tokens,
@@ -107,7 +107,7 @@ class LongformerAttention(nn.Module):
             is_global_attn=True,
         )[0]
         out: Tensor = self.out(y[:, : images * slots].view(windows, images, slots, dim))
-        return out[:, :, :given]
+        return out[:, :, :slots_before]
 
 
 def windowed_attention(q: Tensor, k: Tensor, v: Tensor, valid: Tensor, side: int) -> Tensor:
@@ -125,8 +125,8 @@ def windowed_attention(q: Tensor, k: Tensor, v: Tensor, valid: Tensor, side: int
 
     key = torch.arange(3 * side, device=q.device) - side
     near = (key - torch.arange(side, device=q.device).unsqueeze(1)).abs() <= side
-    seen = F.pad(valid, (side, padding + side)).unfold(1, 3 * side, side)
-    allowed = near & seen[:, None, :, None, :]
+    visible = F.pad(valid, (side, padding + side)).unfold(1, 3 * side, side)
+    allowed = near & visible[:, None, :, None, :]
     # A place that sees nothing is padding itself; attending to all it stays finite.
     allowed = allowed | ~allowed.any(-1, keepdim=True)
     y = F.scaled_dot_product_attention(

@@ -48,7 +48,7 @@ _FACTOR = 8
 
 
 def row_bytes(dim: int, code_type: CodeType) -> int:
-    """Of the code of a vector of `dim` numbers."""
+    """Bytes of the code of a vector of `dim` numbers."""
     return -(-dim * _BITS[code_type] // 8)
 
 

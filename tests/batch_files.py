@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from model.descriptor_file import DescriptorWriter
-from model.extraction.extractor import ExtractedImage
+from model.descriptors import ExtractedImage
 from tests.factories import GLOBAL_DIM, LOCAL_DIM, tiny_config, unit
 
 CONFIG = tiny_config()

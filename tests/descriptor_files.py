@@ -8,8 +8,7 @@ import numpy as np
 
 from model.config import ExtractorId
 from model.descriptor_file import DescriptorWriter
-from model.descriptors import ImageDescriptors
-from model.extraction.extractor import ExtractedImage
+from model.descriptors import ExtractedImage, ImageDescriptors
 from tests.factories import unit
 
 MADE_UP = ExtractorId(name="made-up", version="1")

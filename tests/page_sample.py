@@ -13,7 +13,7 @@ from PIL import Image
 
 from model.config import ExtractorId
 from model.descriptor_file import DescriptorReader, DescriptorWriter
-from model.extraction.extractor import ExtractedImage
+from model.descriptors import ExtractedImage
 from model.extraction.registry import load_extractor
 from service.page.sample.folders import SampleFolders
 from tests.e2e.service import RunningService, running

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from model.batch import Window
 from model.descriptors import ImageDescriptors
-from model.pairs.published import Unwritten, pair_config, pair_reranker, read_state, shapes_of
+from model.pairs.weights import Unwritten, pair_config, pair_reranker, read_state, shapes_of
 from model.reranker import ListReranker
 
 PAIRS = Path(__file__).with_name("data") / "pairs"

@@ -116,10 +116,10 @@ class Files:
     ground_truth: Path | None
 
     def needed(self, benchmark: Benchmark) -> list[Path]:
-        """Of the lists only those that have the labels."""
-        given = [getattr(self, field.name) for field in fields(self)]
+        """The files that an evaluation reads; image lists only where they have the labels."""
+        paths = [getattr(self, field.name) for field in fields(self)]
         lists = () if benchmark.kind == "labelled" else (self.query_list, self.gallery_list)
-        return [path for path in dict.fromkeys(given) if path is not None and path not in lists]
+        return [path for path in dict.fromkeys(paths) if path is not None and path not in lists]
 
     def check(self, benchmark: Benchmark) -> None:
         """Raises FormatError naming every file that is needed and not there."""
@@ -135,7 +135,7 @@ def files(
     neighbours: Path | None = None,
     with_globals: bool = True,
 ) -> Files:
-    """As the published code lays them out below `data`."""
+    """The files, as the published code lays them out below `data`."""
     queries, gallery = data / benchmark.queries, data / benchmark.gallery
     of_query, of_gallery = f"{descriptor_name}_query", f"{descriptor_name}_gallery"
     lists = gallery

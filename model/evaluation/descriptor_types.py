@@ -19,7 +19,7 @@ _DIRECTIONS = 64
 
 
 def _projected(images: Images) -> Images:
-    """On 64 random directions."""
+    """Projects descriptors on 64 random directions."""
     rng = np.random.default_rng(_SEED)
     sizes = images[0].sizes
     of_locals = rng.standard_normal((sizes.local_dim, _DIRECTIONS)).astype(np.float32)

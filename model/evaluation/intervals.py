@@ -23,7 +23,8 @@ class Interval:
 
 
 def mean_interval(values: NDArray[np.float64]) -> Interval:
-    """Of `values` (queries,): the percentile bootstrap (Efron and Tibshirani, 1993, chapter 13).
+    """The mean of `values` (queries,) with its confidence interval, by the percentile bootstrap
+    (Efron and Tibshirani, 1993, chapter 13).
 
     Differences of two re-rankers on the same queries give the interval of a paired comparison.
     Every call draws the same resamples. Raises ValueError where there is no value.

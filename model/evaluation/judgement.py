@@ -18,11 +18,10 @@ from model.descriptors import ImageDescriptors
 from model.evaluation.baselines import UNTRAINED
 from model.evaluation.cross_validation import cross_validated
 from model.evaluation.intervals import Interval, mean_interval
-from model.evaluation.metrics import map_at_r, recall_at
+from model.evaluation.measures import map_at_r, recall_at
 from model.evaluation.retrieval import (
     ALPHAS,
     TEMPERATURES,
-    Progress,
     RetrievalTask,
     Shortlists,
     first_stage,
@@ -32,6 +31,7 @@ from model.evaluation.retrieval import (
 )
 from model.formats.labels import LabelledImages
 from model.metric import fit_metric
+from model.progress import Progress
 from model.scoring import ensemble
 
 FIGURES = ("R@1", "R@5", "mAP@R")
@@ -108,14 +108,14 @@ class _Figures:
         self._relevant = task.relevant.sum(axis=1)
         # No figure looks at a place behind the last of R, or of 5.
         self._places = max(int(self._relevant.max()), _MOST_RECALL)
-        self._listed = np.take_along_axis(task.relevant, lists.images, axis=1)
+        self._shortlists = np.take_along_axis(task.relevant, lists.images, axis=1)
         rest = lists.rest[:, : self._places]
         self._rest = np.take_along_axis(task.relevant, rest, axis=1)
 
     def __call__(self, scores: NDArray[np.floating]) -> Figures:
         order = np.argsort(-scores, axis=1, kind="stable")
-        listed = np.take_along_axis(self._listed, order, axis=1)
-        ranked = np.hstack((listed, self._rest))[:, : self._places]
+        shortlist = np.take_along_axis(self._shortlists, order, axis=1)
+        ranked = np.hstack((shortlist, self._rest))[:, : self._places]
         recalls = [recall_at(ranked, k) for k in (1, _MOST_RECALL)]
         return np.stack((*recalls, map_at_r(ranked, self._relevant)))
 
@@ -158,7 +158,7 @@ def judge(
         Contender("first stage", "", figures(lists.scores), None),
         tuple(_untrained(name, task, lists, figures, thousands) for name in WITHOUT_LEARNING),
         served,
-        Contender(f"{name}, tuned", _words(alpha, temperature), _chosen(every), seconds),
+        Contender(f"{name}, tuned", _words(alpha, temperature), _cross_validated(every), seconds),
         _in_metric(images, described, task, lists, model, served, figures, progress),
         alpha,
         temperature,
@@ -169,8 +169,9 @@ def _words(alpha: float, temperature: float) -> str:
     return f"alpha={alpha:g} T={temperature:g}"
 
 
-def _chosen(every: NDArray[np.float64]) -> Figures:
-    """By cross-validation of the mAP@R; `every`: (settings, 3, queries)."""
+def _cross_validated(every: NDArray[np.float64]) -> Figures:
+    """Figures with settings chosen by cross-validation of the mAP@R; `every`: (settings, 3,
+    queries)."""
     choice = cross_validated(every[:, MAP_AT_R])
     return every[choice, :, np.arange(len(choice))].T
 
@@ -188,7 +189,7 @@ def _untrained(
             every.append(figures(alpha * lists.scores + (1 - alpha) * scores))
     values = np.stack(every)
     best = int(values[:, MAP_AT_R].mean(axis=1).argmax())
-    return Contender(name, settings[best], _chosen(values), seconds)
+    return Contender(name, settings[best], _cross_validated(values), seconds)
 
 
 def _in_metric(
@@ -209,20 +210,20 @@ def _in_metric(
     name = f"{served.name}, in a metric"
     own, half = model.config.rerank, np.isin(images.classes, classes[::2])
     scores = np.empty(lists.scores.shape, np.float64)
-    for judged in (half, ~half):
-        asked = np.flatnonzero(judged[images.is_query])
-        teachers = images.only(~judged)
+    for tested in (half, ~half):
+        rows = np.flatnonzero(tested[images.is_query])
+        teachers = images.only(~tested)
         try:
             teacher = [described[image_id] for image_id in teachers.ids], teachers.classes
             metric = fit_metric([teacher], model.config.extractor, "the other half")
         except ValueError:
             return None
         gallery = [metric.apply(image) for image in task.gallery]
-        queries = [metric.apply(task.queries[q]) for q in asked.tolist()]
-        part = RetrievalTask(queries, gallery, task.relevant[asked])
+        queries = [metric.apply(task.queries[q]) for q in rows.tolist()]
+        part = RetrievalTask(queries, gallery, task.relevant[rows])
         cosines = unit_globals(queries) @ unit_globals(gallery).T
-        shortlisted = np.take_along_axis(cosines, lists.images[asked], axis=1)
-        within = replace(lists, images=lists.images[asked], scores=shortlisted)
+        shortlisted = np.take_along_axis(cosines, lists.images[rows], axis=1)
+        within = replace(lists, images=lists.images[rows], scores=shortlisted)
         logits = window_logits(model.reranker, part, within, model.device, progress(name))
-        scores[asked] = ensemble(logits, shortlisted, own.alpha, own.temperature)
+        scores[rows] = ensemble(logits, shortlisted, own.alpha, own.temperature)
     return Contender(name, served.setting, figures(scores), served.seconds)

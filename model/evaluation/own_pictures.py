@@ -11,8 +11,7 @@ from PIL import Image
 
 from model.extraction.images import find_images, read_image
 from model.formats.errors import FormatError
-from model.formats.labels import LabelledImages, labels_of_folders, read_labels
-from model.training.lists import views_as_images
+from model.formats.labels import LabelledImages, labels_of_folders, labels_of_views, read_labels
 
 VIEWS = 3
 """Of a picture without a label: the second is asked for among the others."""
@@ -47,11 +46,11 @@ class OwnPictures:
         return VIEWS if self.labels is None else 0
 
     def picture(self, name: str) -> Image.Image:
-        """Of an image of the task, a view too. Raises UnreadableImageError."""
+        """The picture of an image of the task, or a view of one. Raises UnreadableImageError."""
         if self.labels is not None:
             return read_image(self.files[name])
         # The views need an extra of their own.
-        from model.training.views import numbered_view
+        from model.extraction.views import numbered_view
 
         original, _, number = name.rpartition("@")
         return numbered_view(original, self.files[original], int(number))
@@ -77,7 +76,7 @@ def own_pictures(
         return _by_views(folder, files, most)
     images, notes = _by_folders(folder, files) if labels is None else _by_csv(labels, files)
     _check(images, folder, "label")
-    some = _drawn(images, most)
+    some = _sample(images, most)
     if len(some.ids) < len(images.ids):
         notes.append(f"{len(some.ids):,} of {len(images.ids):,} labelled pictures are judged")
     own = {name: files[name] for name in some.ids}
@@ -85,14 +84,14 @@ def own_pictures(
 
 
 def own_labels(pictures: OwnPictures, described: Collection[str], queries: int) -> LabelledImages:
-    """Of those images that could be described; of so many queries at most, evenly chosen. A query
-    that has no right picture in the gallery is one of the gallery itself.
+    """The labels of the images that could be described, with at most `queries` queries, evenly
+    spaced. A query without a relevant gallery image joins the gallery.
 
     Raises FormatError where nothing can be judged by them.
     """
     if pictures.labels is None:
         own = [name for name in described if name.rpartition("@")[0] in pictures.files]
-        images = views_as_images(own)
+        images = labels_of_views(own)
         _check(images, pictures.folder, "picture")
     else:
         there = set(described)
@@ -100,15 +99,15 @@ def own_labels(pictures: OwnPictures, described: Collection[str], queries: int) 
         _check(images, pictures.folder, "label")
     answerable = np.isin(images.classes, images.classes[~images.is_query])
     images = replace(images, is_query=images.is_query & answerable)
-    asked = np.flatnonzero(images.is_query)
-    if len(asked) < 2:
+    rows = np.flatnonzero(images.is_query)
+    if len(rows) < 2:
         raise FormatError(
-            f"{pictures.folder}: {len(asked)} picture that has another of its label to ask for, "
+            f"{pictures.folder}: {len(rows)} picture that has another of its label to ask for, "
             "where two are the least"
         )
-    kept = asked[np.linspace(0, len(asked) - 1, min(queries, len(asked))).round().astype(int)]
+    sample = rows[np.linspace(0, len(rows) - 1, min(queries, len(rows))).round().astype(int)]
     keep = ~images.is_query
-    keep[kept] = True
+    keep[sample] = True
     return images.only(keep)
 
 
@@ -128,16 +127,16 @@ def _by_folders(folder: Path, files: Mapping[str, Path]) -> tuple[LabelledImages
 
 
 def _by_csv(path: Path, files: Mapping[str, Path]) -> tuple[LabelledImages, list[str]]:
-    named = read_labels(path)
-    keep = np.array([name in files for name in named.ids])
-    absent = [name for name in named.ids if name not in files]
-    labelled = set(named.ids)
+    labelled_images = read_labels(path)
+    keep = np.array([name in files for name in labelled_images.ids])
+    absent = [name for name in labelled_images.ids if name not in files]
+    labelled = set(labelled_images.ids)
     unlabelled = [name for name in files if name not in labelled]
     if not keep.any():
         raise FormatError(f"{path}: none of its pictures is in the folder, {absent[0]} for one")
     notes = [f"left out: {_counted(absent)} in {path}, but not in the folder"] if absent else []
     notes += [f"left out: {_counted(unlabelled)} not in {path}"] if unlabelled else []
-    return named.only(keep), notes
+    return labelled_images.only(keep), notes
 
 
 def _counted(names: list[str]) -> str:
@@ -145,7 +144,7 @@ def _counted(names: list[str]) -> str:
 
 
 def _check(images: LabelledImages, folder: Path, kind: str) -> None:
-    """Where all images are of one class, every order is right."""
+    """Raises FormatError for fewer than two classes: then every order is right."""
     classes = len(np.unique(images.classes))
     if classes < 2:
         instead = ", or --views" if kind == "label" and images.ids else ""
@@ -154,7 +153,7 @@ def _check(images: LabelledImages, folder: Path, kind: str) -> None:
         )
 
 
-def _drawn(images: LabelledImages, most: int) -> LabelledImages:
+def _sample(images: LabelledImages, most: int) -> LabelledImages:
     """Labels in a drawn order until there are `most` images."""
     if len(images.ids) <= most:
         return images

@@ -14,9 +14,10 @@ from model.batch import Window
 from model.checkpoint import LoadedModel
 from model.descriptor_file import NoDescriptorError
 from model.descriptors import ImageDescriptors
-from model.evaluation.opened import Lists, OpenBenchmark
-from model.evaluation.protocols import Figures, Protocol, Ranking, searched
-from model.evaluation.retrieval import Progress, rerank_list
+from model.evaluation.benchmark_data import BenchmarkData, Lists
+from model.evaluation.protocols import Figures, Protocol, Ranking, selection_protocols
+from model.evaluation.retrieval import rerank_list
+from model.progress import Progress
 from model.reranker import score_windows
 from model.scoring import ensemble
 from model.windows import RerankOptions
@@ -27,22 +28,22 @@ GRID = tuple(step / 10 for step in range(11))
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """Protocols that share their lists. `asked`: places of the queries that any of them counts."""
+    """Protocols that share their lists. `queries`: places of those that any of them counts."""
 
     protocols: Sequence[Protocol]
     lists: Lists
 
     @property
-    def asked(self) -> NDArray[np.int64]:
+    def queries(self) -> NDArray[np.int64]:
         return np.flatnonzero(np.any([protocol.counted for protocol in self.protocols], axis=0))
 
     def judge(self, ranking: Ranking) -> dict[str, Figures]:
-        """By protocol."""
+        """Figures by protocol."""
         return {protocol.name: protocol.judge(ranking) for protocol in self.protocols}
 
 
-def passes(benchmark: OpenBenchmark) -> list[Pass]:
-    """As many as there are different lists."""
+def passes(benchmark: BenchmarkData) -> list[Pass]:
+    """One pass for each different list."""
     by_list: dict[str, list[Protocol]] = {}
     for protocol in benchmark.protocols:
         by_list.setdefault(protocol.list_name, []).append(protocol)
@@ -50,26 +51,26 @@ def passes(benchmark: OpenBenchmark) -> list[Pass]:
 
 
 def reranked(
-    benchmark: OpenBenchmark,
+    benchmark: BenchmarkData,
     lists: Lists,
-    asked: Sequence[int] | NDArray[np.int64],
+    queries: Sequence[int] | NDArray[np.int64],
     model: LoadedModel,
     options: RerankOptions,
     top: int,
     progress: Progress = iter,
 ) -> Ranking:
     """(queries, k): the first `top` images of a list by `model`, windows and all, the rest in the
-    first stage's order. The first stage's similarity is the list's own. Other queries than those
-    `asked` keep their list."""
+    first stage's order. The first stage's similarity is the list's own. Queries that are not
+    in `queries` keep their list."""
     ranking = lists.images.copy()
-    for query in progress(int(place) for place in asked):
+    for query in progress(int(place) for place in queries):
         count = min(top, int(lists.lengths[query]))
         images, similarities = lists.images[query, :count], lists.similarities[query, :count]
-        asked_for, places, gallery = _described(benchmark, query, images)
-        if asked_for is None or not gallery:
+        query_image, places, gallery = _images(benchmark, query, images)
+        if query_image is None or not gallery:
             continue
         order, _ = rerank_list(
-            model.reranker, model.device, asked_for, gallery, options, similarities[places]
+            model.reranker, model.device, query_image, gallery, options, similarities[places]
         )
         # What cannot be scored goes behind what can, in the first stage's order.
         unscored = np.delete(np.arange(count), places)
@@ -77,37 +78,39 @@ def reranked(
     return ranking
 
 
-def _described(
-    benchmark: OpenBenchmark, query: int, images: NDArray[np.int64]
+def _images(
+    benchmark: BenchmarkData, query: int, images: NDArray[np.int64]
 ) -> tuple[ImageDescriptors | None, NDArray[np.int64], list[ImageDescriptors]]:
     """The query, and those of a list's `images` that have descriptors, with their places in it."""
-    found: dict[int, ImageDescriptors] = {}
+    by_place: dict[int, ImageDescriptors] = {}
     for place, image in enumerate(images.tolist()):
         with suppress(NoDescriptorError):
-            found[place] = benchmark.gallery[image]
-    asked = None
+            by_place[place] = benchmark.gallery[image]
+    query_image = None
     with suppress(NoDescriptorError):
-        asked = benchmark.queries[query]
-    return asked, np.array(list(found), np.int64), list(found.values())
+        query_image = benchmark.queries[query]
+    return query_image, np.array(list(by_place), np.int64), list(by_place.values())
 
 
 def window_logits(
-    benchmark: OpenBenchmark,
+    benchmark: BenchmarkData,
     lists: Lists,
-    asked: Sequence[int] | NDArray[np.int64],
+    queries: Sequence[int] | NDArray[np.int64],
     model: LoadedModel,
     window: int,
     progress: Progress = iter,
 ) -> NDArray[np.float32]:
-    """(queries, window): of the first images of each list that is `asked` for; NaN elsewhere."""
+    """(queries, window): of the first images of the lists of `queries`; NaN elsewhere."""
     width = min(window, lists.images.shape[1])
     logits = np.full((len(lists.images), width), np.nan, np.float32)
-    for query in progress(int(place) for place in asked):
+    for query in progress(int(place) for place in queries):
         count = min(width, int(lists.lengths[query]))
-        asked_for, places, gallery = _described(benchmark, query, lists.images[query, :count])
-        if asked_for is not None and gallery:
-            scored = score_windows(model.reranker, [Window(asked_for, gallery)], model.device)
-            logits[query, places] = scored[0]
+        query_image, places, gallery = _images(benchmark, query, lists.images[query, :count])
+        if query_image is not None and gallery:
+            window_scores = score_windows(
+                model.reranker, [Window(query_image, gallery)], model.device
+            )
+            logits[query, places] = window_scores[0]
     return logits
 
 
@@ -116,8 +119,8 @@ def ensembled(
 ) -> Ranking:
     """(queries, k): the images that have `logits` by the ensemble, the rest as they were."""
     width = logits.shape[1]
-    scored = np.nan_to_num(logits)
-    scores = ensemble(scored, lists.similarities[:, :width], alpha, temperature)
+    finite = np.nan_to_num(logits)
+    scores = ensemble(finite, lists.similarities[:, :width], alpha, temperature)
     scores[np.isnan(logits)] = -np.inf  # and in the first stage's order: the sort is stable
     order = np.argsort(-scores, axis=1, kind="stable")
     ranking = lists.images.copy()
@@ -136,20 +139,21 @@ class Choice:
 
 
 def best_of_grid(
-    found: Sequence[tuple[Pass, NDArray[np.float32]]], progress: Progress = iter
+    scored_passes: Sequence[tuple[Pass, NDArray[np.float32]]], progress: Progress = iter
 ) -> Choice:
-    """Of every pass with its `window_logits`; of equals the first, alpha before T."""
-    every = [protocol for one, _ in found for protocol in one.protocols]
-    wanted = {protocol.name: protocol.chief for protocol in searched(every)}
+    """Searches the grid, given every pass with its `window_logits`. Among equals the first wins,
+    alpha before T."""
+    every = [protocol for one, _ in scored_passes for protocol in one.protocols]
+    chief_figures = {protocol.name: protocol.chief for protocol in selection_protocols(every)}
     cells = list(product(GRID, GRID))
     choices = []
     for cell in progress(range(len(cells))):
         alpha, temperature = cells[cell]
         values = [
             protocol.judge(ensembled(one.lists, logits, alpha, temperature))[protocol.chief]
-            for one, logits in found
+            for one, logits in scored_passes
             for protocol in one.protocols
-            if protocol.name in wanted
+            if protocol.name in chief_figures
         ]
-        choices.append(Choice(alpha, temperature, float(np.mean(values)), tuple(wanted)))
+        choices.append(Choice(alpha, temperature, float(np.mean(values)), tuple(chief_figures)))
     return max(choices, key=lambda choice: choice.value)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from model.evaluation.intervals import Interval
 
 WIDTH = 460
-_LEFT, _RIGHT = 12, 448
+_LEFT = 12
+_RIGHT = WIDTH - _LEFT
 _TOP, _ROW = 16, 44
 _HEIGHT = 220
 _MOST_TICKS = 6
@@ -59,7 +60,7 @@ class GainPlot:
 
 
 def interval_plot(gains: Sequence[tuple[str, Interval]]) -> IntervalPlot:
-    """Of (name, gain as a share)."""
+    """Draws (name, gain as a share)."""
     low, high = _bounds([100 * value for _, gain in gains for value in (gain.low, gain.high)])
 
     def x(share: float) -> float:
@@ -82,7 +83,7 @@ def interval_plot(gains: Sequence[tuple[str, Interval]]) -> IntervalPlot:
 
 
 def gain_plot(gains: NDArray[np.float64]) -> GainPlot:
-    """Of every query's gain as a share, the largest on the left."""
+    """Draws every query's gain as a share, the largest on the left."""
     ordered = 100 * np.sort(gains)[::-1]
     low, high = _bounds(ordered)
 

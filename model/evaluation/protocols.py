@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.evaluation.metrics import average_precision_at, map_at_r, recall_at, revisited
+from model.evaluation.measures import average_precision_at, map_at_r, recall_at, revisited
 from model.formats.ground_truth import QueryTruth
 
 Indices = NDArray[np.int64]
@@ -78,9 +78,9 @@ def _revisited_judge(
     right: Sequence[Indices], junk: Sequence[Indices], ks: Sequence[int]
 ) -> Callable[[Ranking], Figures]:
     def judge(ranking: Ranking) -> Figures:
-        judged = revisited(ranking, right, junk, ks)
-        precision = np.nanmean(judged.precision, axis=0)
-        return {"mAP": float(np.nanmean(judged.average_precision))} | {
+        quality = revisited(ranking, right, junk, ks)
+        precision = np.nanmean(quality.precision, axis=0)
+        return {"mAP": float(np.nanmean(quality.average_precision))} | {
             f"mP@{k}": float(value) for k, value in zip(ks, precision, strict=True)
         }
 
@@ -130,11 +130,11 @@ def labelled_protocol(
 
     def judge(ranking: Ranking) -> Figures:
         rows = np.flatnonzero(counted)
-        whole = ranking.shape[1] >= len(gallery_labels) - int(among_themselves)
+        complete = ranking.shape[1] >= len(gallery_labels) - int(among_themselves)
         # Where lists name the query itself, which then comes last, they are one place shorter.
-        named = among_themselves and bool((ranking[rows, -1] == rows).any())
-        length = ranking.shape[1] - int(named)
-        usable = [k for k in ks if whole or k <= length]
+        with_query = among_themselves and bool((ranking[rows, -1] == rows).any())
+        length = ranking.shape[1] - int(with_query)
+        usable = [k for k in ks if complete or k <= length]
         depth = max((*usable, int(relevant.max())))
         sums = np.zeros(len(usable) + 1)
         # A few queries at a time: relevance of whole rankings would take as much as they do.
@@ -154,7 +154,7 @@ def labelled_protocol(
     return Protocol("all", counted, judge, "mAP@R")
 
 
-def searched(protocols: Sequence[Protocol]) -> list[Protocol]:
+def selection_protocols(protocols: Sequence[Protocol]) -> list[Protocol]:
     """Those by whose chief figures, in the mean, alpha and T are chosen: Medium and Hard as
     published, the public queries of GLDv2, or what there is."""
     validation = [p for p in protocols if p.name == "public"]

@@ -40,7 +40,7 @@ _TEMPLATES.filters |= {
 
 @dataclass(frozen=True)
 class Row:
-    """Of the table: `gain` over the first stage in mAP@R."""
+    """A row of the table: `gain` over the first stage in mAP@R."""
 
     contender: Contender
     means: Sequence[Interval]
@@ -69,7 +69,7 @@ class Example:
     precision_after: float
 
 
-def report(judgement: Judgement, of: Circumstances, said: Verdict) -> str:
+def report(judgement: Judgement, of: Circumstances, answer: Verdict) -> str:
     """The page as HTML."""
     gains = judgement.served.figures[MAP_AT_R] - judgement.first.figures[MAP_AT_R]
     order = np.argsort(-gains, kind="stable")
@@ -79,7 +79,7 @@ def report(judgement: Judgement, of: Circumstances, said: Verdict) -> str:
     rows = [_row(contender, judgement.first) for contender in judgement.contenders]
     return _TEMPLATES.get_template("report.html").render(
         name=of.pictures.folder.resolve().name,
-        said=said,
+        verdict=answer,
         facts=_facts(judgement, of),
         figures=FIGURES,
         rows=rows,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from model.batch import Window
 from model.config import ModelConfig
 from model.descriptors import ImageDescriptors, first_stage_scores, stacked_globals
-from model.evaluation.metrics import map_at_r, recall_at_1
+from model.evaluation.measures import map_at_r, recall_at_1
 from model.formats.labels import LabelledImages
+from model.progress import Progress
 from model.reranker import Reranker, score_windows
 from model.scoring import ensemble
 from model.windows import Reranking, RerankOptions
-
-Progress = Callable[[Iterable[int]], Iterable[int]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +150,7 @@ def rerank_list(
 
 
 def quality(task: RetrievalTask, lists: Shortlists, scores: NDArray[np.floating]) -> Quality:
-    """Of the whole gallery's order: the shortlist by `scores`, then the rest as it was."""
+    """The quality of the whole gallery's order: the shortlist by `scores`, then the rest."""
     order = np.take_along_axis(lists.images, np.argsort(-scores, axis=1, kind="stable"), axis=1)
     ranked = np.take_along_axis(task.relevant, np.hstack((order, lists.rest)), axis=1)
     relevant = task.relevant.sum(axis=1)
@@ -168,11 +167,11 @@ def best_alpha(
     task: RetrievalTask, lists: Shortlists, scores: NDArray[np.float32]
 ) -> tuple[float, Quality]:
     """The alpha of `alpha * s_global + (1 - alpha) * scores` that has the highest mAP@R."""
-    found = (
+    qualities = (
         (alpha, quality(task, lists, alpha * lists.scores + (1 - alpha) * scores))
         for alpha in ALPHAS
     )
-    return max(found, key=lambda pair: pair[1].map_at_r)
+    return max(qualities, key=lambda pair: pair[1].map_at_r)
 
 
 def best_ensemble(

@@ -67,7 +67,7 @@ def points(gain: Interval) -> tuple[str, str]:
 
 
 def rounded(seconds: float) -> str:
-    """To two digits: a time of one run on one machine says no more."""
+    """Seconds to two digits: a time of one run on one machine says no more."""
     return f"{float(f'{seconds:.2g}'):,g}"
 
 

@@ -70,17 +70,17 @@ def load_detector(path: Path, channels: int) -> tuple[SpatialAttention, str]:
     return detector.eval(), digest
 
 
-def _check_shapes(path: Path, found: dict[object, object], wanted: dict[str, Tensor]) -> None:
-    unlike = sorted(map(str, found.keys() ^ wanted.keys()))
+def _check_shapes(path: Path, tensors: dict[object, object], expected: dict[str, Tensor]) -> None:
+    unlike = sorted(map(str, tensors.keys() ^ expected.keys()))
     if unlike:
-        what = "lacks" if unlike[0] in wanted else "has also"
+        what = "lacks" if unlike[0] in expected else "has also"
         raise ExtractorError(f"{path}: not this detector, its state {what} {unlike[0]!r}")
-    for name, like in wanted.items():
-        tensor = found[name]
+    for name, reference in expected.items():
+        tensor = tensors[name]
         if not isinstance(tensor, Tensor):
             raise ExtractorError(f"{path}: {name} is no tensor")
-        if tensor.shape != like.shape:
+        if tensor.shape != reference.shape:
             raise ExtractorError(
                 f"{path}: {name} has shape {tuple(tensor.shape)}, where the network's features "
-                f"ask for {tuple(like.shape)}"
+                f"ask for {tuple(reference.shape)}"
             )

@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.extraction.extractor import ExtractedImage
+from model.descriptors import ExtractedImage
 from model.extraction.whitening import Whitening, fit_whitening
 
 Size = Literal[0, 1, 2]
@@ -64,13 +64,13 @@ class EfficientNetLite:
     def extract(self, image: Image.Image, count: int) -> ExtractedImage:
         maps = [_raw(self._network, image, side) for side in LONGEST_SIDES]
         strength = torch.cat([raw.strength for raw in maps])
-        chosen = strength.topk(min(count, len(strength))).indices
+        strongest = strength.topk(min(count, len(strength))).indices
         scales = torch.cat([torch.full_like(raw.strength, i) for i, raw in enumerate(maps)])
-        locals_ = self._local(torch.cat([raw.locals for raw in maps])[chosen])
+        locals_ = self._local(torch.cat([raw.locals for raw in maps])[strongest])
         return ExtractedImage(
-            torch.cat([raw.keypoints for raw in maps])[chosen].numpy(),
-            scales[chosen].to(torch.uint8).numpy(),
-            strength[chosen].numpy(),
+            torch.cat([raw.keypoints for raw in maps])[strongest].numpy(),
+            scales[strongest].to(torch.uint8).numpy(),
+            strength[strongest].numpy(),
             locals_.numpy(),
             self._global(_pooled(maps)).numpy(),
         )
@@ -114,8 +114,8 @@ def fit(
     for image in images:
         maps = [_raw(network, image, side) for side in LONGEST_SIDES]
         strength = torch.cat([raw.strength for raw in maps])
-        chosen = strength.topk(min(2 * per_image, len(strength))).indices[::2]
-        locals_.append(torch.cat([raw.locals for raw in maps])[chosen].numpy())
+        strongest = strength.topk(min(2 * per_image, len(strength))).indices[::2]
+        locals_.append(torch.cat([raw.locals for raw in maps])[strongest].numpy())
         globals_.append(_pooled(maps).numpy())
     local = fit_whitening(np.concatenate(locals_), descriptor_dim, LOCAL_POWER)
     global_ = fit_whitening(np.stack(globals_), global_dim, GLOBAL_POWER)

@@ -11,26 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.descriptors import ImageDescriptors
-
-
-@dataclass(frozen=True, eq=False)
-class ExtractedImage:
-    """One image's features, strongest first; rows of unit length, float32.
-
-    keypoints (n, 2): x and y of each local as fractions of the image's width and height;
-    scales (n,): step of the image pyramid, in the extractor's own order; weights (n,): detection
-    strength; descriptors (n, d); global_ (g,).
-    """
-
-    keypoints: NDArray[np.float32]
-    scales: NDArray[np.uint8]
-    weights: NDArray[np.float32]
-    descriptors: NDArray[np.float32]
-    global_: NDArray[np.float32]
-
-    def for_reranking(self) -> ImageDescriptors:
-        return ImageDescriptors(self.descriptors, self.scales, self.global_)
+from model.descriptors import ExtractedImage
 
 
 class Extractor(Protocol):
@@ -84,7 +65,7 @@ class BatchExtractor(Extractor, Protocol):
     def extract_batch(
         self, images: Sequence[PreparedImage], count: int
     ) -> list[ExtractedImage | NoDescriptorsError]:
-        """As `extract`, of images whose pixels have the same sizes, in their order."""
+        """As `extract`, for images whose pixels have the same sizes, in their order."""
         ...
 
 
@@ -101,7 +82,7 @@ class ExtractorOptions:
     scales: tuple[float, ...] | None = None
     device: str | None = None
 
-    def given(self) -> list[str]:
+    def option_names(self) -> list[str]:
         return [field.name for field in fields(self) if getattr(self, field.name) is not None]
 
 

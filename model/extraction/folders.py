@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from model.extraction.pixels import HEIF, is_picture
 from model.image_ids import MAX_ID, image_id
+from model.progress import Report, silent
 
 
 def _suffixes(words: str) -> frozenset[str]:
@@ -39,14 +40,10 @@ class UnreadableImageError(ValueError):
     """A file that is no image, or a damaged one; the message names it."""
 
 
-def _nobody(_: str) -> None:
-    pass
-
-
 def find_images(
     paths: Iterable[Path],
     relative_to: Path | None = None,
-    report: Callable[[str], None] = _nobody,
+    report: Report = silent,
 ) -> dict[str, Path]:
     """Ids and files: a file is known by its name, one in a folder by its path below that folder;
     with `relative_to` all of them by their path below that one.
@@ -84,10 +81,10 @@ def find_images(
 
 def has_picture(folder: Path) -> bool:
     """Whether anything below the folder would be read."""
-    return any(True for _ in _pictures(folder, _nobody))
+    return any(True for _ in _pictures(folder, silent))
 
 
-def _pictures(folder: Path, report: Callable[[str], None]) -> Iterator[Path]:
+def _pictures(folder: Path, report: Report) -> Iterator[Path]:
     """Files below `folder` that are to be read, in any order."""
     for file in _files(folder, report):
         suffix = file.suffix.lower()
@@ -110,7 +107,7 @@ def _pictures(folder: Path, report: Callable[[str], None]) -> Iterator[Path]:
             yield file
 
 
-def _files(folder: Path, report: Callable[[str], None]) -> Iterator[Path]:
+def _files(folder: Path, report: Report) -> Iterator[Path]:
     """All that is below `folder` and no folder. Links are followed after the folders themselves, so
     a file is known by its own path where there is one."""
     visited: dict[_Key, Path] = {}

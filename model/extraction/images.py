@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from model.extraction.extractor import ExtractedImage, Extractor, NoDescriptorsError
+from model.descriptors import ExtractedImage
+from model.extraction.extractor import Extractor, NoDescriptorsError
 from model.extraction.folders import UnreadableImageError, find_images
 from model.extraction.pixels import PixelsError, read_pixels
 from model.image_ids import image_id
@@ -18,13 +19,14 @@ from model.image_ids import image_id
 __all__ = ["UnreadableImageError", "extract_images", "find_images", "image_id", "read_image"]
 
 
-def read_image(path: Path, *, whole: bool = False) -> Image.Image:
-    """RGB, upright, as a viewer shows it; `whole`: never shrunk. Raises UnreadableImageError."""
+def read_image(path: Path, *, full_size: bool = False) -> Image.Image:
+    """RGB, upright, as a viewer shows it; with `full_size` never shrunk. Raises
+    UnreadableImageError."""
     # Whoever opens a pipe waits for someone to write into it.
     if path.exists() and not path.is_file():
         raise UnreadableImageError(f"{path}: no plain file")
     try:
-        return read_pixels(path, whole=whole).image
+        return read_pixels(path, full_size=full_size).image
     except FileNotFoundError:
         raise UnreadableImageError(f"{path}: no such file") from None
     except PixelsError as error:
@@ -37,8 +39,8 @@ def extract_images(
     count: int,
     workers: int,
 ) -> Iterator[tuple[str, ExtractedImage | UnreadableImageError]]:
-    """In the order of `images`, which are opened when it is their turn; one that cannot be read
-    comes as its error.
+    """Extracts in the order of `images`, and opens each when it is its turn. An image that cannot
+    be read comes as its error.
 
     One image is too small a task for several threads, so each worker takes an image for itself.
     """

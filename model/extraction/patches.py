@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.extraction.extractor import Box, ExtractedImage, NoDescriptorsError, PreparedImage
+from model.descriptors import ExtractedImage
+from model.extraction.extractor import Box, NoDescriptorsError, PreparedImage
 from model.extraction.resizing import resized
 
 
@@ -52,27 +53,27 @@ class PatchExtractor(ABC):
 
     @abstractmethod
     def _grid(self, pixels: NDArray[np.uint8]) -> PatchGrid:
-        """Of images (b, height, width, 3), whole patches each."""
+        """The patches of images (b, height, width, 3), whose sides are whole patches."""
 
     def extract(self, image: Image.Image, count: int) -> ExtractedImage:
         """Raises NoDescriptorsError."""
-        (found,) = self.extract_batch([self.prepare(image)], count)
-        if isinstance(found, NoDescriptorsError):
-            raise found
-        return found
+        (features,) = self.extract_batch([self.prepare(image)], count)
+        if isinstance(features, NoDescriptorsError):
+            raise features
+        return features
 
     def prepare(self, image: Image.Image, box: Box | None = None) -> PreparedImage:
         """A part is resized as far as the whole image would be, as AMES's code does."""
         left, top, right, bottom = _within(image, box)
         part = np.asarray(image.convert("RGB").crop((left, top, right, bottom)))
         width, height = image.size
-        whole = self._sizes.longest_side / max(width, height)
+        base = self._sizes.longest_side / max(width, height)
         return PreparedImage(
             tuple(
                 resized(
                     part,
-                    self._whole_patches((right - left) * (scale * whole)),
-                    self._whole_patches((bottom - top) * (scale * whole)),
+                    self._whole_patches((right - left) * (base * scale)),
+                    self._whole_patches((bottom - top) * (base * scale)),
                 )
                 for scale in self._sizes.scales
             ),
@@ -98,13 +99,13 @@ class PatchExtractor(ABC):
         places = np.concatenate([_centres(*grid.strengths.shape[1:]) for grid in grids])
         scales = np.repeat(np.arange(len(grids)), [grid.strengths[0].numel() for grid in grids])
         # A stable sort: equal strengths stay in the order of the grid, alone and in a batch.
-        chosen = strengths.sort(dim=1, descending=True, stable=True).indices[:, :count]
-        found: list[ExtractedImage | NoDescriptorsError] = []
+        order = strengths.sort(dim=1, descending=True, stable=True).indices[:, :count]
+        results: list[ExtractedImage | NoDescriptorsError] = []
         for image, x, w, rows, global_ in zip(
-            images, locals_, strengths, chosen, globals_, strict=True
+            images, locals_, strengths, order, globals_, strict=True
         ):
             strongest = rows.cpu().numpy()
-            found.append(
+            results.append(
                 _checked(
                     ExtractedImage(
                         np.asarray(image.corner + places[strongest] * image.extent, np.float32),
@@ -115,7 +116,7 @@ class PatchExtractor(ABC):
                     )
                 )
             )
-        return found
+        return results
 
 
 def _within(image: Image.Image, box: Box | None) -> tuple[int, int, int, int]:
@@ -133,9 +134,11 @@ def _centres(rows: int, columns: int) -> NDArray[np.float64]:
     return np.stack(((x + 0.5) / columns, (y + 0.5) / rows), axis=1)
 
 
-def _checked(found: ExtractedImage) -> ExtractedImage | NoDescriptorsError:
-    if not all(np.isfinite(a).all() for a in (found.weights, found.descriptors, found.global_)):
+def _checked(features: ExtractedImage) -> ExtractedImage | NoDescriptorsError:
+    if not all(
+        np.isfinite(a).all() for a in (features.weights, features.descriptors, features.global_)
+    ):
         return NoDescriptorsError("the network makes NaN or infinity of it")
-    if not (found.descriptors.any(axis=1).all() and found.global_.any()):
+    if not (features.descriptors.any(axis=1).all() and features.global_.any()):
         return NoDescriptorsError("the network makes a descriptor of zeros of it")
-    return found
+    return features

@@ -86,18 +86,18 @@ class Pixels:
     size: tuple[int, int]
 
 
-def read_pixels(source: Path | io.BytesIO, *, whole: bool = False) -> Pixels:
-    """`whole` asks for every pixel, where places in the picture are counted in them. A picture of
-    several frames or pages is its first.
+def read_pixels(source: Path | io.BytesIO, *, full_size: bool = False) -> Pixels:
+    """Reads the first frame or page of a picture; with `full_size` every pixel, for places that
+    count in pixels.
 
     Raises PixelsError, and FileNotFoundError for a path that leads nowhere.
     """
     try:
         with _opened(source) as image:
             size = image.size
-            _check(size, _told_to_shrink(image, 1 if whole else _factor(size)))
+            _check(size, _told_to_shrink(image, 1 if full_size else _factor(size)))
             _load(image)
-            shown = _shown(image, 1 if whole else _factor(image.size))
+            rgb = _as_rgb(image, 1 if full_size else _factor(image.size))
             turn = _orientation(image)
     except (PixelsError, FileNotFoundError):
         raise
@@ -105,12 +105,12 @@ def read_pixels(source: Path | io.BytesIO, *, whole: bool = False) -> Pixels:
     except Exception as error:  # noqa: BLE001
         raise PixelsError(str(error) or type(error).__name__) from None
     if turn in _UPRIGHT:
-        shown = shown.transpose(_UPRIGHT[turn])
-    return Pixels(shown, size[::-1] if turn in _TURNED else size)
+        rgb = rgb.transpose(_UPRIGHT[turn])
+    return Pixels(rgb, size[::-1] if turn in _TURNED else size)
 
 
 def is_picture(path: Path) -> bool:
-    """By its first bytes, whatever its name ends in."""
+    """Whether the first bytes are a picture's, whatever the name ends in."""
     try:
         with Image.open(path, formats=FORMATS):
             return True
@@ -179,13 +179,13 @@ def _load(image: Image.Image) -> None:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Of an EXIF that cannot be read, upright."""
+    """The EXIF orientation; upright where it cannot be read."""
     with contextlib.suppress(Exception):
         return int(image.getexif().get(_ORIENTATION, 1))
     return 1
 
 
-def _shown(image: Image.Image, factor: int) -> Image.Image:
+def _as_rgb(image: Image.Image, factor: int) -> Image.Image:
     """RGB, divided by `factor`. Where transparency over white shows nothing, as with a white logo,
     it is over black."""
     seen_through = image.has_transparency_data
@@ -206,7 +206,7 @@ def _flat(image: Image.Image) -> bool:
 def _composed(image: Image.Image, factor: int, ground: tuple[int, int, int]) -> Image.Image:
     levels = _levels(image)
     width, height = (-(-side // factor) for side in image.size)
-    shown = Image.new("RGB", (width, height))
+    canvas = Image.new("RGB", (width, height))
     for top, strip in _strips(image, factor):
         if levels is not None:
             rgb = _grey(strip, *levels).convert("RGB")
@@ -216,8 +216,8 @@ def _composed(image: Image.Image, factor: int, ground: tuple[int, int, int]) -> 
             rgb.paste(rgba, mask=rgba.getchannel("A"))
         else:
             rgb = strip.convert("RGB")
-        shown.paste(rgb.reduce(factor), (0, top // factor))
-    return shown
+        canvas.paste(rgb.reduce(factor), (0, top // factor))
+    return canvas
 
 
 def _strips(image: Image.Image, factor: int = 1) -> Iterator[tuple[int, Image.Image]]:
@@ -228,7 +228,7 @@ def _strips(image: Image.Image, factor: int = 1) -> Iterator[tuple[int, Image.Im
 
 
 def _levels(image: Image.Image) -> tuple[float, float] | None:
-    """Which numbers are black and white in a grey picture of more than 8 bits; None in others.
+    """The numbers of black and white in a grey picture of more than 8 bits; None for others.
 
     Floats from 0 to 1 are what they are. 16 bits go to 65,535, or to the least of the usual whites
     that holds all, if that has 12 bits or fewer. Other numbers have no white of their own: the

@@ -83,7 +83,7 @@ def load_pretrained(folder: Path, network: Any, kind: str, **settings: Any) -> P
 
 
 def short_hash(files: Sequence[Path]) -> str:
-    """Of their contents, in their order."""
+    """A short hash of the contents of files, in their order."""
     digest = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:

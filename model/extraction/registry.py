@@ -87,7 +87,7 @@ def load_extractor(name: str, options: ExtractorOptions | None = None) -> Extrac
     """Raises ExtractorError."""
     options = options or ExtractorOptions()
     entry = registered(name)
-    refused = [option for option in options.given() if option not in entry.options]
+    refused = [option for option in options.option_names() if option not in entry.options]
     if refused:
         raise ExtractorError(f"{name} takes no {' and no '.join(refused)}")
     try:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from model.extraction.extractor import ExtractedImage
+from model.descriptors import ExtractedImage
 from model.extraction.whitening import fit_whitening
 
 _Floats = NDArray[np.float32]
@@ -87,7 +87,7 @@ class Sift:
 
 
 def load_sift(path: Path = CODEBOOK_FILE) -> Sift:
-    """With the codebook that `fit` has written to `path`."""
+    """SIFT with the codebook that `fit` has written to `path`."""
     cv2.setNumThreads(1)  # each of our workers has an image of its own already
     tensors = {name: tensor.astype(np.float32) for name, tensor in load_file(path).items()}
     return Sift(Codebook(**tensors), hashlib.sha256(path.read_bytes()).hexdigest()[:12])

@@ -101,14 +101,14 @@ class VisionTransformer(PatchExtractor):
 
 
 def load_vision_transformer(name: str, folder: Path, device: str) -> VisionTransformer:
-    """Of a folder of config.json, preprocessor_config.json and safetensors, as `save_pretrained`
-    writes it; the version is a hash of these. Raises ExtractorError."""
+    """Loads a folder of config.json, preprocessor_config.json and safetensors, as `save_pretrained`
+    writes it. The version is a hash of these files. Raises ExtractorError."""
     config = folder / "config.json"
     settings = read_json(config)
     kind = settings.get("model_type")
     if not isinstance(kind, str) or kind not in _NETWORKS:
-        known = ", ".join(_NETWORKS)
-        raise ExtractorError(f"{folder}: model_type is {kind!r}, not one of {known}")
+        names = ", ".join(_NETWORKS)
+        raise ExtractorError(f"{folder}: model_type is {kind!r}, not one of {names}")
     files = weights_files(folder)
     colours = _Colours.of(folder / "preprocessor_config.json")
     network_class, of_projection = _NETWORKS[kind], {}
@@ -132,7 +132,7 @@ def load_vision_transformer(name: str, folder: Path, device: str) -> VisionTrans
 
 @dataclass(frozen=True)
 class _Colours:
-    """Of a network's input: grey levels by `factor`, minus `mean`, by `deviation`."""
+    """Normalises a network's input: grey levels times `factor`, minus `mean`, over `deviation`."""
 
     factor: float
     mean: tuple[float, float, float]
@@ -140,7 +140,7 @@ class _Colours:
 
     @classmethod
     def of(cls, path: Path) -> _Colours:
-        """As an image processor of transformers tells them. Raises ExtractorError."""
+        """Reads the settings of an image processor of transformers. Raises ExtractorError."""
         content = read_json(path)
         factor = content.get("rescale_factor", 1 / 255) if content.get("do_rescale", True) else 1
         try:

@@ -13,7 +13,7 @@ class FormatError(ValueError):
 
 @contextmanager
 def opening(path: Path) -> Iterator[None]:
-    """Where a file is opened and read: what the system says of it as a FormatError."""
+    """Turns an OSError of opening or reading a file into a FormatError."""
     try:
         yield
     except FileNotFoundError:

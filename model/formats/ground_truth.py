@@ -63,20 +63,20 @@ def _query(path: Path, place: int, of: Any, gallery: int) -> QueryTruth:
 
     def indices(key: str) -> Indices:
         try:
-            given = np.asarray(of.get(key, ())).reshape(-1)
+            numbers = np.asarray(of.get(key, ())).reshape(-1)
             with np.errstate(invalid="ignore"):
-                found = given.astype(np.int64)
-            whole = bool((found == given).all())
+                integers = numbers.astype(np.int64)
+            integral = bool((integers == numbers).all())
         except (TypeError, ValueError, OverflowError, RuntimeError):
-            whole = False
-        if not whole:
+            integral = False
+        if not integral:
             raise FormatError(f"{what}: `{key}` is no list of whole numbers")
-        wrong = found[(found < 0) | (found >= gallery)]
+        wrong = integers[(integers < 0) | (integers >= gallery)]
         if wrong.size:
             raise FormatError(
                 f"{what}: `{key}` has index {wrong[0]}, where the gallery has {gallery} images"
             )
-        return found
+        return integers
 
     right = indices("easy" if graded else "ok")
     hard = indices("hard") if graded else np.empty(0, np.int64)
@@ -87,11 +87,11 @@ def _query(path: Path, place: int, of: Any, gallery: int) -> QueryTruth:
     return QueryTruth(right, hard, junk, graded, _box(what, of.get("bbx")))
 
 
-def _box(what: str, given: Any) -> tuple[float, ...] | None:
-    if given is None:
+def _box(what: str, value: Any) -> tuple[float, ...] | None:
+    if value is None:
         return None
     try:
-        box = tuple(float(side) for side in np.asarray(given).reshape(-1))
+        box = tuple(float(side) for side in np.asarray(value).reshape(-1))
     except (TypeError, ValueError):
         box = ()
     if len(box) != _BOX:
@@ -100,9 +100,9 @@ def _box(what: str, given: Any) -> tuple[float, ...] | None:
 
 
 def _names(path: Path, loaded: dict[Any, Any], key: str) -> list[str] | None:
-    given = loaded.get(key)
-    if given is None:
+    values = loaded.get(key)
+    if values is None:
         return None
-    if not isinstance(given, list | tuple | np.ndarray):
+    if not isinstance(values, list | tuple | np.ndarray):
         raise FormatError(f"{path}: `{key}` is no list of names")
-    return [str(name) for name in given]
+    return [str(name) for name in values]

@@ -43,7 +43,7 @@ class LabelledImages:
 
 
 def read_labels(path: Path) -> LabelledImages:
-    """Of a CSV file, or of the `labels.csv` of a folder: columns `path`, `label` (or `class_id`)
+    """Reads a CSV file, or the `labels.csv` of a folder: columns `path`, `label` (or `class_id`)
     and perhaps `role` (`query` or `gallery`; or `source_split`, of which `test` are queries).
     Without roles every third image of a label is a query. Columns are parted by commas, semicolons
     or tabs; a path is an image's as it is on disk, or its id. Raises FormatError."""
@@ -82,6 +82,26 @@ def labels_of_folders(ids: Sequence[str], what: Path) -> LabelledImages:
     if bare:
         raise FormatError(f"{what}: {bare[0]} lies in no folder that could be its label")
     return labelled(what, ids, [image_id.partition("/")[0] for image_id in ids], None)
+
+
+def labels_of_views(ids: Sequence[str], known: LabelledImages | None = None) -> LabelledImages:
+    """Views (`IMAGE@NUMBER`): each image is a class of its own, its odd numbers are queries.
+    Where labelled images are known, views of others are left out, and images of one class are a
+    group. Raises ValueError for an id of another form."""
+    split = [view.rpartition("@") for view in ids]
+    unnumbered = [view for view, (_, _, n) in zip(ids, split, strict=True) if not n.isdecimal()]
+    if unnumbered:
+        raise ValueError(f"{unnumbered[0]!r} is not a view: IMAGE@NUMBER")
+    names = known.ids if known is not None else sorted({image for image, _, _ in split})
+    places = {image_id: place for place, image_id in enumerate(names)}
+    views = [(f"{i}@{n}", places[i], int(n)) for i, _, n in split if i in places]
+    images = np.array([place for _, place, _ in views], dtype=np.int64)
+    return LabelledImages(
+        [view for view, _, _ in views],
+        images,
+        np.array([number % 2 == 1 for _, _, number in views], dtype=np.bool_),
+        None if known is None else known.classes[images],
+    )
 
 
 def labelled(

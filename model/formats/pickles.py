@@ -56,15 +56,15 @@ def load_pickle(path: Path) -> object:
         return _Unpickler(file, path).load()
 
 
-def as_array(found: object) -> np.ndarray[Any, Any] | None:
+def as_array(value: object) -> np.ndarray[Any, Any] | None:
     """The numbers of an array or a tensor; None of anything else, and of sparse or meta tensors."""
-    if isinstance(found, torch.Tensor):
-        if found.layout != torch.strided or found.is_meta:
+    if isinstance(value, torch.Tensor):
+        if value.layout != torch.strided or value.is_meta:
             return None
-        if found.dtype in (torch.bfloat16, torch.float16):
-            found = found.float()
-        return np.asarray(found.detach().resolve_conj().resolve_neg().cpu().numpy())
-    return found if isinstance(found, np.ndarray) and found.dtype.kind in "fiu" else None
+        if value.dtype in (torch.bfloat16, torch.float16):
+            value = value.float()
+        return np.asarray(value.detach().resolve_conj().resolve_neg().cpu().numpy())
+    return value if isinstance(value, np.ndarray) and value.dtype.kind in "fiu" else None
 
 
 class _Ndarray:
@@ -135,10 +135,10 @@ class _Unpickler(pickle.Unpickler):
         self._path = path
 
     def find_class(self, module: str, name: str) -> Any:
-        known = _KNOWN.get((module, name))
-        if known is None:
+        target = _KNOWN.get((module, name))
+        if target is None:
             raise FormatError(f"{self._path}: names {module}.{name}, which is not read from files")
-        return known
+        return target
 
 
 @contextmanager

@@ -41,21 +41,22 @@ class _Line(BaseModel):
 def parse_shortlist(line: str | bytes, most: int) -> Shortlist:
     """One line, of at most `most` ids. Raises ValueError that says what is wrong with it."""
     try:
-        found = _Line.model_validate_json(line)
+        parsed = _Line.model_validate_json(line)
     except ValidationError as error:
         raise ValueError(reason(error)) from None
-    ids, scores = found.gallery_ids, found.global_scores
+    ids, scores = parsed.gallery_ids, parsed.global_scores
     if len(ids) > most:
         raise ValueError(f"{len(ids)} ids, where a list has at most {most}")
     if len(set(ids)) < len(ids):
         raise ValueError(f"id {Counter(ids).most_common(1)[0][0]!r} comes twice")
     if scores is not None and len(scores) != len(ids):
         raise ValueError(f"{len(scores)} scores for {len(ids)} ids")
-    return Shortlist(found.query, ids, scores)
+    return Shortlist(parsed.query, ids, scores)
 
 
 def read_shortlists(path: Path, most: int, first: int = 0) -> Iterator[Shortlist]:
-    """From list `first` on; empty lines do not count. Raises FormatError naming the line."""
+    """Reads lists from number `first` on; empty lines do not count. Raises FormatError naming the
+    line."""
     with text_of(path) as file:
         place = 0
         for number, line in enumerate(file, start=1):

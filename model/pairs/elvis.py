@@ -112,11 +112,11 @@ def log_transport(scores: Tensor, rows: Tensor, columns: Tensor, iterations: int
         torch.cat((torch.zeros_like(own, dtype=scores.dtype), _log_count(other)), dim=1)
         for own, other in ((rows, columns), (columns, rows))
     ]
-    known = [F.pad(own, (0, 1), value=True) for own in (rows, columns)]
+    real = [F.pad(own, (0, 1), value=True) for own in (rows, columns)]
     v = torch.zeros_like(masses[1])
     for _ in range(iterations):
-        u = (masses[0] - (scores + v.unsqueeze(1)).logsumexp(2)) * known[0]
-        v = (masses[1] - (scores + u.unsqueeze(2)).logsumexp(1)) * known[1]
+        u = (masses[0] - (scores + v.unsqueeze(1)).logsumexp(2)) * real[0]
+        v = (masses[1] - (scores + u.unsqueeze(2)).logsumexp(1)) * real[1]
     return scores + u.unsqueeze(2) + v.unsqueeze(1)
 
 

@@ -68,7 +68,8 @@ class PairReranker(ListReranker):
         self.remap_local = nn.Sequential(*projection)
 
     def numbers(self, rows: int) -> int:
-        """Of the largest tensor that `compare` makes for a pair of images of so many rows."""
+        """How many numbers the largest tensor has that `compare` makes for a pair of images of so
+        many rows."""
         raise NotImplementedError
 
     def compare(self, query: Side, gallery: Side) -> Tensor:

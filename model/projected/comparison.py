@@ -42,12 +42,12 @@ def compare(batch: WindowBatch, metric: Tensor) -> Comparison:
     globals_ = F.normalize(batch.globals.double(), dim=-1)
     means = F.normalize(locals_.sum(2), dim=-1)
     both = batch.has_global.unsqueeze(2) & batch.has_global.unsqueeze(1)
-    whole = F.normalize(torch.cat((globals_, means), dim=-1) @ metric.double(), dim=-1)
+    vectors = F.normalize(torch.cat((globals_, means), dim=-1) @ metric.double(), dim=-1)
     of_means = means @ means.mT
     return Comparison(
         to_query,
         torch.where(both, globals_ @ globals_.mT, of_means),
-        torch.where(both, whole @ whole.mT, of_means),
+        torch.where(both, vectors @ vectors.mT, of_means),
         locals_.float(),
         globals_,
         means,
@@ -71,7 +71,7 @@ def masked_mean(values: Tensor, mask: Tensor, dim: int) -> Tensor:
 
 
 def standardised(values: Tensor, mask: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Less their mean and over their spread along `dims`, of what `mask` has; 0 elsewhere."""
+    """Standardise over `dims`; masked entries are 0."""
     count = mask.sum(dims, keepdim=True).clamp(min=1)
     centre = (values * mask).sum(dims, keepdim=True) / count
     spread = ((values - centre) ** 2 * mask).sum(dims, keepdim=True) / count

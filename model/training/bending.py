@@ -19,7 +19,7 @@ _PROJECTED = (64, 128, 256)
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """Of vectors (n, d): mean (d,), axes (d, d) and variances (d,), largest first."""
+    """The spectrum of vectors (n, d): mean (d,), axes (d, d) and variances (d,), largest first."""
 
     mean: Rows
     axes: Rows
@@ -27,7 +27,7 @@ class Spectrum:
 
 
 def spectrum(vectors: NDArray[np.floating], most: int = 20_000) -> Spectrum:
-    """Of about `most` of the vectors, evenly chosen."""
+    """The spectrum of about `most` of the vectors, evenly spaced."""
     sample = vectors[:: max(1, len(vectors) // most)].astype(np.float64)
     mean = sample.mean(0)
     variances, axes = np.linalg.eigh((sample - mean).T @ (sample - mean) / len(sample))
@@ -60,7 +60,7 @@ def bent(vectors: Rows, of: Spectrum, rng: np.random.Generator) -> Rows:
 
 
 def noisy(vectors: Rows, level: float, rng: np.random.Generator) -> Rows:
-    """With normal noise of `level` times their own spread."""
+    """Adds normal noise of `level` times the vectors' own spread."""
     noise = rng.standard_normal(vectors.shape, np.float32)
     return np.asarray(vectors + noise * (np.float32(level) * vectors.std()), np.float32)
 

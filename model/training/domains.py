@@ -13,7 +13,7 @@ from model.config import ExtractorId
 from model.descriptors import DescriptorSizes, ImageDescriptors
 from model.evaluation.grocery import split
 from model.evaluation.retrieval import RetrievalTask, labelled_task
-from model.formats.labels import LabelledImages
+from model.formats.labels import LabelledImages, labels_of_views
 from model.training.lists import (
     DomainLists,
     ListOptions,
@@ -21,7 +21,6 @@ from model.training.lists import (
     MixedLists,
     globals_of,
     locals_of,
-    views_as_images,
 )
 
 VIEWS_SHARE = 0.15
@@ -68,10 +67,10 @@ def labelled_data(
     validation, held_out = None, ()
     training = list(domains)
     if fold is not None:
-        kept, apart = split(first.images, fold)
-        training[0] = Domain(kept, first.described)
-        validation = labelled_task(apart, dict(next(iter(first.described.values()))))
-        held_out = tuple(np.unique(apart.classes).tolist())
+        trained, held_out_images = split(first.images, fold)
+        training[0] = Domain(trained, first.described)
+        validation = labelled_task(held_out_images, dict(next(iter(first.described.values()))))
+        held_out = tuple(np.unique(held_out_images.classes).tolist())
         if not validation.relevant.any():
             raise ValueError(f"fold {fold} has no query with a relevant image to choose on")
     sources: list[ListSource] = [domain_lists(domain, options) for domain in training]
@@ -97,13 +96,13 @@ def views_data(
 ) -> TrainingData:
     """Views of images without labels; every `held_out`-th image is for validation. Raises
     ValueError where so few are left that nothing could be chosen."""
-    seen = sorted({view.rpartition("@")[0] for view in views})
-    if len(seen) < 2 * held_out:
-        raise ValueError(f"{len(seen)} readable images: at least {2 * held_out} are needed")
-    apart = set(seen[::held_out])
+    pictures = sorted({view.rpartition("@")[0] for view in views})
+    if len(pictures) < 2 * held_out:
+        raise ValueError(f"{len(pictures)} readable images: at least {2 * held_out} are needed")
+    apart = set(pictures[::held_out])
     training, validation = (
-        views_as_images([view for view in views if view.rpartition("@")[0] in part])
-        for part in (set(seen) - apart, apart)
+        labels_of_views([view for view in views if view.rpartition("@")[0] in part])
+        for part in (set(pictures) - apart, apart)
     )
     domain = Domain(training, {extractor.name: views})
     return TrainingData(
@@ -148,7 +147,7 @@ def _views_of(images: LabelledImages, views: Mapping[str, Described]) -> Domain:
     """Those views of the images that every extractor has."""
     shared = set.intersection(*(set(of) for of in views.values()))
     ids = [view for view in next(iter(views.values())) if view in shared]
-    return Domain(views_as_images(ids, images), views)
+    return Domain(labels_of_views(ids, images), views)
 
 
 def _sizes(domain: Domain) -> DescriptorSizes:

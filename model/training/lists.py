@@ -170,8 +170,8 @@ class DomainLists:
             if rng.random() >= options.every_class:
                 # Evenly on a logarithmic scale: how dense the relevant are varies as much.
                 share = options.fewest_classes ** rng.random()
-                kept = self._classes[rng.random(len(self._classes)) < share]
-                eligible = own | np.isin(images.classes, kept)
+                classes = self._classes[rng.random(len(self._classes)) < share]
+                eligible = own | np.isin(images.classes, classes)
             if images.groups is not None:
                 eligible &= own | (images.groups != images.groups[query])
             gallery = np.flatnonzero(eligible & (images.is_query != images.is_query[query]))
@@ -197,30 +197,10 @@ class MixedLists:
         return self._sources[int(rng.choice(len(self._sources), p=self._weights))].draw(rng, shape)
 
 
-def views_as_images(ids: Sequence[str], known: LabelledImages | None = None) -> LabelledImages:
-    """Views (`IMAGE@NUMBER`): each image is a class of its own, its odd numbers are queries.
-    Where labelled images are known, views of others are left out, and images of one class are a
-    group. Raises ValueError for an id of another form."""
-    split = [view.rpartition("@") for view in ids]
-    unnumbered = [view for view, (_, _, n) in zip(ids, split, strict=True) if not n.isdecimal()]
-    if unnumbered:
-        raise ValueError(f"{unnumbered[0]!r} is not a view: IMAGE@NUMBER")
-    names = known.ids if known is not None else sorted({image for image, _, _ in split})
-    places = {image_id: place for place, image_id in enumerate(names)}
-    kept = [(f"{i}@{n}", places[i], int(n)) for i, _, n in split if i in places]
-    images = np.array([place for _, place, _ in kept], dtype=np.int64)
-    return LabelledImages(
-        [view for view, _, _ in kept],
-        images,
-        np.array([number % 2 == 1 for _, _, number in kept], dtype=np.bool_),
-        None if known is None else known.classes[images],
-    )
-
-
 def _sparse(
     gallery: NDArray[np.int64], own: NDArray[np.bool_], rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """With one to three of the relevant images."""
+    """The gallery with one to three of its relevant images."""
     relevant = gallery[own[gallery]]
     count = min(int(rng.integers(1, 4)), len(relevant))
     return np.concatenate((gallery[~own[gallery]], rng.permutation(relevant)[:count]))
@@ -254,7 +234,8 @@ def _described(
             for own in images
         ]
         images = [
-            own if len(own) else whole[:1] for own, whole in zip(images, all_locals, strict=True)
+            own if len(own) else complete[:1]
+            for own, complete in zip(images, all_locals, strict=True)
         ]
     if rng.random() < 0.15:
         images = [_cluttered(own, rows, rng) for own in images]
@@ -264,7 +245,7 @@ def _described(
 def _cluttered(
     own: NDArray[np.float32], everyone: NDArray[np.float32], rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """With some of its locals replaced by those of other images of the list."""
+    """Replaces some locals by those of other images of the list."""
     replaced = rng.random(len(own)) < rng.uniform(0.0, 0.6)
     foreign = everyone[rng.integers(len(everyone), size=len(own))]
     return np.where(replaced[:, None], foreign, own)
@@ -285,7 +266,7 @@ def _global_cues(
         globals_ = _unit(np.stack([own.mean(0) for own in images]))
     if chance < options.without_globals + options.some_without_global:
         missing = rng.random(len(globals_)) < rng.uniform(0.05, 0.7)
-        return [None if gone else row for row, gone in zip(globals_, missing, strict=True)]
+        return [None if absent else row for row, absent in zip(globals_, missing, strict=True)]
     return list(globals_)
 
 

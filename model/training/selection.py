@@ -1,4 +1,4 @@
-"""What is chosen on validation data once the weights are trained."""
+"""Settings that are chosen on validation data once the weights are trained."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from dataclasses import dataclass
 import torch
 
 from model.evaluation.retrieval import (
-    Progress,
     Quality,
     RetrievalTask,
     Shortlists,
     best_ensemble,
+    first_stage,
     quality,
     window_logits,
 )
+from model.progress import Progress
 from model.reranker import ListReranker
 from model.scoring import ensemble
+from model.training.trainer import Trainer
+
+_TOP = 100
+"""Length of the shortlists on which settings are chosen."""
 
 
 @dataclass(frozen=True)
@@ -46,3 +51,37 @@ def select(
     best = Selection(*best_ensemble(task, lists, logits))
     # The first of equals is chosen.
     return max((Selection(alpha, t, own), best), key=lambda selection: selection.quality.map_at_r)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The `selection`, and what the first stage alone reaches on the same lists."""
+
+    selection: Selection
+    first_stage: Quality
+
+    def __str__(self) -> str:
+        """The result in words, figures in percent."""
+        of = self.selection
+        return (
+            f"R@1 {_percent(of.quality)} on the validation images, alpha {of.alpha:.2f}, "
+            f"T {of.temperature:g}; the first stage has R@1 {_percent(self.first_stage)}"
+        )
+
+
+def _percent(quality: Quality) -> str:
+    return f"{100 * quality.recall_at_1:.1f}, mAP@R {100 * quality.map_at_r:.1f}"
+
+
+def select_on_validation(
+    trainer: Trainer[ListReranker], task: RetrievalTask, progress: Progress = iter
+) -> Validation:
+    """Selects alpha and temperature, and gives them to the trainer's average."""
+    network = trainer.average.eval()
+    lists = first_stage(task, _TOP)
+    before = quality(task, lists, lists.scores)
+    selection = select(network, task, lists, trainer.device, progress)
+    settings = {"alpha": selection.alpha, "temperature": selection.temperature}
+    rerank = network.config.rerank.model_copy(update=settings)
+    network.config = network.config.model_copy(update={"rerank": rerank})
+    return Validation(selection, before)

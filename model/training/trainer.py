@@ -26,13 +26,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from model.batch import WindowBatch
 from model.reranker import ListReranker
+from model.training.errors import TrainingError
 from model.training.lists import ListShape, ListSource, TrainingList
 from model.training.processes import ALONE, Processes
 
 R = TypeVar("R", bound=ListReranker)
 
 
-class TrainingStateError(ValueError):
+class TrainingStateError(TrainingError):
     """A saved training state that does not belong to this run."""
 
 
@@ -113,10 +114,10 @@ class Trainer(Generic[R]):
         losses: list[float] = []
         # While one pass is computed the lists of the next are read.
         with ThreadPoolExecutor(1) as reader:
-            drawn = (reader.submit(self._draw, source, *of) for of in passes)
-            upcoming = next(drawn, None)
+            batches = (reader.submit(self._draw, source, *of) for of in passes)
+            upcoming = next(batches, None)
             while upcoming is not None:
-                lists, upcoming = upcoming.result(), next(drawn, None)
+                lists, upcoming = upcoming.result(), next(batches, None)
                 losses.append(self._pass(lists, len(losses)))
                 if len(losses) == self.options.accumulate:
                     self._update()
@@ -125,7 +126,7 @@ class Trainer(Generic[R]):
                     losses.clear()
 
     def _draw(self, source: ListSource, step: int, number: int) -> list[TrainingList]:
-        """Of this process's pass `number` in a step."""
+        """Draws the lists of this process's pass `number` in a step."""
         options = self.options
         shape = options.shape(np.random.default_rng((options.seed, step)))
         first = (number * self.processes.count + self.processes.rank) * options.batch
@@ -173,7 +174,7 @@ class Trainer(Generic[R]):
 
     @property
     def lists(self) -> int:
-        """Of a step, over all passes and processes."""
+        """Lists of a step, over all passes and processes."""
         return self.options.batch * self.options.accumulate * self.processes.count
 
     def save(self, path: Path) -> None:
@@ -196,7 +197,7 @@ class Trainer(Generic[R]):
         """Continue a saved run. Raises TrainingStateError where sizes, options or data differ."""
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            found = (state["config"], _without_dealing(json.loads(state["options"])), state["data"])
+            saved = (state["config"], _without_dealing(json.loads(state["options"])), state["data"])
             own = (
                 self.model.config.model_dump_json(),
                 _without_dealing(asdict(self.options)),
@@ -214,7 +215,7 @@ class Trainer(Generic[R]):
         ) as error:
             why = str(error).partition("\n")[0]
             raise TrainingStateError(f"{path}: not a training state ({why})") from None
-        if found != own:
+        if saved != own:
             raise TrainingStateError(f"{path}: was trained with other sizes, options or data")
         if lists != self.lists:
             raise TrainingStateError(
@@ -240,8 +241,8 @@ def learning_rate(step: int, options: TrainOptions) -> float:
     """Linear warm-up, then a cosine to a hundredth of the peak."""
     if step < options.warmup:
         return options.learning_rate * (step + 1) / options.warmup
-    done = (step - options.warmup) / max(1, options.steps - options.warmup)
-    return options.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+    progress = (step - options.warmup) / max(1, options.steps - options.warmup)
+    return options.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def targets(lists: list[TrainingList], batch: WindowBatch) -> tuple[Tensor, Tensor]:

@@ -26,9 +26,11 @@ from model.checkpoint import save_checkpoint
 from model.config import MambaConfig, RerankDefaults
 from model.reranker import MambaReranker
 from model.tokens import RelationBatch, relate
+from model.training.errors import TrainingError
 from model.training.lists import ListSource
+from model.training.sources import folders_data
 from model.training.trainer import TrainOptions, first_place_loss, smooth_ap_loss
-from service.cli.training import folders_data
+from service.cli.common import tracked
 
 LISTS = 16
 """Of a step."""
@@ -185,7 +187,10 @@ def main(
 ) -> None:
     """Train a network for every seed, all on the same lists."""
     output.mkdir(parents=True, exist_ok=True)
-    training = folders_data(data, descriptors, views, fold)
+    try:
+        training = folders_data(data, descriptors, views, fold, tracked)
+    except TrainingError as error:
+        raise click.UsageError(str(error)) from None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def config(seed: int) -> MambaConfig:

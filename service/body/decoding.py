@@ -15,12 +15,12 @@ from locore_client.packing import InvalidArrayError
 from model.config import ModelConfig
 from model.descriptors import (
     DescriptorSizes,
+    ExtractedImage,
     ImageDescriptors,
     InvalidDescriptorsError,
     normalised,
     normalised_rows,
 )
-from model.extraction.extractor import ExtractedImage
 from service.api.arrays import unpack
 from service.api.errors import DescriptorDimMismatchError, TooLargeError, UnprocessableError
 from service.api.schemas import (

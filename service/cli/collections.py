@@ -27,16 +27,16 @@ def collections() -> None:
 def list_collections(as_json: bool, url: str, api_key: str | None) -> None:
     """Every collection: images, lengths of descriptors, bytes, aliases."""
     with Client(url, api_key) as client:
-        found = list(client.collections())
+        listing = list(client.collections())
     if as_json:
-        _print_json([one.model_dump(by_alias=True) for one in found])
+        _print_json([one.model_dump(by_alias=True) for one in listing])
         return
     table = Table()
     table.add_column("collection", overflow="fold")
     for title in ("images", "local", "global", "bytes"):
         table.add_column(title, justify="right")
     table.add_column("aliases", overflow="fold")
-    for one in found:
+    for one in listing:
         local, global_ = ("", "")
         if one.sizes is not None:
             local, global_ = str(one.sizes.local), str(one.sizes.global_ or "")
@@ -81,14 +81,14 @@ def drop(collection: str, yes: bool, url: str, api_key: str | None) -> None:
 def aliases(as_json: bool, url: str, api_key: str | None) -> None:
     """Every alias, and the collection that it stands for."""
     with Client(url, api_key) as client:
-        found = list(client.aliases())
+        listing = list(client.aliases())
     if as_json:
-        _print_json([one.model_dump() for one in found])
+        _print_json([one.model_dump() for one in listing])
         return
     table = Table()
     for title in ("alias", "collection"):
         table.add_column(title, overflow="fold")
-    for one in found:
+    for one in listing:
         table.add_row(one.alias, one.collection)
     console.print(table, highlight=False, markup=False)
 

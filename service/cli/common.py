@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,13 +23,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from model.config import ExtractorId
-from model.descriptor_file import DescriptorReader
-from model.descriptors import ImageDescriptors
+from model.extraction.description import BATCH, ExtractionRun
+from model.progress import tracked as counted
 from model.quantisation import STORE_DTYPES
 from model.shipped import checkpoint_file
 from service.api.schemas import Collection
 from service.gallery.record import DEFAULT_STORE_DTYPE
+from service.machine.cores import usable_cores
 
 _Item = TypeVar("_Item")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -101,30 +101,21 @@ def progress_bar(description: str, total: int | None) -> Iterator[Callable[[int]
 
 
 def tracked(items: Iterable[_Item], description: str, total: int | None) -> Iterator[_Item]:
-    with progress_bar(description, total) as advance:
-        for item in items:
-            yield item
-            advance(1)
+    return counted(progress_bar, description, total, items)
 
 
-def read_images(
-    path: Path, wanted: Sequence[str] | None = None
-) -> tuple[ExtractorId, dict[str, ImageDescriptors]]:
-    """Who made a descriptor file, and its images, or those of `wanted` alone.
+@contextmanager
+def naming(flag: str, *errors: type[Exception]) -> Iterator[None]:
+    """Raises click.UsageError, which names the flag, for any of these errors."""
+    try:
+        yield
+    except errors as error:
+        raise click.UsageError(f"{flag}: {error}") from None
 
-    Raises DescriptorFileError, and click.UsageError where one of `wanted` is not there.
-    """
-    with DescriptorReader(path) as reader:
-        made_by = ExtractorId(
-            name=reader.extractor or "unknown", version=reader.extractor_version or "unknown"
-        )
-        places = {image_id: place for place, image_id in enumerate(reader.ids)}
-        ids = reader.ids if wanted is None else wanted
-        absent = [image_id for image_id in ids if image_id not in places]
-        if absent:
-            raise click.UsageError(f"{path}: images are missing, {absent[0]} for one")
-        reading = tracked(ids, f"Reading {path.name}", len(ids))
-        return made_by, {image_id: reader[places[image_id]] for image_id in reading}
+
+def extraction_run(workers: int = usable_cores(), batch: int = BATCH) -> ExtractionRun:
+    """One that tells on standard error what it leaves out and how far it is."""
+    return ExtractionRun(workers, batch, say, tracked)
 
 
 def device_of(name: str) -> torch.device:

@@ -18,8 +18,8 @@ from model.config import (
     LongformerConfig,
     Scoring,
 )
-from model.pairs import published as pairs
-from model.published import Unwritten, longformer_config, read_shapes
+from model.locore_weights import Unwritten, longformer_config, read_shapes
+from model.pairs import weights as pairs
 from model.reranker import ListReranker
 from service.cli.common import any_path
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from PIL import Image
 
+from model.extraction.description import BATCH, extract_to_file
 from model.extraction.extractor import (
     ExtractorOptions,
 )
@@ -16,11 +17,17 @@ from model.extraction.images import (
     find_images,
     read_image,
 )
+from model.extraction.listing import check_continues, listed_boxes, listed_images
 from model.extraction.registry import NAMES, load_extractor, registered
 from model.global_rows import GlobalRows, write_raw
-from service.cli.common import any_path, device_of, existing_folder, say, tracked
-from service.cli.description import BATCH, extract_to_file
-from service.cli.image_list import check_continues, listed_boxes, listed_images
+from service.cli.common import (
+    any_path,
+    device_of,
+    existing_folder,
+    extraction_run,
+    say,
+    tracked,
+)
 from service.machine.cores import usable_cores
 
 
@@ -28,12 +35,12 @@ def _scales(_: click.Context, __: click.Parameter, value: str | None) -> tuple[f
     if value is None:
         return None
     try:
-        found = tuple(float(part) for part in value.split(","))
+        scales = tuple(float(part) for part in value.split(","))
     except ValueError:
         raise click.BadParameter("numbers with commas between them") from None
-    if not all(0 < scale <= 4 for scale in found) or len(set(found)) < len(found):
+    if not all(0 < scale <= 4 for scale in scales) or len(set(scales)) < len(scales):
         raise click.BadParameter("above 0 and at most 4, none twice")
-    return found
+    return scales
 
 
 @click.command()
@@ -153,35 +160,34 @@ def extract(
         say(f"left out: {why}")
 
     if list_path is not None:
-        found = listed_images(list_path, relative_to)
-        check_continues(output, list(found), list_path)
+        files = listed_images(list_path, relative_to)
+        check_continues(output, list(files), list_path)
     else:
-        found = find_images(images, relative_to, leave_out)
-    if not found:
+        files = find_images(images, relative_to, leave_out)
+    if not files:
         raise UnreadableImageError(f"no image that can be read in {', '.join(map(str, images))}")
     if fit_whitening:
-        _fit(found, output)
+        _fit(files, output)
         return
-    boxes = {} if crop is None else listed_boxes(crop, found)
+    boxes = {} if crop is None else listed_boxes(crop, files)
     written, skipped = extract_to_file(
         load_extractor(name, ExtractorOptions(weights, detector, scales, _place(name, device))),
-        found,
+        files,
         output,
         descriptors,
-        workers=workers,
+        extraction_run(workers, batch or BATCH),
         views=views,
-        batch=batch or BATCH,
         boxes=boxes,
         keep_unreadable=list_path is not None,
     )
-    kept = ", their rows are padding" if skipped and list_path is not None else ""
+    note = ", their rows are padding" if skipped and list_path is not None else ""
     unread = skipped + left_out
-    click.echo(f"{written} images written to {output}, {unread} could not be read{kept}", err=True)
+    click.echo(f"{written} images written to {output}, {unread} could not be read{note}", err=True)
     if global_file is not None:
         with GlobalRows(output) as rows:
             write_raw(rows, global_file)
     # What a file has already counts: the last images of one that is continued may be unreadable.
-    if skipped == len(found) * max(views, 1):
+    if skipped == len(files) * max(views, 1):
         raise UnreadableImageError(f"none of the {skipped} images could be read")
 
 
@@ -214,11 +220,11 @@ def _place(name: str, device: str | None) -> str | None:
     return str(device_of(device or "auto"))
 
 
-def _fit(found: dict[str, Path], output: Path) -> None:
+def _fit(files: dict[str, Path], output: Path) -> None:
     from model.extraction.efficientnet_lite import fit
 
     def pictures() -> Iterator[Image.Image]:
-        for path in tracked(found.values(), "Learning the whitening", len(found)):
+        for path in tracked(files.values(), "Learning the whitening", len(files)):
             try:
                 yield read_image(path)
             except UnreadableImageError as error:

@@ -16,7 +16,7 @@ from model.extraction.extractor import ExtractorError, NoDescriptorsError
 from model.extraction.images import UnreadableImageError
 from model.formats.errors import FormatError
 from model.metric import MetricError
-from model.training.trainer import TrainingStateError
+from model.training.errors import TrainingError
 from service import __version__
 from service.api.errors import ApiError, StoreUnavailableError
 from service.cli.bench import bench
@@ -52,7 +52,7 @@ EXPECTED = (
     OfflineError,
     RedisError,
     TracingError,
-    TrainingStateError,
+    TrainingError,
     UnreadableImageError,
 )
 """What a user's files, flags and services can be wrong with: one line, exit code 2, no trace."""

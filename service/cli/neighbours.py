@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from model.formats.neighbours import write_neighbours
+from model.formats.nn_file import write_neighbours
 from model.global_rows import GlobalRows
 from service.cli.common import any_path, progress_bar
 
@@ -71,7 +71,7 @@ def neighbours(
     if output.is_dir() or not output.parent.is_dir():
         raise click.UsageError(f"{output}: no file that can be written")
     try:
-        from model.neighbour_search import Search, nearest
+        from model.first_stage import Search, nearest
     except ModuleNotFoundError as error:
         raise click.UsageError(
             f"locore neighbours needs {error.name}: pip install 'locore[first-stage]'"
@@ -84,12 +84,12 @@ def neighbours(
         steps = search.steps(len(queries), len(gallery))
         try:
             with progress_bar("Searching", steps) as advance:
-                found = nearest(queries, gallery, search, advance)
+                lists = nearest(queries, gallery, search, advance)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
         count = len(gallery)
-    write_neighbours(output, found)
-    length = found.images.shape[1]
+    write_neighbours(output, lists)
+    length = lists.images.shape[1]
     click.echo(
-        f"{len(found.images)} lists of {length} among {count} images written to {output}", err=True
+        f"{len(lists.images)} lists of {length} among {count} images written to {output}", err=True
     )

@@ -82,7 +82,7 @@ def rerank(
         raise click.UsageError("give the shortlist by either --gallery or --ids")
     reader = None if gallery is None else DescriptorReader(gallery, descriptor_dim)
     image = _query(query, query_id, reader, descriptor_dim)
-    given = {name: value for name, value in options.items() if value is not None}
+    request_options = {name: value for name, value in options.items() if value is not None}
     if reader is not None:
         learnt = None if metric is None else load_metric(metric)
         try:
@@ -91,14 +91,14 @@ def rerank(
             raise click.UsageError(f"{query} with {gallery}: {error}") from None
         shortlist = [reader.ids[place] for place in order]
         if learnt is not None:
-            given["global_scores"] = cosines
+            request_options["global_scores"] = cosines
     elif metric is not None:
         raise click.UsageError("--metric needs --gallery, whose images it compares")
     else:
         assert ids is not None  # noqa: S101
         shortlist = _read_ids(ids)[:top]
     with Client(url, api_key) as client:
-        answer = client.rerank(image, shortlist, collection, top_n=show, **given)
+        answer = client.rerank(image, shortlist, collection, top_n=show, **request_options)
     if as_json:
         console.print_json(json.dumps(answer.model_dump()), ensure_ascii=True)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +15,9 @@ import torch
 from model.checkpoint import load_checkpoint
 from model.config import DEFAULT_CHECKPOINT
 from model.descriptor_file import DescriptorReader
-from model.formats.shortlists import Shortlist, count_shortlists, read_shortlists
+from model.formats.resumable_lines import ResumableLines, fingerprint, partial_of
+from model.formats.shortlists import Shortlist
+from model.shortlist_sources import ShortlistSource
 from model.windows import DIRECTIONS
 from service.api.schemas import MAX_SHORTLIST
 from service.cli.common import (
@@ -28,8 +30,6 @@ from service.cli.common import (
     progress_bar,
     storage_options,
 )
-from service.cli.first_stage import listed_neighbours, searched
-from service.cli.resumable import ResumableLines, fingerprint, partial_of
 from service.gallery.learnt_metrics import metric_for
 from service.offline.file_reranker import OfflineOptions, OfflineReranker
 
@@ -134,7 +134,7 @@ def rerank_batch(
     dtype: str,
     metric: Path | None,
     descriptor_dim: int | None,
-    **given: Any,
+    **request_options: Any,
 ) -> None:
     """Re-rank the shortlists of any number of queries, from files to a file, without a service.
 
@@ -148,7 +148,7 @@ def rerank_batch(
     if resume and output.exists() and not partial_of(output).exists():
         click.echo(f"{output} is there already: nothing is left to do", err=True)
         return
-    options = OfflineOptions(**given)
+    options = OfflineOptions(**request_options)
     inputs = {
         "--queries": queries,
         "--gallery": gallery,
@@ -166,54 +166,31 @@ def rerank_batch(
         model = load_checkpoint(checkpoint, device_of(device), numbers)
         learnt = None if metric is None else metric_for(metric, model.config)
         reranker = OfflineReranker(model, readers[0], readers[1], options, learnt)
-        source = _Source(shortlists, neighbours, readers[0], readers[1], top, learnt is not None)
+        source = ShortlistSource(readers[0], readers[1], top, MAX_SHORTLIST, shortlists, neighbours)
         total = source.count()
         settings = asdict(options) | {"dtype": dtype, "top": top, "descriptor_dim": descriptor_dim}
         # What changes the time alone may differ.
         for name in ("batch_tokens", "cache_bytes"):
             del settings[name]
-        was_given = {name: fingerprint(path) for name, path in inputs.items()} | {
+        inputs_and_settings = {name: fingerprint(path) for name, path in inputs.items()} | {
             "--" + name.replace("_", "-"): value for name, value in settings.items()
         }
         lines = stack.enter_context(
-            ResumableLines(output, was_given, resume=resume, overwrite=overwrite)
+            ResumableLines(output, inputs_and_settings, resume=resume, overwrite=overwrite)
         )
-        done = _run(reranker, source.lists(lines.lines), lines, total)
+        remaining = source.lists(lines.lines)
+        if learnt is not None and shortlists is None:
+            # In a metric the plain cosines by which the lists were made do not count.
+            remaining = (replace(one, global_scores=None) for one in remaining)
+        summary = _run(reranker, remaining, lines, total)
         lines.finish()
-    click.echo(f"{done} written to {output}", err=True)
-
-
-@dataclass(frozen=True)
-class _Source:
-    shortlists: Path | None
-    neighbours: Path | None
-    queries: DescriptorReader
-    gallery: DescriptorReader
-    top: int
-    in_metric: bool
-
-    def count(self) -> int:
-        if self.shortlists is not None:
-            return count_shortlists(self.shortlists)
-        return len(self.queries)
-
-    def lists(self, first: int) -> Iterator[Shortlist]:
-        """From the `first` on. In a metric the plain cosines by which lists were found do not
-        count."""
-        if self.shortlists is not None:
-            return read_shortlists(self.shortlists, MAX_SHORTLIST, first)
-        files = self.queries, self.gallery, self.top, first
-        if self.neighbours is not None:
-            lists = listed_neighbours(self.neighbours, *files)
-        else:
-            lists = searched(*files)
-        return (replace(found, global_scores=None) if self.in_metric else found for found in lists)
+    click.echo(f"{summary} written to {output}", err=True)
 
 
 def _run(
     reranker: OfflineReranker, lists: Iterator[Shortlist], lines: ResumableLines, total: int
 ) -> str:
-    """What was done, in words."""
+    """A summary in words."""
     before, count, missing = lines.lines, 0, 0
     started = time.perf_counter()
     with progress_bar("Re-ranking", total) as advance:
@@ -224,11 +201,11 @@ def _run(
             missing += len(answer.missing)
             advance(1)
     seconds = time.perf_counter() - started
-    said = (
+    words = (
         f"{count} queries re-ranked in {seconds:.1f} s, {count / max(seconds, 1e-9):.1f} a second"
     )
     if before:
-        said += f" ({before} were there already)"
+        words += f" ({before} were there already)"
     if missing:
-        said += f"; {missing} images of their lists have no descriptors;"
-    return said
+        words += f"; {missing} images of their lists have no descriptors;"
+    return words

@@ -10,10 +10,10 @@ from locore_client import Client, ClientError, rerank_body
 from model.config import ModelConfig
 from model.descriptor_file import DescriptorFileError, DescriptorReader
 from model.evaluation.retrieval import first_stage_order
+from model.extraction.description import extract_to_file
 from model.extraction.images import find_images
 from model.extraction.registry import load_extractor
-from service.cli.common import console, say, tracked
-from service.cli.description import extract_to_file
+from service.cli.common import console, extraction_run, say, tracked
 from service.cli.load import ThroughService, load_images
 from service.page.sample.folders import COLLECTION, SampleFolders
 from service.page.sample.views import PHOTOGRAPHS, write_views
@@ -48,8 +48,8 @@ def make_sample(root: Path, config: ModelConfig) -> SampleFolders:
         (folders.gallery, folders.gallery_file),
         (folders.queries, folders.queries_file),
     ):
-        found = find_images([images])
-        extract_to_file(extractor, found, file, config.descriptors_per_image)
+        pictures = find_images([images])
+        extract_to_file(extractor, pictures, file, config.descriptors_per_image, extraction_run())
     with DescriptorReader(folders.queries_file) as queries:
         query = queries[queries.ids.index(f"{QUERY}.jpg")]
     with DescriptorReader(folders.gallery_file) as gallery:

@@ -9,21 +9,12 @@ from typing import Literal, get_args
 import click
 import torch
 
-from model.checkpoint import save_checkpoint
 from model.config import DEFAULT_CHECKPOINT, LongformerConfig, Mixer
 from model.evaluation.grocery import FOLDS
-from model.training.processes import joined
-from model.training.trainer import Trainer, TrainOptions
-from service.cli.common import (
-    any_checkpoint,
-    any_path,
-    descriptor_dim_option,
-    device_of,
-    device_option,
-    existing_folder,
-)
-from service.cli.gldv2 import gldv2_data
-from service.cli.new_model import (
+from model.training.errors import TrainingError
+from model.training.gldv2 import gldv2_data
+from model.training.new_model import (
+    DESCRIPTORS,
     Backbone,
     adapted_config,
     builder,
@@ -31,12 +22,22 @@ from service.cli.new_model import (
     new_config,
     starting_point,
 )
-from service.cli.training import (
-    DESCRIPTORS,
-    choose_on_validation,
-    folders_data,
-    images_data,
-    run_training,
+from model.training.processes import joined
+from model.training.run import train as run_to_checkpoint
+from model.training.sources import folders_data, images_data
+from model.training.trainer import TrainOptions
+from service.cli.common import (
+    any_checkpoint,
+    any_path,
+    descriptor_dim_option,
+    device_of,
+    device_option,
+    existing_folder,
+    extraction_run,
+    naming,
+    progress_bar,
+    say,
+    tracked,
 )
 
 _DEFAULTS = TrainOptions()
@@ -207,12 +208,12 @@ def train(
     if output.suffix != ".safetensors":
         raise click.UsageError("OUTPUT must end in .safetensors")
     _check_sources(images, data, descriptors, gldv2, (views or None, fold))
-    given = {name: size for name, size in sizes.items() if size is not None}
+    new_sizes = {name: size for name, size in sizes.items() if size is not None}
     _refuse_contradictions(
         gldv2 is not None,
         (descriptor_name, descriptor_dim, without_global or None),
         start is not None,
-        (*given, backbone, descriptors_per_image),
+        (*new_sizes, backbone, descriptors_per_image),
     )
     shortest, longest = list_length or (
         (_DEFAULTS.shortest, _DEFAULTS.longest) if gldv2 is None else _PUBLISHED_LISTS
@@ -223,26 +224,26 @@ def train(
     with joined(device_of(device)) as (processes, on):
         if processes.count > 1 and gldv2 is None:
             raise click.UsageError("several processes are for --gldv2")
-        initial = None if start is None else starting_point(start, gldv2 is not None)
+        with naming("--from", TrainingError):
+            initial = None if start is None else starting_point(start, gldv2 is not None)
         folder.mkdir(parents=True, exist_ok=True)
         if gldv2 is not None:
-            known = None if initial is None else initial.config.sizes
-            dim = descriptor_dim or (None if known is None else known.local_dim)
+            start_sizes = None if initial is None else initial.config.sizes
+            dim = descriptor_dim or (None if start_sizes is None else start_sizes.local_dim)
             training = gldv2_data(
                 gldv2, descriptor_name or "dinov2", dim, longest, with_global=not without_global
             )
         elif images is not None:
-            training = images_data(images, folder, resume)
+            training = images_data(images, folder, resume, extraction_run())
         else:
-            training = folders_data(data, descriptors, views, fold)
-        config = (
-            new_config(
-                backbone or "mamba", name, training, descriptors_per_image or DESCRIPTORS, given
-            )
-            if initial is None
-            else adapted_config(initial.config, training, name)
-        )
-        check_length(config, longest)
+            training = folders_data(data, descriptors, views, fold, tracked)
+        if initial is None:
+            count = descriptors_per_image or DESCRIPTORS
+            config = new_config(backbone or "mamba", name, training, count, new_sizes)
+        else:
+            config = adapted_config(initial.config, training, name)
+        with naming("--list-length", TrainingError):
+            check_length(config, longest)
         if ranking is None:
             ranking = 0.0 if isinstance(config, LongformerConfig) else _DEFAULTS.ranking
         fewest = _DEFAULTS.fewest_descriptors if gldv2 is None else config.descriptors_per_image
@@ -259,15 +260,13 @@ def train(
             fewest_descriptors=min(fewest, config.descriptors_per_image),
             most_descriptors=config.descriptors_per_image,
         )
-        build = builder(config, initial, on, getattr(torch, dtype), recompute=recompute)
-        trainer = Trainer(build, options, on, training.fingerprint, processes)
-        if resume:
-            trainer.resume(folder / "state.pt")
-        run_training(trainer, training.source, folder, "Training", append=resume)
+        build = builder(config, initial, on, getattr(torch, dtype), recompute=recompute, report=say)
+        validation = run_to_checkpoint(
+            training, build, options, on, processes, folder, output, resume=resume, bar=progress_bar
+        )
         if processes.first:
-            output.parent.mkdir(parents=True, exist_ok=True)
-            click.echo(f"{output}: {choose_on_validation(trainer, training.validation)}")
-            save_checkpoint(trainer.average, output)
+            words = "alpha and T are the defaults: no images were kept apart to choose them on"
+            click.echo(f"{output}: {validation or words}")
 
 
 def _check_sources(

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from safetensors.numpy import load, save
 
-from model.extraction.extractor import ExtractedImage
+from model.descriptors import ExtractedImage
 
 
 class Picture(msgspec.Struct):

@@ -14,7 +14,7 @@ from locore_client.bodies import to_json
 from model.checkpoint import read_config
 from model.config import DEFAULT_CHECKPOINT
 from model.reranker import random_image
-from service.cli.open_loop import OpenLoop, open_loop
+from service.cli.bench.open_loop import OpenLoop, open_loop
 from tests.e2e.service import RunningService
 
 CHECKPOINT = Path(DEFAULT_CHECKPOINT)

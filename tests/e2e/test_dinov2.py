@@ -12,7 +12,7 @@ import skimage.data
 from PIL import Image
 
 from model.formats.globals import open_globals
-from model.formats.neighbours import read_neighbours
+from model.formats.nn_file import read_neighbours
 from tests.dinov2 import WIDTH, save_detector, save_network
 from tests.e2e.command import failed, refused, succeeded
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from model.checkpoint import load_checkpoint
 from model.config import LongformerConfig
-from model.formats.neighbours import Neighbours, write_neighbours
+from model.formats.nn_file import Neighbours, write_neighbours
 from tests.e2e.command import refused, run_here, succeeded
 from tests.e2e.service import LOCORE
 from tests.factories import unit

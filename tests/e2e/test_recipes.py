@@ -17,9 +17,9 @@ import pytest
 
 from model.config import DEFAULT_CHECKPOINT
 from model.descriptor_file import DescriptorReader
+from model.extraction.description import ExtractionRun, extract_to_file
 from model.extraction.images import find_images
 from model.extraction.registry import load_extractor
-from service.cli.description import extract_to_file
 from service.page.sample.folders import SampleFolders
 from service.page.sample.views import write_views
 from tests.e2e.service import RunningService, free_port, ids_of, running
@@ -45,7 +45,7 @@ def kitchen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kitchen]:
         (folders.gallery, folders.gallery_file),
         (folders.queries, folders.queries_file),
     ):
-        extract_to_file(extractor, find_images([images]), file, 48)
+        extract_to_file(extractor, find_images([images]), file, 48, ExtractionRun())
     with running(DEFAULT_CHECKPOINT, tmp_path_factory.mktemp("data")) as service:
         yield Kitchen(service, folders)
 

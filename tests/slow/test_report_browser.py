@@ -17,10 +17,10 @@ from PIL import Image
 
 from model.evaluation.report import report
 from model.evaluation.verdict import verdict
-from tests.judgements import QUERIES, around, circumstances, judgement
 from tests.own_folders import write_picture
 from tests.slow.browser import looking, serious
 from tests.slow.page_steps import PHONE
+from tests.verdict_cases import QUERIES, around, circumstances, judgement
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -30,8 +30,8 @@ ROOMS = (
     "service.watch",
     "service.api",
     "service",
-    "model.evaluation",
     "model.training",
+    "model.evaluation",
     "model.extraction",
     "model",
 )

@@ -12,8 +12,8 @@ from model.descriptors import ImageDescriptors
 
 def chamfer(query: ImageDescriptors, gallery: Sequence[ImageDescriptors]) -> NDArray[np.float32]:
     """(len(gallery),): the mean over the query's locals of the best cosine in each image."""
-    asked, *rows = (image.without_padding().locals for image in (query, *gallery))
+    query_locals, *rows = (image.without_padding().locals for image in (query, *gallery))
     starts = np.cumsum([0, *(len(locals_) for locals_ in rows[:-1])])
     stacked = np.concatenate(rows).astype(np.float32)
-    best = np.maximum.reduceat(asked.astype(np.float32) @ stacked.T, starts, axis=1)
+    best = np.maximum.reduceat(query_locals.astype(np.float32) @ stacked.T, starts, axis=1)
     return np.asarray(best.mean(axis=0), dtype=np.float32)

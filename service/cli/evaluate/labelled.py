@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import numpy as np
 
 from model.checkpoint import LoadedModel, load_checkpoint
-from model.config import DEFAULT_CHECKPOINT, ModelConfig
-from model.evaluation.grocery import FOLDS, split
-from model.evaluation.retrieval import RetrievalTask, labelled_task
-from model.formats.labels import LabelledImages, read_labels
+from model.config import DEFAULT_CHECKPOINT
+from model.evaluation.grocery import FOLDS
+from model.evaluation.retrieval import RetrievalTask
+from model.evaluation.tasks import grocery_task, sample_task, task_in_metric, views_task
+from model.evaluation.trial import compare, figures_table, write_figures
 from model.metric import load_metric
-from model.training.lists import views_as_images
 from service.cli.common import (
     any_checkpoint,
     any_path,
@@ -24,9 +22,9 @@ from service.cli.common import (
     device_of,
     device_option,
     existing_folder,
-    read_images,
+    naming,
+    tracked,
 )
-from service.cli.evaluate.checkpoint import compare, figures_table, write_figures
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -89,8 +87,11 @@ def grocery(
     the same queries, the methods taking turns.
     """
     model = load_checkpoint(checkpoint, device_of(device))
-    task = _grocery_task(data, descriptors, fold, model.config)
-    _show(task if metric is None else _in_metric(task, metric), model, top, json_path)
+    task = grocery_task(data, descriptors, fold, model.config, tracked)
+    if metric is not None:
+        with naming("--metric", ValueError):
+            task = task_in_metric(task, load_metric(metric))
+    _show(task, model, top, json_path)
 
 
 @click.command()
@@ -108,7 +109,7 @@ def sample(data: Path, checkpoint: Path, top: int, json_path: Path | None, devic
     Beside the checkpoint Chamfer, with the alpha that is best on these very queries.
     """
     model = load_checkpoint(checkpoint, device_of(device))
-    _show(_sample_task(data), model, top, json_path)
+    _show(sample_task(data, tracked), model, top, json_path)
 
 
 @click.command()
@@ -127,17 +128,11 @@ def views(
     Beside the checkpoint Chamfer, with the alpha that is best on these very queries.
     """
     model = load_checkpoint(checkpoint, device_of(device))
-    _show(_views_task(descriptors), model, top, json_path)
+    _show(views_task(descriptors, tracked), model, top, json_path)
 
 
 def _show(task: RetrievalTask, model: LoadedModel, top: int, json_path: Path | None) -> None:
-    sizes, wanted = task.gallery[0].sizes, model.config.sizes
-    if wanted is not None and wanted.local_dim != sizes.local_dim:
-        raise click.UsageError(
-            f"descriptors of {sizes.local_dim} dimensions, where {model.config.name} takes "
-            f"{wanted.local_dim}"
-        )
-    rows = compare(task, model, top)
+    rows = compare(task, model, top, tracked)
     caption = (
         f"{len(task.queries)} queries, {len(task.gallery)} gallery images, "
         f"top {top} re-ranked, on {model.device}"
@@ -145,56 +140,3 @@ def _show(task: RetrievalTask, model: LoadedModel, top: int, json_path: Path | N
     console.print(figures_table(rows, caption))
     if json_path is not None:
         write_figures(rows, json_path)
-
-
-def _grocery_task(data: Path, descriptors: Path, fold: int, config: ModelConfig) -> RetrievalTask:
-    _, validation = split(read_labels(data), fold)
-    classes = set(validation.classes.tolist())
-    if not classes <= set(config.held_out_classes):
-        raise click.UsageError(
-            f"{config.name} was trained on classes of fold {fold}; --fold says which to evaluate"
-        )
-    made_by, images = read_images(descriptors, validation.ids)
-    if config.sizes is not None and made_by != config.extractor:
-        raise click.UsageError(f"{descriptors} was not made by the extractor of {config.name}")
-    return labelled_task(validation, images)
-
-
-def _in_metric(task: RetrievalTask, path: Path) -> RetrievalTask:
-    try:
-        metric = load_metric(path)
-        return replace(
-            task,
-            queries=[metric.apply(image) for image in task.queries],
-            gallery=[metric.apply(image) for image in task.gallery],
-        )
-    except ValueError as error:
-        raise click.UsageError(f"--metric: {error}") from None
-
-
-def _views_task(views: Path) -> RetrievalTask:
-    """Odd views asked for among the even ones. Raises click.UsageError where it cannot be."""
-    _, described = read_images(views)
-    try:
-        images = views_as_images(list(described))
-    except ValueError as error:
-        raise click.UsageError(f"{views}: {error}") from None
-    paired = np.intersect1d(images.classes[images.is_query], images.classes[~images.is_query])
-    if not len(paired):
-        raise click.UsageError(f"{views}: no image has two views")
-    return labelled_task(images.only(np.isin(images.classes, paired)), described)
-
-
-def _sample_task(folder: Path) -> RetrievalTask:
-    """Every query view against all gallery views: relevant are those of its own subject."""
-    _, gallery = read_images(folder / "gallery.h5")
-    _, queries = read_images(folder / "queries.h5")
-    ids = [*queries, *gallery]
-    subjects = [name.removesuffix(".jpg").split("/")[0] for name in ids]
-    numbers = {subject: number for number, subject in enumerate(sorted(set(subjects)))}
-    images = LabelledImages(
-        ids,
-        np.array([numbers[subject] for subject in subjects]),
-        np.arange(len(ids)) < len(queries),
-    )
-    return labelled_task(images, queries | gallery)

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import click
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from model.checkpoint import LoadedModel, load_checkpoint
 from model.config import DEFAULT_CHECKPOINT
-from model.evaluation.intervals import Interval
-from model.evaluation.judgement import FIGURES, MAP_AT_R, Judgement, judge
+from model.evaluation.judgement import judge
+from model.evaluation.judgement_table import contender_table, figures
+from model.evaluation.own_descriptors import describe, own_file, seconds_for_a_thousand
 from model.evaluation.own_pictures import own_labels, own_pictures
 from model.evaluation.report import report
-from model.evaluation.retrieval import Progress
-from model.evaluation.verdict import Circumstances, Verdict, points, rounded, verdict
+from model.evaluation.verdict import Circumstances, verdict
 from model.extraction.extractor import Extractor
 from model.extraction.registry import load_extractor
+from model.progress import Progress
 from service.cli.common import (
     any_checkpoint,
     any_path,
@@ -29,10 +27,10 @@ from service.cli.common import (
     device_of,
     device_option,
     existing_folder,
+    extraction_run,
     say,
     tracked,
 )
-from service.cli.evaluate.own_descriptors import described, own_file, seconds_for_a_thousand
 
 
 @click.command()
@@ -104,27 +102,28 @@ def mine(
     for note in own.notes:
         say(note)
     file = descriptors or own_file(own, extractor, count)
-    known = described(own, extractor, file, count)
-    images = own_labels(own, known, queries)
-    seconds = seconds_for_a_thousand(own, extractor, images.ids, count)
+    run = extraction_run()
+    descriptors_of = describe(own, extractor, file, count, run)
+    images = own_labels(own, descriptors_of, queries)
+    seconds = seconds_for_a_thousand(own, extractor, images.ids, count, run)
     progress = partial(_progress, int(images.is_query.sum()))
-    judgement = judge(images, known, model, top=top, progress=progress)
+    judgement = judge(images, descriptors_of, model, top=top, progress=progress)
     of = Circumstances(own, extractor.name, file, seconds)
-    said = verdict(judgement, of)
+    answer = verdict(judgement, of)
     if page is not None:
-        page.write_text(report(judgement, of, said), encoding="utf-8")
+        page.write_text(report(judgement, of, answer), encoding="utf-8")
     if json_path is not None:
-        json_path.write_text(json.dumps(_figures(judgement, of, said), indent=1) + "\n")
-    console.print(_table(judgement, of))
-    console.print(str(said), soft_wrap=True, highlight=False, markup=False)
+        json_path.write_text(json.dumps(figures(judgement, of, answer), indent=1) + "\n")
+    console.print(contender_table(judgement, of))
+    console.print(str(answer), soft_wrap=True, highlight=False, markup=False)
 
 
 def _check_sizes(model: LoadedModel, extractor: Extractor) -> None:
-    wanted, dim = model.config.sizes, extractor.descriptor_dim
-    if wanted is not None and wanted.local_dim != dim:
+    sizes, dim = model.config.sizes, extractor.descriptor_dim
+    if sizes is not None and sizes.local_dim != dim:
         raise click.UsageError(
             f"{extractor.name} makes descriptors of {dim} numbers, where {model.config.name} takes "
-            f"{wanted.local_dim}"
+            f"{sizes.local_dim}"
         )
 
 
@@ -133,57 +132,3 @@ def _progress(total: int, name: str) -> Progress:
         return tracked(queries, name, total)
 
     return progress
-
-
-def _table(judgement: Judgement, of: Circumstances) -> Table:
-    table = Table(
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        caption=f"{of.pictures.task}; {len(judgement.queries):,} queries, "
-        f"{len(judgement.gallery):,} gallery images, the first {judgement.before.shape[1]} "
-        "re-ranked. Percent, below it the 95% interval over queries; gains in points over the "
-        "first stage; seconds for 1,000 pictures of shortlists. Describing 1,000 pictures with "
-        f"{of.extractor} takes about {rounded(of.seconds)} s.",
-        caption_justify="left",
-    )
-    table.add_column("")
-    for title in (*FIGURES, "gain in mAP@R", "s/1,000"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for contender in judgement.contenders:
-        gain = contender.gains(judgement.first)[MAP_AT_R]
-        table.add_row(
-            f"{contender.name}\n{contender.setting}",
-            *map(_percent, contender.means()),
-            "" if contender is judgement.first else "\n".join(points(gain)),
-            "" if contender.seconds is None else rounded(contender.seconds),
-        )
-    return table
-
-
-def _percent(of: Interval) -> str:
-    return f"{100 * of.mean:.1f}\n{100 * of.low:.1f}–{100 * of.high:.1f}"
-
-
-def _figures(judgement: Judgement, of: Circumstances, said: Verdict) -> dict[str, object]:
-    return {
-        "queries": len(judgement.queries),
-        "gallery": len(judgement.gallery),
-        "coverage": judgement.coverage,
-        "seconds_to_describe_1000": of.seconds,
-        "alpha": judgement.alpha,
-        "temperature": judgement.temperature,
-        "contenders": [
-            {
-                "name": contender.name,
-                "setting": contender.setting,
-                "seconds_for_1000": contender.seconds,
-                "figures": dict(zip(FIGURES, map(asdict, contender.means()), strict=True)),
-                "gains": dict(
-                    zip(FIGURES, map(asdict, contender.gains(judgement.first)), strict=True)
-                ),
-            }
-            for contender in judgement.contenders
-        ],
-        "answer": said.answer,
-        "verdict": str(said),
-    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,19 +12,10 @@ import click
 
 from model.checkpoint import LoadedModel, load_checkpoint
 from model.config import DEFAULT_CHECKPOINT, ModelConfig
+from model.evaluation.benchmark_run import BenchmarkRun, evaluate_benchmark
+from model.evaluation.benchmark_table import choice_in_words, figures_table, write_figures
 from model.evaluation.benchmarks import BENCHMARKS, Benchmark, files
-from model.evaluation.opened import OpenBenchmark
-from model.evaluation.passes import (
-    GRID,
-    Choice,
-    Pass,
-    best_of_grid,
-    ensembled,
-    passes,
-    reranked,
-    window_logits,
-)
-from model.evaluation.protocols import DIFFICULTIES, Figures
+from model.evaluation.protocols import DIFFICULTIES
 from model.windows import DIRECTIONS, Direction, RerankOptions
 from service.cli.common import (
     any_checkpoint,
@@ -35,7 +26,6 @@ from service.cli.common import (
     existing_folder,
     tracked,
 )
-from service.cli.evaluate.published_figures import Row, chosen, figures_table, write_figures
 
 _SLIDING_TOP = 400
 
@@ -117,10 +107,10 @@ def _options(benchmark: Benchmark) -> list[Callable[[Callable[..., Any]], Callab
 
 
 def _difficulties(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
-    found = tuple(value.split(","))
-    if not set(found) <= set(DIFFICULTIES):
+    names = tuple(value.split(","))
+    if not set(names) <= set(DIFFICULTIES):
         raise click.BadParameter(f"some of {','.join(DIFFICULTIES)}, with commas between them")
-    return found
+    return names
 
 
 def _help(benchmark: Benchmark) -> str:
@@ -185,22 +175,18 @@ def _evaluate(
     length = options.window if sliding is None else top or _SLIDING_TOP
     with_globals = config.sizes is None or config.sizes.global_dim is not None
     paths = files(benchmark, data, descriptor_name, neighbours, with_globals=with_globals)
-    with OpenBenchmark(benchmark, paths, config, difficulties) as opened:
-        every = passes(opened)
-        if grid:
-            rows, choice = _search(opened, every, model, options.window)
-            options = RerankOptions(
-                choice.alpha, choice.temperature, options.window, options.stride, options.direction
-            )
-        else:
-            rows, choice = _rows(opened, every, model, options, length), None
-        sizes = len(opened.queries), len(opened.gallery)
-    console.print(figures_table(benchmark, rows, _caption(model, options, sliding, length, sizes)))
-    if choice is not None:
-        console.print(chosen(benchmark, choice), markup=False, highlight=False, soft_wrap=True)
+    run = evaluate_benchmark(
+        benchmark, paths, model, options, length, difficulties, grid=grid, track=tracked
+    )
+    caption = _caption(model, run, sliding, length)
+    console.print(figures_table(benchmark, run.rows, caption))
+    if run.choice is not None:
+        console.print(
+            choice_in_words(benchmark, run.choice), markup=False, highlight=False, soft_wrap=True
+        )
     if json_path is not None:
-        settings = asdict(options) | {"direction": sliding, "top": length}
-        write_figures(json_path, benchmark, config.name, settings, rows, choice)
+        settings = asdict(run.options) | {"direction": sliding, "top": length}
+        write_figures(json_path, benchmark, config.name, settings, run.rows, run.choice)
 
 
 def _rerank_options(
@@ -211,86 +197,35 @@ def _rerank_options(
     alpha: float | None,
     temperature: float | None,
 ) -> RerankOptions:
-    chosen = config.rerank
-    window = window or chosen.window
+    defaults = config.rerank
+    window = window or defaults.window
     if config.longest_window is not None and window > config.longest_window:
         raise click.UsageError(
             f"--window: {config.name} reads {config.longest_window} images at most"
         )
-    stride = stride or min(chosen.stride, window)
+    stride = stride or min(defaults.stride, window)
     if stride > window:
         raise click.UsageError(f"--stride {stride} is larger than the window, {window}")
     return RerankOptions(
-        chosen.alpha if alpha is None else alpha,
-        chosen.temperature if temperature is None else temperature,
+        defaults.alpha if alpha is None else alpha,
+        defaults.temperature if temperature is None else temperature,
         window,
         stride,
-        sliding or chosen.direction,
+        sliding or defaults.direction,
     )
-
-
-def _rows(
-    opened: OpenBenchmark,
-    every: Sequence[Pass],
-    model: LoadedModel,
-    options: RerankOptions,
-    top: int,
-) -> list[Row]:
-    rows = []
-    for one in every:
-        ranking = reranked(
-            opened, one.lists, one.asked, model, options, top, _progress(one, "Re-ranking")
-        )
-        rows += _compared(one, one.judge(ranking))
-    return _in_order(opened, rows)
-
-
-def _search(
-    opened: OpenBenchmark, every: Sequence[Pass], model: LoadedModel, window: int
-) -> tuple[list[Row], Choice]:
-    found = [
-        (one, window_logits(opened, one.lists, one.asked, model, window, _progress(one, "Scoring")))
-        for one in every
-    ]
-    choice = best_of_grid(
-        found, lambda cells: tracked(cells, "Choosing alpha and T", len(GRID) ** 2)
-    )
-    rows = []
-    for one, logits in found:
-        ranking = ensembled(one.lists, logits, choice.alpha, choice.temperature)
-        rows += _compared(one, one.judge(ranking))
-    return _in_order(opened, rows), choice
-
-
-def _progress(one: Pass, what: str) -> Callable[[Iterable[int]], Iterable[int]]:
-    names = ", ".join(protocol.name for protocol in one.protocols)
-    return lambda queries: tracked(queries, f"{what} ({names})", len(one.asked))
-
-
-def _compared(one: Pass, figures: Mapping[str, Figures]) -> list[Row]:
-    first_stage = one.judge(one.lists.images)
-    return [
-        Row(p.name, int(p.counted.sum()), first_stage[p.name], figures[p.name])
-        for p in one.protocols
-    ]
-
-
-def _in_order(opened: OpenBenchmark, rows: Sequence[Row]) -> list[Row]:
-    by_name = {row.protocol: row for row in rows}
-    return [by_name[protocol.name] for protocol in opened.protocols]
 
 
 def _caption(
     model: LoadedModel,
-    options: RerankOptions,
+    run: BenchmarkRun,
     sliding: Direction | None,
     top: int,
-    sizes: tuple[int, int],
 ) -> str:
+    options = run.options
     how = f"a window of {top}"
     if sliding is not None:
         how = f"top {top}, {sliding}, windows of {options.window} every {options.stride}"
     return (
-        f"{sizes[0]:,} queries, {sizes[1]:,} gallery images; {model.config.name}, {how}, alpha "
-        f"{options.alpha:g}, T {options.temperature:g}, on {model.device}; percent"
+        f"{run.queries:,} queries, {run.gallery:,} gallery images; {model.config.name}, {how}, "
+        f"alpha {options.alpha:g}, T {options.temperature:g}, on {model.device}; percent"
     )

@@ -5,24 +5,31 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import product
 from pathlib import Path
 
 import click
 import numpy as np
-from rich.table import Table
 
 from model.checkpoint import LoadedModel, load_checkpoint
 from model.config import DEFAULT_CHECKPOINT
 from model.descriptors import ImageDescriptors
+from model.evaluation.cells import (
+    Cell,
+    DomainFiles,
+    cells,
+    descriptor_files,
+    images_with_globals,
+)
 from model.evaluation.descriptor_types import DESCRIPTOR_TYPES
-from model.evaluation.matrix import Cell, DomainFiles, cells
-from model.evaluation.storage import Loss, Quality, Storage, loss, smallest, stored_quality
+from model.evaluation.storage_loss import Quality, Storage, loss, stored_quality
+from model.evaluation.storage_loss_table import choices, loss_table
 from model.quantisation import STORE_DTYPES, StoreDtype
 from model.reranker import random_image
-from service.cli.bench_store import fetch_cold
+from service.cli.bench.store import fetch_cold
 from service.cli.common import (
     any_checkpoint,
     any_path,
@@ -31,16 +38,13 @@ from service.cli.common import (
     device_option,
     tracked,
 )
-from service.cli.evaluate.matrix import cell_options, descriptor_files, images_with_globals
+from service.cli.evaluate.matrix import cell_options
 from service.gallery.connect import connect_store
 from service.gallery.embedded import EmbeddedValkey
 from service.gallery.record import GalleryRecord, as_stored, pack_record
 
-_LIST, _FETCHES = 100, 50
+SHORTLIST, _FETCHES = 100, 50
 _PLOTS = (".svg", ".png", ".pdf")
-_LOSSLESS, _NEARLY = (0.2, 0.5), 2.0
-"""Points of mAP@R: what the default may lose in the mean and in the worst cell, and what the
-smallest form may lose in the mean."""
 
 
 @click.command()
@@ -95,7 +99,7 @@ def storage(
     qualities: dict[Storage, dict[str, Quality]] = {form: {} for form in forms}
     every_cell = cells(
         [DomainFiles(folder, descriptor_files(descriptors, folder.name)) for folder in folders],
-        images_with_globals,
+        partial(images_with_globals, track=tracked),
         held_out=dict.fromkeys(held_out, fold),
         every=every,
         types=only,
@@ -103,13 +107,13 @@ def storage(
     for cell in every_cell:
         for form in forms:
             qualities[form][f"{cell.domain}, {cell.descriptors}"] = _quality(cell, form, model)
-    whole = qualities[forms[0]]
-    if not whole:
+    reference = qualities[forms[0]]
+    if not reference:
         raise click.UsageError(f"{descriptors}: no files for {', '.join(only)}")
-    losses = {form: loss(qualities[form], whole) for form in forms}
+    losses = {form: loss(qualities[form], reference) for form in forms}
     seconds = asyncio.run(_cold_seconds(image, forms))
-    console.print(_table(qualities, losses, seconds))
-    for line in _choices(losses):
+    console.print(loss_table(qualities, losses, seconds, SHORTLIST))
+    for line in choices(losses):
         console.print(line, highlight=False)
     if json_path is not None:
         rows = [
@@ -119,7 +123,7 @@ def storage(
         json_path.write_text(json.dumps(rows, indent=1) + "\n")
     if plot_path is not None:
         # Here and not above: only this needs the package.
-        from service.cli.evaluate.storage_plot import draw
+        from model.evaluation.storage_plot import draw
 
         draw(losses, plot_path)
 
@@ -165,7 +169,7 @@ def _quality(cell: Cell, form: Storage, model: LoadedModel) -> Quality:
 async def _cold_seconds(image: ImageDescriptors, forms: Sequence[Storage]) -> dict[Storage, float]:
     """The median time to fetch and decode a list of such images; the forms in turns, so that what
     else the machine does is shared by all."""
-    ids = [f"{place:03d}" for place in range(_LIST)]
+    ids = [f"{place:03d}" for place in range(SHORTLIST)]
     measured: dict[Storage, list[float]] = {form: [] for form in forms}
     with tempfile.TemporaryDirectory() as folder:
         server = EmbeddedValkey(Path(folder))
@@ -183,46 +187,3 @@ async def _cold_seconds(image: ImageDescriptors, forms: Sequence[Storage]) -> di
             await store.close()
             await server.stop()
     return {form: float(np.median(times)) for form, times in measured.items()}
-
-
-def _table(
-    qualities: Mapping[Storage, Mapping[str, Quality]],
-    losses: Mapping[Storage, Loss],
-    seconds: Mapping[Storage, float],
-) -> Table:
-    cells_judged = len(next(iter(qualities.values())))
-    table = Table(
-        caption=f"percent, means over {cells_judged} cells; losses in points against the first row;"
-        f" cold: {_LIST} images fetched and decoded",
-        caption_justify="left",
-    )
-    table.add_column("stored as")
-    for title in ("locals", "bytes", "R@1 / mAP@R", "loss", "at worst", "cold ms"):
-        table.add_column(title, justify="right")
-    for form, of in losses.items():
-        recall, precision = np.mean(list(qualities[form].values()), axis=0)
-        table.add_row(
-            form.dtype,
-            f"{form.locals}{' pooled' if form.pooled else ''}",
-            f"{form.size:,}",
-            f"{recall:.1f} / {precision:.1f}",
-            f"{of.recall:.2f} / {of.precision:.2f}",
-            f"{of.worst:.2f}",
-            f"{1000 * seconds[form]:.1f}",
-        )
-    return table
-
-
-def _choices(losses: Mapping[Storage, Loss]) -> list[str]:
-    mean, worst = _LOSSLESS
-    asked = {
-        f"at most {mean:g} points of mAP@R in the mean and {worst:g} in the worst cell": smallest(
-            losses, mean, worst
-        ),
-        f"at most {_NEARLY:g} in the mean": smallest(losses, _NEARLY),
-    }
-    return [
-        f"The smallest that loses {limit}: "
-        + ("none" if form is None else f"{form.name} ({form.size:,} bytes)")
-        for limit, form in asked.items()
-    ]

@@ -54,8 +54,8 @@ class OwnCollection(Closing):
     def register(self, pictures: Sequence[OwnPicture]) -> None:
         records = {one.image_id: one.record for one in pictures}
         if records:
-            shown = {o.image_id: o.thumbnail for o in pictures if o.thumbnail is not None}
-            self._runner.run(self._gallery.register(self.name, records, None, shown))
+            thumbnails = {o.image_id: o.thumbnail for o in pictures if o.thumbnail is not None}
+            self._runner.run(self._gallery.register(self.name, records, None, thumbnails))
 
     def remove(self, image_id: str) -> None:
         self._runner.run(self._gallery.delete(self._generation(), image_id))

@@ -13,10 +13,12 @@ from PIL import Image
 
 from model.descriptor_file import DescriptorReader, NoDescriptorError
 from model.descriptor_writer import Source, source_of
-from model.extraction.extractor import ExtractedImage, Extractor
+from model.descriptors import ExtractedImage
+from model.extraction.description import extracted_images
+from model.extraction.extractor import Extractor
 from model.extraction.images import UnreadableImageError, read_image
 from model.extraction.thumbnail import thumbnail
-from service.cli.description import extracted_images
+from service.cli.common import extraction_run
 from service.gallery.record import GalleryRecord
 from service.gallery.thumbnails import Thumbnail
 
@@ -44,40 +46,44 @@ class NewPicture(OwnPicture):
 
 
 def new_pictures(
-    extractor: Extractor, ids: Iterable[str], images: Mapping[str, Path], count: int, shown: bool
+    extractor: Extractor,
+    ids: Iterable[str],
+    images: Mapping[str, Path],
+    count: int,
+    thumbnails: bool,
 ) -> Iterator[NewPicture | UnreadableImageError]:
-    """In the order of `ids`, with `count` locals at most; `shown`: with thumbnails."""
+    """In the order of `ids`, with `count` locals at most, and with `thumbnails` if wanted."""
     for some in batches(ids, _AHEAD):
         # Before any is read: what changes meanwhile counts as changed the next time.
         sources = {image_id: source_of(images[image_id]) for image_id in some}
         webp: dict[str, bytes] = {}
         openers: dict[str, Callable[[], Image.Image]] = {
-            image_id: partial(_opened, image_id, images[image_id], webp if shown else None)
+            image_id: partial(_opened, image_id, images[image_id], webp if thumbnails else None)
             for image_id in some
         }
-        for image_id, result in extracted_images(extractor, openers, count):
+        for image_id, result in extracted_images(extractor, openers, count, extraction_run()):
             if isinstance(result, UnreadableImageError):
                 yield result
                 continue
             yield NewPicture(
                 image_id,
                 GalleryRecord(result.for_reranking(), metadata(image_id, images[image_id])),
-                Thumbnail(webp.pop(image_id), result.keypoints) if shown else None,
+                Thumbnail(webp.pop(image_id), result.keypoints) if thumbnails else None,
                 result,
                 sources[image_id],
             )
 
 
 def kept_pictures(
-    reader: DescriptorReader, places: Iterable[int], images: Mapping[str, Path], shown: bool
+    reader: DescriptorReader, places: Iterable[int], images: Mapping[str, Path], thumbnails: bool
 ) -> Iterator[OwnPicture | UnreadableImageError | NoDescriptorError]:
-    """At these places of the file; only thumbnails, if `shown`, are made anew."""
+    """At these places of the file; only `thumbnails`, if wanted, are made anew."""
     for place in places:
         image_id = reader.ids[place]
         path = images[image_id]
         try:
             record = GalleryRecord(reader[place], metadata(image_id, path))
-            webp = thumbnail(read_image(path)) if shown else None
+            webp = thumbnail(read_image(path)) if thumbnails else None
         except (NoDescriptorError, UnreadableImageError) as error:
             yield error
             continue

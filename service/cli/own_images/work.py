@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from model.config import ExtractorId
+from model.descriptor_cache import cache_file
 from model.descriptor_file import DescriptorReader
 from model.descriptor_writer import DescriptorWriter, source_of
 from model.descriptors import DescriptorSizes
+from model.extraction.description import descriptor_writer
 from model.extraction.extractor import Extractor, ExtractorError, ExtractorOptions
 from model.extraction.images import UnreadableImageError, find_images
 from model.extraction.registry import load_extractor, registered
 from service.api.sizes import misfit
 from service.cli.common import progress_bar, say
-from service.cli.description import descriptor_writer
-from service.cli.kept_descriptors import kept_file
 from service.cli.own_images.collection import OwnCollection
 from service.cli.own_images.pictures import NewPicture, batches, kept_pictures, new_pictures
 
@@ -46,7 +46,7 @@ class OwnImages:
 
 
 @dataclass
-class _Done:
+class _Counts:
     """Counts of pictures."""
 
     described: int = 0
@@ -62,27 +62,27 @@ class _Done:
 def keep_collection(own: OwnImages, collection: OwnCollection) -> str:
     """What was done, in words. Raises UnreadableImageError where a folder has no picture,
     ExtractorError, DescriptorFileError, and what the collection raises."""
-    done = _Done()
-    images = find_images(own.folders, report=done.leave_out)
+    counts = _Counts()
+    images = find_images(own.folders, report=counts.leave_out)
     for folder in own.folders:
         # As where a disk is not there: nobody means to remove all pictures so.
         if not any(path.is_relative_to(folder) for path in images.values()):
             raise UnreadableImageError(f"{folder} has no picture, so nothing is removed")
     extractor = _extractor(own)
     what = own.store, extractor.name, extractor.version, own.count
-    file = kept_file(own.kept, collection.name, *what)
+    file = cache_file(own.kept, collection.name, *what)
     there = collection.ids()
     with descriptor_writer(file, extractor, own.count) as writer:
-        done.removed = _remove_gone(writer, images, there, collection)
+        counts.removed = _remove_gone(writer, images, there, collection)
         left = [i for i, path in images.items() if not writer.has(i, source_of(path))]
     absent = images.keys() - there - set(left)
     if absent:
-        _register_kept(file, absent, images, collection, own.shown, done)
+        _register_kept(file, absent, images, collection, own.shown, counts)
     with descriptor_writer(file, extractor, own.count) as writer:
-        _describe(extractor, left, images, collection, writer, own, done)
+        _describe(extractor, left, images, collection, writer, own, counts)
     return (
-        f"Collection {collection.name} has the pictures: {done.described} described, {done.again} "
-        f"from {file}, {done.removed} removed, {done.left_out} left out."
+        f"Collection {collection.name} has the pictures: {counts.described} described, "
+        f"{counts.again} from {file}, {counts.removed} removed, {counts.left_out} left out."
     )
 
 
@@ -96,8 +96,8 @@ def _extractor(own: OwnImages) -> Extractor:
             f"{here.name} is here in version {here.version}; the checkpoint reads descriptors of "
             f"version {own.checkpoints.version}"
         )
-    made = DescriptorSizes(extractor.descriptor_dim, extractor.global_dim)
-    wrong = None if own.sizes is None else misfit(made, own.sizes)
+    sizes = DescriptorSizes(extractor.descriptor_dim, extractor.global_dim)
+    wrong = None if own.sizes is None else misfit(sizes, own.sizes)
     if wrong is not None:
         raise ExtractorError(
             f"{here.name} makes {wrong.part} of {wrong.actual} numbers, where the checkpoint takes "
@@ -113,12 +113,12 @@ def _remove_gone(
     collection: OwnCollection,
 ) -> int:
     """How many. Images that did not come from the folders stay: others may have put them there."""
-    gone = [image_id for image_id in writer.remembered() if image_id not in images]
-    for image_id in gone:
+    absent_ids = [image_id for image_id in writer.remembered() if image_id not in images]
+    for image_id in absent_ids:
         if image_id in there:
             collection.remove(image_id)
         writer.forget(image_id)
-    return len(gone)
+    return len(absent_ids)
 
 
 def _register_kept(
@@ -126,8 +126,8 @@ def _register_kept(
     absent: set[str],
     images: Mapping[str, Path],
     collection: OwnCollection,
-    shown: bool,
-    done: _Done,
+    thumbnails: bool,
+    counts: _Counts,
 ) -> None:
     """What was described before and is not in the collection, as where the store is new."""
     with (
@@ -135,11 +135,11 @@ def _register_kept(
         progress_bar(f"Registering in {collection.name}", len(absent)) as advance,
     ):
         places = [place for place, image_id in enumerate(reader.ids) if image_id in absent]
-        for some in batches(kept_pictures(reader, places, images, shown), _TOGETHER):
+        for some in batches(kept_pictures(reader, places, images, thumbnails), _TOGETHER):
             pictures = [one for one in some if not isinstance(one, Exception)]
-            _leave_out(some, done)
+            _leave_out(some, counts)
             collection.register(pictures)
-            done.again += len(pictures)
+            counts.again += len(pictures)
             advance(len(some))
 
 
@@ -150,21 +150,21 @@ def _describe(
     collection: OwnCollection,
     writer: DescriptorWriter,
     own: OwnImages,
-    done: _Done,
+    counts: _Counts,
 ) -> None:
     with progress_bar(f"Describing for {collection.name}", len(left)) as advance:
         results = new_pictures(extractor, left, images, own.count, own.shown)
         for some in batches(results, _TOGETHER):
             pictures = [one for one in some if isinstance(one, NewPicture)]
-            _leave_out(some, done)
+            _leave_out(some, counts)
             collection.register(pictures)
             for one in pictures:
                 writer.append(one.image_id, one.features, one.source)
-            done.described += len(pictures)
+            counts.described += len(pictures)
             advance(len(some))
 
 
-def _leave_out(some: Iterable[object], done: _Done) -> None:
+def _leave_out(some: Iterable[object], counts: _Counts) -> None:
     for one in some:
         if isinstance(one, Exception):
-            done.leave_out(one)
+            counts.leave_out(one)

@@ -14,7 +14,7 @@ import numpy as np
 import skimage.data
 from PIL import Image
 
-from model.training.views import random_view
+from model.extraction.views import random_view
 from service.page.sample.folders import SampleFolders
 
 VIEWS = 6

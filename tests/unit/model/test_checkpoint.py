@@ -23,9 +23,9 @@ def test_scores_survive_the_round_trip(tmp_path: Path) -> None:
     loaded = load_checkpoint(save_tiny(tmp_path), CPU)
     assert loaded.config == tiny_config()
     windows = [random_window(tiny_config(), 5)]
-    (found,) = score_windows(loaded.reranker, windows, CPU)
+    (scores,) = score_windows(loaded.reranker, windows, CPU)
     (expected,) = score_windows(tiny_model(), windows, CPU)
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(scores, expected)
 
 
 def test_the_shipped_checkpoint_loads_and_is_small() -> None:

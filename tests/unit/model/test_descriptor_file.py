@@ -19,7 +19,7 @@ from model.descriptor_file import (
     DescriptorWriter,
     NoDescriptorError,
 )
-from model.extraction.extractor import ExtractedImage
+from model.descriptors import ExtractedImage
 from tests.factories import unit
 
 
@@ -60,12 +60,12 @@ def test_images_come_back(two_images: tuple[Path, dict[str, ExtractedImage]]) ->
     reader = DescriptorReader(path)
     assert (reader.extractor, reader.extractor_version) == ("made-up", "1")
     assert reader.ids == list(images)
-    for image_id, found in reader:
+    for image_id, stored_image in reader:
         expected = images[image_id]
-        np.testing.assert_allclose(found.locals, expected.descriptors, atol=1e-6)
-        np.testing.assert_array_equal(found.scales, expected.scales)
-        assert found.global_ is not None
-        np.testing.assert_allclose(found.global_, expected.global_, atol=1e-6)
+        np.testing.assert_allclose(stored_image.locals, expected.descriptors, atol=1e-6)
+        np.testing.assert_array_equal(stored_image.scales, expected.scales)
+        assert stored_image.global_ is not None
+        np.testing.assert_allclose(stored_image.global_, expected.global_, atol=1e-6)
     np.testing.assert_allclose(reader.globals(), [i.global_ for i in images.values()], atol=1e-6)
 
 
@@ -142,7 +142,7 @@ def test_padding_among_valid_rows_keeps_its_place(tmp_path: Path) -> None:
     features[0, 2, 2] = 7
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["features"] = features
-    (image,) = (found for _, found in DescriptorReader(tmp_path / "x.h5"))
+    (image,) = (stored_image for _, stored_image in DescriptorReader(tmp_path / "x.h5"))
     assert image.locals.tolist() == [[1, 0, 0], [0, 0, 0], [1, 0, 0]]
     assert image.scales.tolist() == [0, 0, 7]
     assert image.padding is not None

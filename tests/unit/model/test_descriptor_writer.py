@@ -24,20 +24,20 @@ def append_until_full(path: Path, limit: int) -> str:
     child = os.fork()
     if child == 0:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        said = "there was room"
+        message = "there was room"
         try:
             with writer(path) as out:
                 for n in range(len(out.ids), IMAGES):
                     out.append(str(n), extracted(np.random.default_rng(n), 5))
         except DescriptorFileError as error:
-            said = str(error)
-        os.write(writing, said.encode())
+            message = str(error)
+        os.write(writing, message.encode())
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as pipe:
-        said = pipe.read()
+        message = pipe.read()
     assert os.waitpid(child, 0)[1] == 0
-    return said
+    return message
 
 
 @pytest.mark.parametrize("limit", [130_000, 160_123])

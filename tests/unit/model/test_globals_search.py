@@ -17,30 +17,30 @@ def matrix(rows: int, dim: int = 5, seed: int = 0) -> GlobalsMatrix:
 
 @given(st.integers(1, 40), st.integers(1, 50), st.integers(0, 99))
 def test_it_finds_the_nearest_in_order(rows: int, most: int, seed: int) -> None:
-    searched = matrix(rows, seed=seed)
+    gallery = matrix(rows, seed=seed)
     query = unit(np.random.default_rng(seed + 1), 1, 5)[0]
-    found = searched.nearest(query, most)
-    cosines = searched.rows @ query
+    nearest = gallery.nearest(query, most)
+    cosines = gallery.rows @ query
     expected = np.argsort(-cosines, kind="stable")[:most]
-    assert [image_id for image_id, _ in found] == [str(n) for n in expected]
-    assert [cosine for _, cosine in found] == pytest.approx(cosines[expected].tolist())
+    assert [image_id for image_id, _ in nearest] == [str(n) for n in expected]
+    assert [cosine for _, cosine in nearest] == pytest.approx(cosines[expected].tolist())
 
 
 def test_the_query_itself_is_left_out_and_nothing_else() -> None:
-    searched = matrix(6)
-    found = searched.nearest(searched.rows[3], 3, without="3")
-    assert len(found) == 3
-    assert "3" not in dict(found)
-    assert searched.nearest(searched.rows[3], 1)[0][0] == "3"
-    assert len(searched.nearest(searched.rows[3], 6, without="3")) == 5
-    assert len(searched.nearest(searched.rows[3], 6, without="unknown")) == 6
+    gallery = matrix(6)
+    nearest = gallery.nearest(gallery.rows[3], 3, without="3")
+    assert len(nearest) == 3
+    assert "3" not in dict(nearest)
+    assert gallery.nearest(gallery.rows[3], 1)[0][0] == "3"
+    assert len(gallery.nearest(gallery.rows[3], 6, without="3")) == 5
+    assert len(gallery.nearest(gallery.rows[3], 6, without="unknown")) == 6
 
 
 def test_equal_ones_come_in_the_order_of_the_ids() -> None:
     row = unit(np.random.default_rng(0), 1, 5)
-    searched = GlobalsMatrix(list("abcdef"), np.repeat(row, 6, axis=0))
-    assert [i for i, _ in searched.nearest(row[0], 3)] == ["a", "b", "c"]
-    assert [i for i, _ in searched.nearest(row[0], 2, without="a")] == ["b", "c"]
+    gallery = GlobalsMatrix(list("abcdef"), np.repeat(row, 6, axis=0))
+    assert [i for i, _ in gallery.nearest(row[0], 3)] == ["a", "b", "c"]
+    assert [i for i, _ in gallery.nearest(row[0], 2, without="a")] == ["b", "c"]
 
 
 def test_nothing_is_found_in_nothing() -> None:

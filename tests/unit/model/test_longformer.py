@@ -23,11 +23,11 @@ CPU = torch.device("cpu")
 SCORINGS: tuple[Scoring, ...] = ("max-sum", "max-start", "max-end", "max-prod")
 
 
-def loaded(found: Reference, folder: Path) -> LongformerReranker:
+def loaded(locore: Reference, folder: Path) -> LongformerReranker:
     """By way of the published file with our config beside it."""
     path = folder / "published.safetensors"
-    shutil.copy(found.weights, path)
-    write_config(found.config, path)
+    shutil.copy(locore.weights, path)
+    write_config(locore.config, path)
     model = load_checkpoint(path, CPU)
     assert isinstance(model.reranker, LongformerReranker)
     assert not any(t.is_meta for t in model.reranker.buffers())
@@ -41,18 +41,18 @@ def loaded(found: Reference, folder: Path) -> LongformerReranker:
 def test_scores_are_those_of_the_published_code(
     case: str, scoring: Scoring, softmax: bool, tmp_path: Path
 ) -> None:
-    found = reference(case, scoring=scoring, softmax=softmax)
-    expected = found.vectors.get(f"expected.{'softmax' if softmax else 'logit'}.{scoring}")
+    locore = reference(case, scoring=scoring, softmax=softmax)
+    expected = locore.vectors.get(f"expected.{'softmax' if softmax else 'logit'}.{scoring}")
     if expected is None:
         assert (scoring, softmax) == ("max-prod", False)
         pytest.skip("the reference has no product of raw logits")
-    scores = loaded(found, tmp_path).image_logits(found.batch)
+    scores = loaded(locore, tmp_path).image_logits(locore.batch)
     torch.testing.assert_close(scores, expected, atol=1e-4, rtol=0)
 
 
 def test_a_window_in_which_no_image_has_a_global_is_scored(tmp_path: Path) -> None:
-    found = reference("with_global")
-    model, whole = loaded(found, tmp_path), found.windows()[0]
+    locore = reference("with_global")
+    model, whole = loaded(locore, tmp_path), locore.windows()[0]
     bare = Window(
         replace(whole.query, global_=None), [replace(i, global_=None) for i in whole.gallery]
     )
@@ -67,23 +67,23 @@ def test_a_window_in_which_no_image_has_a_global_is_scored(tmp_path: Path) -> No
 def test_padding_and_company_do_not_count(case: str, scoring: Scoring, tmp_path: Path) -> None:
     """The published code has fixed shapes; here a window may be short, in a batch of longer ones,
     and its images may have fewer locals than others."""
-    found = reference(case, scoring=scoring)
-    model = loaded(found, tmp_path)
-    whole = found.windows()
+    locore = reference(case, scoring=scoring)
+    model = loaded(locore, tmp_path)
+    whole = locore.windows()
     short = type(whole[0])(whole[0].query, whole[0].gallery[:5])
     (alone,) = score_windows(model, [short], CPU)
     together, *others = score_windows(model, [short, *whole], CPU)
     np.testing.assert_allclose(together, alone, atol=1e-4)
-    expected = found.vectors[f"expected.logit.{scoring}"].numpy()
-    read = found.read(scoring)
+    expected = locore.vectors[f"expected.logit.{scoring}"].numpy()
+    read = locore.read(scoring)
     np.testing.assert_allclose(np.array(others)[read], expected[read], atol=1e-4)
     assert read.mean() > 0.5
 
 
 def test_an_image_without_a_global_is_scored_by_its_locals(tmp_path: Path) -> None:
-    found = reference("with_global", scoring="max-end")
-    model = loaded(found, tmp_path)
-    (window, *_) = found.windows()
+    locore = reference("with_global", scoring="max-end")
+    model = loaded(locore, tmp_path)
+    (window, *_) = locore.windows()
     bare = [replace(image, global_=None) for image in window.gallery]
     with_global, without = (
         score_windows(model, [type(window)(window.query, gallery)], CPU)[0]
@@ -96,25 +96,25 @@ def test_an_image_without_a_global_is_scored_by_its_locals(tmp_path: Path) -> No
 @pytest.mark.slow
 def test_in_training_positions_that_short_lists_leave_are_learnt() -> None:
     torch.manual_seed(0)
-    found = reference("local_only")
-    model = LongformerReranker(found.config).train()
+    locore = reference("local_only")
+    model = LongformerReranker(locore.config).train()
     table = model.language_model.longformer.embeddings.position_embeddings.weight
     reached = torch.zeros(len(table), dtype=torch.bool)
     for _ in range(20):
         table.grad = None
-        logits, mask = model(found.batch)
+        logits, mask = model(locore.batch)
         logits[mask].sum().backward()
         assert table.grad is not None
         reached |= table.grad.abs().sum(1) > 0
-    images, slots = found.batch.image_mask.shape[1], found.config.slots
-    last = 2 + (found.config.rerank.window + 1) * slots
+    images, slots = locore.batch.image_mask.shape[1], locore.config.slots
+    last = 2 + (locore.config.rerank.window + 1) * slots
     # Padding to whole windows of attention has position 1.
     assert reached[last - 20 * slots : last].any()
     assert not reached[last:].any()
     # A list as long as a window starts where it does in use.
-    whole = found.config.model_copy(update={"rerank": RerankDefaults(window=images - 1, stride=1)})
+    whole = locore.config.model_copy(update={"rerank": RerankDefaults(window=images - 1, stride=1)})
     model = LongformerReranker(whole).train()
-    logits, mask = model(found.batch)
+    logits, mask = model(locore.batch)
     logits[mask].sum().backward()
     grad = model.language_model.longformer.embeddings.position_embeddings.weight.grad
     assert grad is not None
@@ -123,8 +123,8 @@ def test_in_training_positions_that_short_lists_leave_are_learnt() -> None:
 
 @pytest.mark.slow
 def test_a_run_with_dropout_goes_on_as_if_it_had_not_been_broken_off(tmp_path: Path) -> None:
-    found = reference("local_only")
-    (window, *_) = found.windows()
+    locore = reference("local_only")
+    (window, *_) = locore.windows()
 
     class Same:
         def draw(self, rng: np.random.Generator, _: ListShape) -> TrainingList:
@@ -133,7 +133,7 @@ def test_a_run_with_dropout_goes_on_as_if_it_had_not_been_broken_off(tmp_path: P
 
     def trainer() -> Trainer[LongformerReranker]:
         options = TrainOptions(steps=4, batch=1, warmup=1, ranking=0.0, learning_rate=1e-3)
-        return Trainer(lambda: LongformerReranker(found.config), options, CPU)
+        return Trainer(lambda: LongformerReranker(locore.config), options, CPU)
 
     whole = [step.loss for step in trainer().run(Same())]
     first = trainer()

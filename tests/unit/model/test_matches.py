@@ -19,12 +19,12 @@ def described(rows: int, seed: int) -> ImageDescriptors:
 def test_each_is_the_others_nearest_and_the_strongest_come_first(m: int, n: int, seed: int) -> None:
     query, gallery = described(m, seed), described(n, seed + 100)
     cosines = query.locals @ gallery.locals.T
-    found = mutual_matches(query, gallery)
-    assert found
-    for match in found:
+    matches = mutual_matches(query, gallery)
+    assert matches
+    for match in matches:
         assert cosines[match.query_row].argmax() == match.gallery_row
         assert cosines[:, match.gallery_row].argmax() == match.query_row
-    strengths = [match.cosine for match in found]
+    strengths = [match.cosine for match in matches]
     assert strengths == sorted(strengths, reverse=True)
 
 
@@ -40,5 +40,5 @@ def test_padding_matches_nothing() -> None:
     padding = np.array([True, False, True, False])
     rows = unit(rng, 4, 8) * ~padding[:, None]
     padded = ImageDescriptors(rows, np.zeros(4, np.uint8), None, padding)
-    found = mutual_matches(padded, described(6, 1))
-    assert {match.query_row for match in found} <= {1, 3}
+    matches = mutual_matches(padded, described(6, 1))
+    assert {match.query_row for match in matches} <= {1, 3}

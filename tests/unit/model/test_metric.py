@@ -65,10 +65,10 @@ def test_an_image_is_its_global_beside_the_mean_of_its_locals() -> None:
         padded.global_,
         np.array([False, False, False, True]),
     )
-    found = described([one, padded, more])
+    applied_vectors = described([one, padded, more])
     mean = normalised(one.locals.mean(0), "mean")
-    np.testing.assert_allclose(found[0], np.concatenate((one.global_, mean)), atol=1e-6)
-    np.testing.assert_allclose(found[2], found[1], atol=1e-6)
+    np.testing.assert_allclose(applied_vectors[0], np.concatenate((one.global_, mean)), atol=1e-6)
+    np.testing.assert_allclose(applied_vectors[2], applied_vectors[1], atol=1e-6)
 
 
 def test_every_source_of_classes_has_the_same_weight() -> None:

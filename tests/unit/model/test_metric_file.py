@@ -58,10 +58,10 @@ def test_all_but_the_global_stays() -> None:
         scales=np.append(some.scales, np.uint8(2)),
         padding=np.append(np.zeros(some.count, np.bool_), True),
     )
-    found = random_metric(SIZES).apply(holed)
-    assert found.locals is holed.locals
-    assert found.scales is holed.scales
-    assert found.padding is holed.padding
+    applied = random_metric(SIZES).apply(holed)
+    assert applied.locals is holed.locals
+    assert applied.scales is holed.scales
+    assert applied.padding is holed.padding
 
 
 def test_an_image_without_a_global_stays_without_one() -> None:
@@ -89,9 +89,9 @@ def test_a_file_comes_back_as_it_went(tmp_path: Path) -> None:
     for seed in range(2):
         metric = replace(random_metric(SIZES, seed), learnt_from="40 labels, ü")
         save_metric(metric, path)
-        found = load_metric(path)
-        np.testing.assert_array_equal(found.matrix, metric.matrix)
-        assert (found.sizes, found.extractor, found.learnt_from) == (
+        applied = load_metric(path)
+        np.testing.assert_array_equal(applied.matrix, metric.matrix)
+        assert (applied.sizes, applied.extractor, applied.learnt_from) == (
             SIZES,
             MADE_UP,
             "40 labels, ü",
@@ -112,12 +112,12 @@ def test_a_fitted_metric_is_that_of_its_teachers() -> None:
 
 def test_a_metric_is_of_its_sizes_and_finite() -> None:
     good = random_metric(SIZES)
-    for matrix, sizes, said in (
+    for matrix, sizes, message in (
         (good.matrix[:6, :6], SIZES, r"need \(7, 7\)"),
         (good.matrix, DescriptorSizes(3, None), "images with globals"),
         (good.matrix * np.float32("nan"), SIZES, "NaN or infinity"),
     ):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             Metric(matrix, sizes, MADE_UP, "")
 
 
@@ -126,7 +126,7 @@ def test_a_file_that_is_no_metric_is_named(tmp_path: Path) -> None:
     fields = {"extractor": "x", "extractor_version": "1", "learnt_from": ""}
     good = {"metric": random_metric(SIZES).matrix}
     lengths = {"local_dim": "3", "global_dim": "4"}
-    for tensors, metadata, said in (
+    for tensors, metadata, message in (
         (good, {}, "no metric"),
         ({"other": good["metric"]}, fields | lengths, "no metric"),
         (good, fields, "local_dim"),
@@ -134,7 +134,7 @@ def test_a_file_that_is_no_metric_is_named(tmp_path: Path) -> None:
         (good, fields | {"local_dim": "4", "global_dim": "4"}, r"need \(8, 8\)"),
     ):
         save_file(tensors, path, metadata=metadata)
-        with pytest.raises(MetricError, match=rf"some\.safetensors: .*{said}"):
+        with pytest.raises(MetricError, match=rf"some\.safetensors: .*{message}"):
             load_metric(path)
     with pytest.raises(MetricError, match="no such file"):
         load_metric(tmp_path / "none")

@@ -22,10 +22,10 @@ def test_windowed_attention_is_attention_with_a_band() -> None:
     near = (place.unsqueeze(1) - place).abs() <= side
     allowed = near & valid[:, None, None, :]
     expected = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
-    found = windowed_attention(q, k, v, valid, side)
+    mixed = windowed_attention(q, k, v, valid, side)
     sees = allowed.any(-1).expand(2, 2, length)
-    torch.testing.assert_close(found[sees], expected[sees])
-    assert found.isfinite().all()
+    torch.testing.assert_close(mixed[sees], expected[sees])
+    assert mixed.isfinite().all()
 
 
 @torch.inference_mode()

@@ -69,12 +69,12 @@ def test_a_reranking_is_a_permutation(plan: tuple[int, int, int, Direction], see
     count, window, stride, direction = plan
     rng = np.random.default_rng(seed)
     reranking = Reranking(count, None, options(window, stride, direction))
-    asked = 0
+    calls = 0
     while (images := reranking.next_window()) is not None:
         assert len(set(images.tolist())) == len(images)
         reranking.accept(rng.standard_normal(len(images)).astype(np.float32))
-        asked += 1
-    assert asked == len(plan_windows(*plan))
+        calls += 1
+    assert calls == len(plan_windows(*plan))
     order, relevance = reranking.result()
     assert sorted(order.tolist()) == list(range(count))
     if count <= window:

@@ -13,8 +13,8 @@ import torch
 
 from model.batch import Window
 from model.checkpoint import LoadedModel, load_checkpoint, write_config
+from model.evaluation.benchmark_data import BenchmarkData, Lists
 from model.evaluation.benchmarks import BENCHMARKS, files
-from model.evaluation.opened import Lists, OpenBenchmark
 from model.evaluation.passes import (
     GRID,
     Pass,
@@ -29,7 +29,7 @@ from model.evaluation.protocols import (
     labelled_protocol,
     landmark_protocols,
     revisited_protocols,
-    searched,
+    selection_protocols,
 )
 from model.formats.errors import FormatError
 from model.formats.ground_truth import QueryTruth
@@ -54,9 +54,9 @@ def truth(
 
 
 def names(benchmark: str, **options: object) -> list[str]:
-    chosen = BENCHMARKS[benchmark]
-    paths = files(chosen, Path("D"), **options)  # type: ignore[arg-type]
-    return [str(path) for path in paths.needed(chosen)]
+    spec = BENCHMARKS[benchmark]
+    paths = files(spec, Path("D"), **options)  # type: ignore[arg-type]
+    return [str(path) for path in paths.needed(spec)]
 
 
 def test_files_are_where_the_published_code_has_them() -> None:
@@ -89,11 +89,11 @@ def test_every_missing_file_is_named_at_once(tmp_path: Path) -> None:
     write_pickle(tmp_path / "sop" / "nn_dinov2.pkl", [])
     benchmark = BENCHMARKS["sop"]
     with pytest.raises(FormatError) as caught:
-        OpenBenchmark(benchmark, files(benchmark, tmp_path), CONFIG)
-    said = str(caught.value)
+        BenchmarkData(benchmark, files(benchmark, tmp_path), CONFIG)
+    message = str(caught.value)
     for name in ("dinov2_gallery_local.hdf5", "dinov2_gallery_global.pt", "test_gallery.txt"):
-        assert said.count(str(tmp_path / "sop" / name)) == 1
-    assert "nn_dinov2" not in said
+        assert message.count(str(tmp_path / "sop" / name)) == 1
+    assert "nn_dinov2" not in message
 
 
 # Labels of a gallery that asks itself; image 5 has nobody.
@@ -109,9 +109,9 @@ def sop(tmp_path: Path) -> tuple[Path, Images]:
     return tmp_path, images
 
 
-def open_sop(data: Path) -> OpenBenchmark:
+def open_sop(data: Path) -> BenchmarkData:
     benchmark = BENCHMARKS["sop"]
-    return OpenBenchmark(benchmark, files(benchmark, data), CONFIG)
+    return BenchmarkData(benchmark, files(benchmark, data), CONFIG)
 
 
 def test_a_query_is_left_out_of_its_own_list(sop: tuple[Path, Images]) -> None:
@@ -120,9 +120,9 @@ def test_a_query_is_left_out_of_its_own_list(sop: tuple[Path, Images]) -> None:
     lists = whole[:, :, :5].copy()
     lists[:, 2] = whole[:, 2, 1:]
     write_pickle(data / "sop" / "nn_dinov2.pkl", lists)
-    with open_sop(data) as opened:
-        (one,) = passes(opened)
-    assert one.asked.tolist() == [0, 1, 2, 3, 4]
+    with open_sop(data) as data_set:
+        (one,) = passes(data_set)
+    assert one.queries.tolist() == [0, 1, 2, 3, 4]
     for query in range(6):
         own = query not in lists[1, query]
         assert one.lists.lengths[query] == (5 if own else 4)
@@ -133,10 +133,10 @@ def test_a_query_is_left_out_of_its_own_list(sop: tuple[Path, Images]) -> None:
 
 def test_only_the_top_of_a_list_is_reordered(sop: tuple[Path, Images], tmp_path: Path) -> None:
     model = load_tiny(tmp_path)
-    with open_sop(sop[0]) as opened:
-        (one,) = passes(opened)
-        ranking = reranked(opened, one.lists, [0, 3], model, OPTIONS, top=3)
-        whole = reranked(opened, one.lists, one.asked, model, OPTIONS, top=100)
+    with open_sop(sop[0]) as data_set:
+        (one,) = passes(data_set)
+        ranking = reranked(data_set, one.lists, [0, 3], model, OPTIONS, top=3)
+        whole = reranked(data_set, one.lists, one.queries, model, OPTIONS, top=100)
     for query in range(6):
         before = one.lists.images[query].tolist()
         assert sorted(ranking[query, :3]) == sorted(before[:3])
@@ -153,16 +153,16 @@ def test_images_without_descriptors_go_behind_those_that_are_scored(
     """As `locore extract --list` leaves what it could not read."""
     data, _ = sop
     model = load_tiny(tmp_path)
-    with open_sop(data) as opened:
-        (one,) = passes(opened)
-        before = reranked(opened, one.lists, one.asked, model, OPTIONS, top=5)
+    with open_sop(data) as data_set:
+        (one,) = passes(data_set)
+        before = reranked(data_set, one.lists, one.queries, model, OPTIONS, top=5)
     with h5py.File(data / "sop" / "dinov2_gallery_local.hdf5", "r+") as file:
         file["features"][4] = 0
         file["features"][4, :, 3] = 1
-    with open_sop(data) as opened:
-        (one,) = passes(opened)
-        after = reranked(opened, one.lists, one.asked, model, OPTIONS, top=5)
-        logits = window_logits(opened, one.lists, one.asked, model, window=5)
+    with open_sop(data) as data_set:
+        (one,) = passes(data_set)
+        after = reranked(data_set, one.lists, one.queries, model, OPTIONS, top=5)
+        logits = window_logits(data_set, one.lists, one.queries, model, window=5)
     assert after[4].tolist() == one.lists.images[4].tolist()
     assert np.isnan(logits[4]).all()
     for query in (0, 1, 2, 3):
@@ -188,9 +188,9 @@ def test_the_longformer_reads_what_it_was_trained_on(tmp_path: Path) -> None:
     write_pickle(folder / "nn_dinov2.pkl", nearest(images, images, 6))
     benchmark = BENCHMARKS["sop"]
     paths = files(benchmark, tmp_path, with_globals=False)
-    with OpenBenchmark(benchmark, paths, model.config) as opened:
-        (one,) = passes(opened)
-        ranking = reranked(opened, one.lists, [2], model, OPTIONS, top=4)
+    with BenchmarkData(benchmark, paths, model.config) as data_set:
+        (one,) = passes(data_set)
+        ranking = reranked(data_set, one.lists, [2], model, OPTIONS, top=4)
     query, *gallery = [
         replace(images.described(place, model.config.descriptors_per_image), global_=None)
         for place in (2, *one.lists.images[2, :4].tolist())
@@ -220,7 +220,7 @@ def test_files_at_odds_with_each_other_are_said(sop: tuple[Path, Images]) -> Non
         open_sop(data)
 
 
-def open_roxford(data: Path, truths: list[dict[str, object]]) -> OpenBenchmark:
+def open_roxford(data: Path, truths: list[dict[str, object]]) -> BenchmarkData:
     rng = np.random.default_rng(0)
     queries, gallery = made_up(rng, [0, 1], CONFIG), made_up(rng, [0, 1, 0, 1, 0], CONFIG)
     folder = data / "roxford5k"
@@ -230,7 +230,7 @@ def open_roxford(data: Path, truths: list[dict[str, object]]) -> OpenBenchmark:
     write_pickle(folder / "nn_dinov2.pkl", lists)
     write_pickle(folder / "gnd_roxford5k.pkl", {"gnd": truths}, protocol=2)
     benchmark = BENCHMARKS["roxford5k"]
-    return OpenBenchmark(benchmark, files(benchmark, data), CONFIG)
+    return BenchmarkData(benchmark, files(benchmark, data), CONFIG)
 
 
 def test_junk_goes_behind_and_for_hard_what_is_easy_too(tmp_path: Path) -> None:
@@ -238,15 +238,15 @@ def test_junk_goes_behind_and_for_hard_what_is_easy_too(tmp_path: Path) -> None:
         {"easy": [2], "hard": [4], "junk": [0]},
         {"easy": [3], "hard": [], "junk": [4]},
     ]
-    with open_roxford(tmp_path, graded) as opened:
-        others, hard = passes(opened)
+    with open_roxford(tmp_path, graded) as data_set:
+        others, hard = passes(data_set)
     assert [p.name for p in others.protocols] == ["easy", "medium"]
     assert [p.name for p in hard.protocols] == ["hard"]
     assert others.lists.images.tolist() == [[1, 2, 3, 4, 0], [3, 2, 1, 0, 4]]
     assert others.lists.similarities[0].tolist() == [4, 3, 2, 1, 5]
     assert hard.lists.images.tolist() == [[1, 3, 4, 0, 2], [2, 1, 0, 4, 3]]
     # The second query has nothing hard: it is not re-ranked for that.
-    assert hard.asked.tolist() == [0]
+    assert hard.queries.tolist() == [0]
 
 
 def test_a_ground_truth_of_another_benchmark_is_said(tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_the_private_queries_of_landmarks_are_the_last_750() -> None:
     assert public.judge(ranking) == {"mAP@100": pytest.approx((1 + 1 / 2) / 2)}
     assert private.judge(ranking) == {"mAP@100": 0}
     assert combined.judge(ranking) == {"mAP@100": pytest.approx((1 + 1 / 2) / 751)}
-    assert searched([public, private, combined]) == [public]
+    assert selection_protocols([public, private, combined]) == [public]
 
 
 def test_labelled_figures_by_hand() -> None:
@@ -298,7 +298,7 @@ def test_revisited_protocols_are_those_asked_for() -> None:
     found = revisited_protocols([truth((1,), (2,)), truth((1,), (3,))], ("medium", "hard"), (1,))
     assert [protocol.name for protocol in found] == ["medium", "hard"]
     assert found[1].judge(np.array([[1, 2], [3, 1]])) == {"mAP": 1, "mP@1": 1}
-    assert [protocol.name for protocol in searched(found)] == ["medium", "hard"]
+    assert [protocol.name for protocol in selection_protocols(found)] == ["medium", "hard"]
 
 
 def test_the_grid_finds_the_weights_that_help() -> None:
@@ -334,7 +334,7 @@ def test_a_list_without_anything_to_score_stays(tmp_path: Path) -> None:
     write_list(tmp_path / "sop" / "test_gallery.txt", [0, 0], 2)
     lists = np.array([[[1.0], [1.0]], [[0], [1]]])
     write_pickle(tmp_path / "sop" / "nn_dinov2.pkl", lists)
-    with open_sop(tmp_path) as opened:
-        (one,) = passes(opened)
+    with open_sop(tmp_path) as data_set:
+        (one,) = passes(data_set)
         assert one.lists.lengths.tolist() == [0, 0]
-        assert reranked(opened, one.lists, one.asked, model, OPTIONS, 9).tolist() == [[0], [1]]
+        assert reranked(data_set, one.lists, one.queries, model, OPTIONS, 9).tolist() == [[0], [1]]

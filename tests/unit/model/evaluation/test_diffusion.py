@@ -12,10 +12,10 @@ from tests.unit.model.evaluation.plane import angles_task
 
 def test_only_mutual_neighbours_are_joined() -> None:
     cosines = np.array([[1, 0.9, 0.1], [0.9, 1, 0.8], [0.1, 0.8, 1]], np.float32)
-    found = affinities(cosines, k=1)
+    graph = affinities(cosines, k=1)
     expected = np.zeros((3, 3))
     expected[0, 1] = expected[1, 0] = 0.9**3
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_allclose(graph, expected, rtol=1e-6)
 
 
 def test_a_walk_of_two_steps_along_a_chain() -> None:

@@ -11,9 +11,10 @@ from model.checkpoint import LoadedModel
 from model.descriptors import ImageDescriptors
 from model.evaluation.intervals import mean_interval
 from model.evaluation.judgement import MAP_AT_R, R_AT_1, R_AT_5, Judgement, judge
-from model.evaluation.metrics import recall_at
-from model.evaluation.retrieval import Progress, first_stage, labelled_task, quality, window_logits
+from model.evaluation.measures import recall_at
+from model.evaluation.retrieval import first_stage, labelled_task, quality, window_logits
 from model.formats.labels import LabelledImages
+from model.progress import Progress
 from model.scoring import ensemble
 from tests.factories import image, load_sized, load_tiny, tiny_config
 
@@ -141,20 +142,20 @@ def test_shortlists_end_with_the_window_and_cover_what_they_can(model: LoadedMod
 
 
 def test_progress_is_told_of_every_query(model: LoadedModel) -> None:
-    seen: dict[str, list[int]] = {}
+    places_by_name: dict[str, list[int]] = {}
 
     def progress(name: str) -> Progress:
         def over(queries: Iterable[int]) -> Iterable[int]:
             for query in queries:
-                seen.setdefault(name, []).append(query)
+                places_by_name.setdefault(name, []).append(query)
                 yield query
 
         return over
 
     judge(*made(5), model, top=12, progress=progress)
-    assert seen["tiny"] == [*range(10)]
+    assert places_by_name["tiny"] == [*range(10)]
     # In the halves of the labels: three of them, then two.
-    assert seen["tiny, in a metric"] == [*range(6), *range(4)]
+    assert places_by_name["tiny, in a metric"] == [*range(6), *range(4)]
 
 
 def test_one_query_is_too_few(model: LoadedModel) -> None:

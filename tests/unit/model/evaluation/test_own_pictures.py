@@ -12,7 +12,7 @@ from model.formats.errors import FormatError
 from tests.own_folders import write_folders, write_picture
 
 
-def asked(pictures: OwnPictures, names: list[str], queries: int = 100) -> list[str]:
+def query_names(pictures: OwnPictures, names: list[str], queries: int = 100) -> list[str]:
     images = own_labels(pictures, names, queries)
     return [name for name, asks in zip(images.ids, images.is_query, strict=True) if asks]
 
@@ -26,7 +26,7 @@ def test_sub_folders_are_labels(tmp_path: Path) -> None:
     assert own.notes == ("left out: loose.png in no sub-folder, so without a label",)
     assert (own.views, own.task) == (0, "a picture asks for those of its sub-folder")
     # Every third of a label asks; a label's only picture is for others not to be taken for.
-    assert asked(own, list(own.files)) == [f"{c}/{c}-{n}.png" for c in "abc" for n in (0, 3)]
+    assert query_names(own, list(own.files)) == [f"{c}/{c}-{n}.png" for c in "abc" for n in (0, 3)]
     images = own_labels(own, list(own.files), 100)
     assert "d/d-0.png" in images.ids
     assert own.picture("a/a-1.png").size == (36, 28)
@@ -45,7 +45,7 @@ def test_a_csv_comes_before_sub_folders(tmp_path: Path) -> None:
     assert absent.endswith("but not in the folder")
     assert unlabelled.startswith("left out: 4 pictures, a/a-3.png for one, not in ")
     assert own.task == "a picture asks for those of its label of labels.csv"
-    assert asked(own, list(own.files)) == ["a/of=20one=20word.png", "a/a-2.png"]
+    assert query_names(own, list(own.files)) == ["a/of=20one=20word.png", "a/a-2.png"]
     # One elsewhere, by name.
     other = tmp_path.with_name("other.csv")
     other.write_text("path,label\na/a-1.png,1\na/a-2.png,1\nb/b-0.png,2\nb/b-1.png,2\n")
@@ -63,7 +63,7 @@ def test_without_labels_views_find_each_other(tmp_path: Path) -> None:
     # Of a picture that is not in the folder any more there may be descriptors still.
     images = own_labels(own, [*described, "gone.png@0", "gone.png@1"], 100)
     assert images.ids == described
-    assert asked(own, described) == [f"{n}.png@1" for n in range(4)]
+    assert query_names(own, described) == [f"{n}.png@1" for n in range(4)]
     view = own.picture("2.png@1")
     assert view.size != (36, 28)
     assert view.tobytes() == own.picture("2.png@1").tobytes()
@@ -79,8 +79,8 @@ def test_large_folders_are_judged_in_part(tmp_path: Path) -> None:
     assert own.notes == (f"{len(own.files)} of 48 labelled pictures are judged",)
     assert own_pictures(tmp_path, most=12).files == own.files
     everything = own_pictures(tmp_path)
-    assert len(asked(everything, list(everything.files))) == 16
-    some = asked(everything, list(everything.files), queries=5)
+    assert len(query_names(everything, list(everything.files))) == 16
+    some = query_names(everything, list(everything.files), queries=5)
     assert len(some) == 5
     # Of labels at both ends: they are evenly chosen.
     assert (some[0][0], some[-1][0]) == ("a", "h")
@@ -92,7 +92,7 @@ def test_large_folders_are_judged_in_part(tmp_path: Path) -> None:
 def test_pictures_that_could_not_be_described_do_not_count(tmp_path: Path) -> None:
     write_folders(tmp_path, 2, 4)
     own = own_pictures(tmp_path)
-    assert asked(own, ["a/a-0.png", "a/a-1.png", "b/b-3.png", "b/b-2.png", "other.png"]) == [
+    assert query_names(own, ["a/a-0.png", "a/a-1.png", "b/b-3.png", "b/b-2.png", "other.png"]) == [
         "a/a-0.png",
         "b/b-3.png",
     ]

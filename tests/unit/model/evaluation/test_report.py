@@ -15,8 +15,8 @@ from PIL import Image
 from model.evaluation.judgement import Judgement
 from model.evaluation.report import report
 from model.evaluation.verdict import verdict
-from tests.judgements import around, circumstances, judgement
 from tests.own_folders import write_picture
+from tests.verdict_cases import around, circumstances, judgement
 
 FIRST = around(0.5, seed=1)
 VOID = {"meta", "img", "line", "circle", "path", "br", "link"}
@@ -81,8 +81,8 @@ def test_nothing_comes_from_elsewhere(tmp_path: Path) -> None:
 def test_figures_plots_and_words(tmp_path: Path) -> None:
     of = judgement(FIRST, FIRST + around(0.08), in_metric=FIRST + 0.2)
     _, page = pages(tmp_path, of)
-    said = verdict(of, circumstances(tmp_path))
-    for words in (said.headline, said.reasons, said.next, said.command):
+    answer = verdict(of, circumstances(tmp_path))
+    for words in (answer.headline, answer.reasons, answer.next, answer.command):
         assert words is not None
         assert words in page.text
     assert page.of("section", "yes")

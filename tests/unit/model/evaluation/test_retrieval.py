@@ -48,23 +48,23 @@ def test_quality_counts_what_the_shortlist_missed() -> None:
 
 
 def test_a_scorer_sees_the_shortlist_in_its_order() -> None:
-    seen: list[ImageDescriptors] = []
+    queries: list[ImageDescriptors] = []
 
     def scorer(query: ImageDescriptors, gallery: Sequence[ImageDescriptors]) -> NDArray[np.float32]:
         assert query is TASK.queries[0]
-        seen.extend(gallery)
+        queries.extend(gallery)
         return np.arange(len(gallery), dtype=np.float32)
 
     scores = score_shortlists(scorer, TASK, first_stage(TASK, top=3))
     assert scores.tolist() == [[0, 1, 2]]
-    assert seen == [TASK.gallery[i] for i in (0, 1, 2)]
+    assert queries == [TASK.gallery[i] for i in (0, 1, 2)]
 
 
 def test_the_grid_search_finds_the_weight_that_helps() -> None:
     lists = first_stage(TASK, top=4)
     helpful = np.array([[0.0, 1.0, 0.0, 1.0]], np.float32)
-    alpha, found = best_alpha(TASK, lists, helpful)
-    assert found.map_at_r == 1.0
+    alpha, best = best_alpha(TASK, lists, helpful)
+    assert best.map_at_r == 1.0
     assert alpha < 1.0
     _, _, ensembled = best_ensemble(TASK, lists, 10 * helpful - 5)
     assert ensembled.map_at_r == 1.0

@@ -8,54 +8,56 @@ import numpy as np
 
 from model.evaluation.intervals import Interval
 from model.evaluation.verdict import points, rounded, verdict
-from tests.judgements import Values, around, circumstances, judgement
+from tests.verdict_cases import Values, around, circumstances, judgement
 
 FIRST = around(0.5, seed=1)
 OF = circumstances(Path("photos"))
 
 
 def test_a_gain_whose_interval_is_above_zero_is_worth_it() -> None:
-    said = verdict(judgement(FIRST, FIRST + around(0.08)), OF)
-    assert (said.answer, said.headline) == ("yes", "Worth it")
-    assert said.reasons.startswith("tiny changes mAP@R by +8.0 (+5.")
-    assert "with 95% intervals over 60 queries." in said.reasons
-    assert said.reasons.endswith(
+    answer = verdict(judgement(FIRST, FIRST + around(0.08)), OF)
+    assert (answer.answer, answer.headline) == ("yes", "Worth it")
+    assert answer.reasons.startswith("tiny changes mAP@R by +8.0 (+5.")
+    assert "with 95% intervals over 60 queries." in answer.reasons
+    assert answer.reasons.endswith(
         "Re-ranking takes about 2.3 s for 1,000 pictures, describing them about 32 s."
     )
-    assert str(said) == (
-        f"Worth it: {said.reasons} Next: adaptation, which takes minutes and was not tried here: "
+    assert str(answer) == (
+        f"Worth it: {answer.reasons} Next: adaptation, which takes minutes and was not tried here: "
         "locore train --images photos --from -o mine.safetensors"
     )
 
 
 def test_a_loss_is_not() -> None:
-    said = verdict(judgement(FIRST, FIRST - around(0.08)), OF)
-    assert (said.answer, said.headline) == ("no", "Not worth it as it is")
-    assert "by \N{MINUS SIGN}8.0 (\N{MINUS SIGN}10." in said.reasons
+    answer = verdict(judgement(FIRST, FIRST - around(0.08)), OF)
+    assert (answer.answer, answer.headline) == ("no", "Not worth it as it is")
+    assert "by \N{MINUS SIGN}8.0 (\N{MINUS SIGN}10." in answer.reasons
 
 
 def test_an_interval_on_both_sides_of_zero_decides_nothing() -> None:
-    said = verdict(judgement(FIRST, FIRST + around(0.01, 0.2)), OF)
-    assert (said.answer, said.headline) == ("open", "These queries do not tell")
+    answer = verdict(judgement(FIRST, FIRST + around(0.01, 0.2)), OF)
+    assert (answer.answer, answer.headline) == ("open", "These queries do not tell")
 
 
 def test_a_narrow_interval_around_zero_is_an_answer() -> None:
-    said = verdict(judgement(FIRST, FIRST + around(0.0, 0.005)), OF)
-    assert said.answer == "no"
-    assert said.headline.startswith("Not worth it, there is next to no difference")
-    assert "mAP@R by 0.0 (" in said.reasons
+    answer = verdict(judgement(FIRST, FIRST + around(0.0, 0.005)), OF)
+    assert answer.answer == "no"
+    assert answer.headline.startswith("Not worth it, there is next to no difference")
+    assert "mAP@R by 0.0 (" in answer.reasons
 
 
 def test_few_queries_decide_nothing() -> None:
-    said = verdict(judgement(FIRST[:20], FIRST[:20] + 0.3), OF)
-    assert said.answer == "open"
-    assert said.headline.startswith("Too few queries to tell, 20 where 30 begin to")
+    answer = verdict(judgement(FIRST[:20], FIRST[:20] + 0.3), OF)
+    assert answer.answer == "open"
+    assert answer.headline.startswith("Too few queries to tell, 20 where 30 begin to")
 
 
 def test_a_first_place_that_is_lost_is_not_passed_over() -> None:
-    said = verdict(judgement(FIRST, FIRST + 0.1, served_recall=FIRST - around(0.1)), OF)
-    assert said.answer == "open"
-    assert said.headline.startswith("Worth it where all right pictures count, not where the first")
+    answer = verdict(judgement(FIRST, FIRST + 0.1, served_recall=FIRST - around(0.1)), OF)
+    assert answer.answer == "open"
+    assert answer.headline.startswith(
+        "Worth it where all right pictures count, not where the first"
+    )
 
 
 def test_what_learns_nothing_is_named_unless_it_is_worse() -> None:
@@ -93,23 +95,23 @@ def test_the_command_names_labels_and_views() -> None:
         (circumstances(Path("photos"), views=True), "--views mine.h5"),
         (circumstances(Path("photos"), labels=labels), f"--descriptors mine.h5 --labels {labels}"),
     ):
-        said = verdict(of, where)
-        assert said.command == f"locore fit-metric {source} -o mine.metric.safetensors"
+        answer = verdict(of, where)
+        assert answer.command == f"locore fit-metric {source} -o mine.metric.safetensors"
 
 
 def test_shortlists_without_the_right_pictures_want_another_extractor() -> None:
-    said = verdict(judgement(FIRST, FIRST, listed=1), OF)
-    assert said.next.startswith("another extractor, since")
-    assert said.command == "locore eval mine photos --extractor efficientnet-lite2"
-    assert "have 50% of the right pictures" in said.next
+    answer = verdict(judgement(FIRST, FIRST, listed=1), OF)
+    assert answer.next.startswith("another extractor, since")
+    assert answer.command == "locore eval mine photos --extractor efficientnet-lite2"
+    assert "have 50% of the right pictures" in answer.next
 
 
 def test_a_first_stage_without_faults_leaves_nothing_to_try() -> None:
     perfect = np.ones(60)
-    said = verdict(judgement(perfect, perfect, in_metric=perfect, listed=2), OF)
-    assert said.answer == "no"
-    assert said.next.startswith("nothing, ")
-    assert said.command is None
+    answer = verdict(judgement(perfect, perfect, in_metric=perfect, listed=2), OF)
+    assert answer.answer == "no"
+    assert answer.next.startswith("nothing, ")
+    assert answer.command is None
 
 
 def test_numbers_in_words() -> None:

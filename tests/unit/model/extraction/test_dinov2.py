@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 from transformers import Dinov2WithRegistersModel
 
-from model.extraction.batches import extract_in_batches
+from model.descriptors import ExtractedImage
+from model.extraction.batch_extraction import extract_in_batches
 from model.extraction.dinov2 import DinoV2
-from model.extraction.extractor import ExtractedImage, ExtractorOptions, NoDescriptorsError
+from model.extraction.extractor import ExtractorOptions, NoDescriptorsError
 from model.extraction.images import UnreadableImageError
 from model.extraction.registry import load_extractor
 from model.extraction.resizing import resized
@@ -87,35 +88,35 @@ def test_features_are_those_of_the_paper_step_by_step(
 ) -> None:
     image = photograph()
     extractor = load(weights, detector, *scales)
-    found = extractor.extract(image, 60)
+    features = extractor.extract(image, 60)
     # 451 x 300 pixels: the longer side becomes 770, the other 770 * 300 / 451 = 512.2.
     sizes = {1.0: (770, 518), 0.5: (392, 252), 0.25: (196, 126)}
     pixels = [resized(np.asarray(image), *sizes[scale]) for scale in scales]
     patches, global_ = step_by_step(weights, pixels)
     strongest = np.array(sorted(patches, key=lambda patch: -patch[0])[:60])
-    np.testing.assert_allclose(found.weights, strongest[:, 0], rtol=1e-4)
-    np.testing.assert_array_equal(found.scales, strongest[:, 1])
-    np.testing.assert_allclose(found.keypoints, strongest[:, 2:4], atol=1e-6)
-    np.testing.assert_allclose(found.descriptors, strongest[:, 4:], atol=1e-4)
-    np.testing.assert_allclose(found.global_, global_, atol=1e-4)
-    assert len(set(found.scales.tolist())) == len(scales)
+    np.testing.assert_allclose(features.weights, strongest[:, 0], rtol=1e-4)
+    np.testing.assert_array_equal(features.scales, strongest[:, 1])
+    np.testing.assert_allclose(features.keypoints, strongest[:, 2:4], atol=1e-6)
+    np.testing.assert_allclose(features.descriptors, strongest[:, 4:], atol=1e-4)
+    np.testing.assert_allclose(features.global_, global_, atol=1e-4)
+    assert len(set(features.scales.tolist())) == len(scales)
 
 
 @pytest.mark.parametrize("size", [(10, 10), (33, 700), (700, 33), (450, 600)])
 def test_images_of_any_size(extractor: DinoV2, size: tuple[int, int]) -> None:
-    found = extractor.extract(photograph("coffee").resize(size), 2000)
+    features = extractor.extract(photograph("coffee").resize(size), 2000)
     ((height, width, _),) = (
         step.shape for step in extractor.prepare(Image.new("RGB", size)).pixels
     )
     assert height % 14 == width % 14 == 0
     assert max(height, width) == 770
     count = min(2000, height * width // 14**2)
-    assert found.descriptors.shape == (count, extractor.descriptor_dim)
-    assert found.global_.shape == (extractor.global_dim,)
-    np.testing.assert_allclose(np.linalg.norm(found.descriptors, axis=1), 1, atol=1e-5)
-    assert np.linalg.norm(found.global_) == pytest.approx(1, abs=1e-5)
-    assert (np.diff(found.weights) <= 0).all()
-    assert ((found.keypoints > 0) & (found.keypoints < 1)).all()
+    assert features.descriptors.shape == (count, extractor.descriptor_dim)
+    assert features.global_.shape == (extractor.global_dim,)
+    np.testing.assert_allclose(np.linalg.norm(features.descriptors, axis=1), 1, atol=1e-5)
+    assert np.linalg.norm(features.global_) == pytest.approx(1, abs=1e-5)
+    assert (np.diff(features.weights) <= 0).all()
+    assert ((features.keypoints > 0) & (features.keypoints < 1)).all()
 
 
 def test_a_bright_patch_is_found_where_it_is(weights: Path, tmp_path: Path) -> None:
@@ -140,8 +141,8 @@ def test_a_bright_patch_is_found_where_it_is(weights: Path, tmp_path: Path) -> N
         "conv2.bias": torch.zeros(1),
     }
     torch.save({"state": state}, tmp_path / "d.pt")
-    found = load(weights, tmp_path / "d.pt").extract(Image.fromarray(pixels), 1)
-    np.testing.assert_allclose(found.keypoints, [[40.5 / 55, 4.5 / 22]], atol=1e-6)
+    features = load(weights, tmp_path / "d.pt").extract(Image.fromarray(pixels), 1)
+    np.testing.assert_allclose(features.keypoints, [[40.5 / 55, 4.5 / 22]], atol=1e-6)
 
 
 def test_a_crop_is_resized_as_the_whole_is_and_its_keypoints_are_the_wholes(
@@ -152,9 +153,9 @@ def test_a_crop_is_resized_as_the_whole_is_and_its_keypoints_are_the_wholes(
     prepared = extractor.prepare(image, box)
     # 200 x 128 pixels by 770 / 512, in patches: 21.5 x 13.75.
     assert [step.shape for step in prepared.pixels] == [(14 * 14, 21 * 14, 3)]
-    (found,) = extractor.extract_batch([prepared], 9999)
-    assert isinstance(found, ExtractedImage)
-    low, high = found.keypoints.min(axis=0) * 512, found.keypoints.max(axis=0) * 512
+    (features,) = extractor.extract_batch([prepared], 9999)
+    assert isinstance(features, ExtractedImage)
+    low, high = features.keypoints.min(axis=0) * 512, features.keypoints.max(axis=0) * 512
     np.testing.assert_allclose(low, [100 + 200 / 42, 50 + 128 / 28], atol=1e-3)
     np.testing.assert_allclose(high, [300 - 200 / 42, 178 - 128 / 28], atol=1e-3)
     part = Image.fromarray(np.asarray(image)[50:178, 100:300])

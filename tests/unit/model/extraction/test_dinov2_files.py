@@ -71,9 +71,9 @@ def test_without_weights_and_network_it_says_how_to_give_them(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    said = refused(None, detector)
-    assert said.startswith("facebook/dinov2-with-registers-base cannot be had")
-    assert "--weights FOLDER" in said
+    message = refused(None, detector)
+    assert message.startswith("facebook/dinov2-with-registers-base cannot be had")
+    assert "--weights FOLDER" in message
 
 
 def test_an_extractor_takes_its_own_options_alone(weights: Path) -> None:

@@ -32,22 +32,22 @@ def photograph(name: str) -> Image.Image:
 
 
 def test_features_have_the_promised_shapes(extractor: Extractor) -> None:
-    found = extractor.extract(photograph("chelsea"), 48)
-    assert found.descriptors.shape == (48, extractor.descriptor_dim)
-    assert found.global_.shape == (extractor.global_dim,)
-    assert found.keypoints.shape == (48, 2)
-    np.testing.assert_allclose(np.linalg.norm(found.descriptors, axis=1), 1, atol=1e-5)
-    assert np.linalg.norm(found.global_) == pytest.approx(1, abs=1e-5)
-    assert (np.diff(found.weights) <= 0).all()
-    assert ((found.keypoints > 0) & (found.keypoints < 1)).all()
-    assert set(found.scales.tolist()) <= {0, 1}
+    features = extractor.extract(photograph("chelsea"), 48)
+    assert features.descriptors.shape == (48, extractor.descriptor_dim)
+    assert features.global_.shape == (extractor.global_dim,)
+    assert features.keypoints.shape == (48, 2)
+    np.testing.assert_allclose(np.linalg.norm(features.descriptors, axis=1), 1, atol=1e-5)
+    assert np.linalg.norm(features.global_) == pytest.approx(1, abs=1e-5)
+    assert (np.diff(features.weights) <= 0).all()
+    assert ((features.keypoints > 0) & (features.keypoints < 1)).all()
+    assert set(features.scales.tolist()) <= {0, 1}
 
 
 @pytest.mark.parametrize("size", [(10, 10), (33, 700), (700, 33), (500, 400)])
 def test_images_of_any_size(extractor: Extractor, size: tuple[int, int]) -> None:
-    found = extractor.extract(photograph("coffee").resize(size), 20)
-    assert 1 <= len(found.descriptors) <= 20
-    assert np.isfinite(found.descriptors).all()
+    features = extractor.extract(photograph("coffee").resize(size), 20)
+    assert 1 <= len(features.descriptors) <= 20
+    assert np.isfinite(features.descriptors).all()
 
 
 def test_the_same_subject_is_nearer_than_another(extractor: Extractor) -> None:
@@ -97,10 +97,10 @@ def test_a_whitening_can_be_learnt_and_loaded(tmp_path: Path) -> None:
         for x, y in rng.integers(0, 300, (20, 2)).tolist()
     )
     fit(parts, tmp_path / "w.safetensors", descriptor_dim=8, global_dim=16)
-    found = load_whitened(tmp_path / "w.safetensors")
-    assert found.version != load_lite(0).version
-    assert (found.descriptor_dim, found.global_dim) == (8, 16)
-    assert found.extract(photograph("chelsea"), 5).descriptors.shape == (5, 8)
+    features = load_whitened(tmp_path / "w.safetensors")
+    assert features.version != load_lite(0).version
+    assert (features.descriptor_dim, features.global_dim) == (8, 16)
+    assert features.extract(photograph("chelsea"), 5).descriptors.shape == (5, 8)
 
 
 def test_full_whitening_leaves_no_correlation() -> None:
@@ -118,8 +118,8 @@ def test_images_are_found_and_named(tmp_path: Path) -> None:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    found = find_images([tmp_path / "a", tmp_path / "z.gif"])
-    assert list(found) == ["deep/y.webp", "x.jpg", "=C3=A4=20b.PNG", "z.gif"]
+    features = find_images([tmp_path / "a", tmp_path / "z.gif"])
+    assert list(features) == ["deep/y.webp", "x.jpg", "=C3=A4=20b.PNG", "z.gif"]
     with pytest.raises(UnreadableImageError, match="no such file or folder"):
         find_images([tmp_path / "none"])
     with pytest.raises(UnreadableImageError, match=r"two images would have the id 'x\.jpg'"):

@@ -34,8 +34,8 @@ def test_linked_folders_are_followed_and_loops_cut(tmp_path: Path) -> None:
     (album / "own/loop").symlink_to(album)
     (album / "again").symlink_to(album / "own")
     (tmp_path / "elsewhere/back").symlink_to(album)
-    found, left_out = ids_and_left_out(album)
-    assert found == ["linked/a.png", "own/b.png"]
+    ids, left_out = ids_and_left_out(album)
+    assert ids == ["linked/a.png", "own/b.png"]
     assert sorted(line.split(": ")[0] for line in left_out) == sorted(
         str(album / name) for name in ("own/loop", "again", "linked/back")
     )
@@ -50,8 +50,8 @@ def test_pictures_of_all_names_are_read_or_named(tmp_path: Path) -> None:
         picture(tmp_path / name)
     (tmp_path / "labels.csv").write_text("path,label\n")
     (tmp_path / "._a.jfif").write_bytes(b"\x00\x05\x16\x07")
-    found, left_out = ids_and_left_out(tmp_path)
-    assert found == read
+    ids, left_out = ids_and_left_out(tmp_path)
+    assert ids == read
     assert sorted(left_out) == [
         f"{tmp_path}/layers.psd: .psd is not read",
         f"{tmp_path}/raw.NEF: .nef is not read",
@@ -65,8 +65,8 @@ def test_what_is_no_file_is_never_opened(tmp_path: Path) -> None:
     (tmp_path / "folder.jpg").mkdir()
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "s.jpg"))
-        found, left_out = ids_and_left_out(tmp_path)
-    assert found == []
+        ids, left_out = ids_and_left_out(tmp_path)
+    assert ids == []
     assert sorted(left_out) == [
         f"{tmp_path}/gone.jpg: No such file or directory",
         f"{tmp_path}/pipe.jpg: no plain file",
@@ -77,21 +77,21 @@ def test_what_is_no_file_is_never_opened(tmp_path: Path) -> None:
 def test_a_name_too_long_for_an_id_is_left_out_alone(tmp_path: Path) -> None:
     picture(tmp_path / ("商品图" * 10 + ".png"))
     picture(tmp_path / "a.png")
-    found, left_out = ids_and_left_out(tmp_path)
-    assert found == ["a.png"]
+    ids, left_out = ids_and_left_out(tmp_path)
+    assert ids == ["a.png"]
     (line,) = left_out
     assert line.endswith("its id would have 274 characters, over 256")
 
 
 def test_names_that_are_no_utf_8_have_ids_that_the_service_takes(tmp_path: Path) -> None:
     picture(tmp_path / os.fsdecode(b"caf\xe9.png"))
-    found, _ = ids_and_left_out(tmp_path)
-    assert found == ["caf=E9.png"]
-    assert image_id(Path(found[0])) == found[0]
+    ids, _ = ids_and_left_out(tmp_path)
+    assert ids == ["caf=E9.png"]
+    assert image_id(Path(ids[0])) == ids[0]
 
 
 def test_the_longest_id_is_the_services() -> None:
-    taken = TypeAdapter(ImageId)
-    assert taken.validate_python("x" * MAX_ID)
+    id_type = TypeAdapter(ImageId)
+    assert id_type.validate_python("x" * MAX_ID)
     with pytest.raises(ValidationError):
-        taken.validate_python("x" * (MAX_ID + 1))
+        id_type.validate_python("x" * (MAX_ID + 1))

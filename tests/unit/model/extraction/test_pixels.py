@@ -30,7 +30,7 @@ from model.extraction.pixels import (
 GREY = np.add.outer(np.arange(24), 4 * np.arange(50)).astype(np.uint8)
 
 
-def shown(data: bytes) -> NDArray[np.int64]:
+def rgb_of(data: bytes) -> NDArray[np.int64]:
     return np.asarray(read_pixels(io.BytesIO(data)).image).astype(np.int64)
 
 
@@ -64,13 +64,13 @@ def white_is_zero() -> bytes:
     ids=["png", "tiff", "jp2", "floats", "white is zero"],
 )
 def test_grey_of_more_bits_is_the_grey_of_8(data: bytes) -> None:
-    assert abs(shown(data) - GREY[..., None]).max() <= 1
+    assert abs(rgb_of(data) - GREY[..., None]).max() <= 1
 
 
 @pytest.mark.parametrize("white", [255, 1023, 4095])
 def test_fewer_bits_in_16_are_not_all_black(white: int) -> None:
     values = (GREY.astype(np.float64) / GREY.max() * white).astype(np.uint16)
-    assert shown(grey(values)).max() == 255
+    assert rgb_of(grey(values)).max() == 255
 
 
 @pytest.mark.parametrize(
@@ -86,14 +86,16 @@ def test_fewer_bits_in_16_are_not_all_black(white: int) -> None:
 def test_numbers_without_a_white_of_their_own_go_from_black_to_white(
     values: NDArray[np.generic],
 ) -> None:
-    found = shown(grey(values.astype(np.int32 if values.dtype.kind == "i" else np.float32), "TIFF"))
-    assert (found.min(), found.max()) == (0, 255)
-    assert len(np.unique(found)) > 100
+    rgb_values = rgb_of(
+        grey(values.astype(np.int32 if values.dtype.kind == "i" else np.float32), "TIFF")
+    )
+    assert (rgb_values.min(), rgb_values.max()) == (0, 255)
+    assert len(np.unique(rgb_values)) > 100
 
 
 def test_nothing_but_nan_is_no_picture() -> None:
     with pytest.raises(PixelsError, match="no pixel is a number"):
-        shown(grey(np.full((4, 4), np.nan, np.float32), "TIFF"))
+        rgb_of(grey(np.full((4, 4), np.nan, np.float32), "TIFF"))
 
 
 def logo(colour: int, place: int, mode: str) -> Image.Image:
@@ -109,7 +111,7 @@ def logo(colour: int, place: int, mode: str) -> Image.Image:
 @pytest.mark.parametrize("colour", [0, 90, 255])
 def test_shapes_on_transparent_ground_are_seen(mode: str, form: str, colour: int) -> None:
     first, second = (
-        shown(stored(logo(colour, place, mode), form, lossless=True)) for place in (3, 20)
+        rgb_of(stored(logo(colour, place, mode), form, lossless=True)) for place in (3, 20)
     )
     assert abs(first - second).max() > 60
     # On white, but for what white would hide.
@@ -119,9 +121,9 @@ def test_shapes_on_transparent_ground_are_seen(mode: str, form: str, colour: int
 def test_a_transparent_colour_of_a_palette_is_white() -> None:
     image = Image.fromarray(np.repeat(np.array([[0, 1]], np.uint8), 4, axis=1), "P")
     image.putpalette([255, 0, 255, 0, 0, 0])
-    found = shown(stored(image, "GIF", transparency=0))
-    assert found[0, 0].tolist() == [255, 255, 255]
-    assert found[0, -1].tolist() == [0, 0, 0]
+    rgb_values = rgb_of(stored(image, "GIF", transparency=0))
+    assert rgb_values[0, 0].tolist() == [255, 255, 255]
+    assert rgb_values[0, -1].tolist() == [0, 0, 0]
 
 
 def with_exif(form: str, exif: bytes) -> bytes:
@@ -131,14 +133,14 @@ def with_exif(form: str, exif: bytes) -> bytes:
 @given(st.binary(max_size=60), st.sampled_from(["JPEG", "PNG", "WEBP"]))
 @settings(max_examples=30, deadline=None)
 def test_exif_of_any_bytes_is_no_fault_of_the_pixels(tail: bytes, form: str) -> None:
-    assert shown(with_exif(form, b"Exif\x00\x00" + tail)).size == GREY.size * 3
-    assert shown(with_exif(form, b"Exif\x00\x00II*\x00\x08\x00\x00\x00" + tail)).size
+    assert rgb_of(with_exif(form, b"Exif\x00\x00" + tail)).size == GREY.size * 3
+    assert rgb_of(with_exif(form, b"Exif\x00\x00II*\x00\x08\x00\x00\x00" + tail)).size
 
 
 def test_a_comment_called_exif_is_no_fault_of_the_pixels() -> None:
     comments = PngImagePlugin.PngInfo()
     comments.add_text("exif", "b'Exif\\x00'")
-    assert shown(stored(Image.fromarray(GREY), pnginfo=comments)).size == GREY.size * 3
+    assert rgb_of(stored(Image.fromarray(GREY), pnginfo=comments)).size == GREY.size * 3
 
 
 @given(st.binary(min_size=1, max_size=40))
@@ -147,7 +149,7 @@ def test_a_damaged_list_of_further_pictures_is_no_fault_of_the_first(tail: bytes
     data = stored(Image.fromarray(GREY), "JPEG")
     block = b"MPF\x00II*\x00\x08\x00\x00\x00" + tail
     length = (len(block) + 2).to_bytes(2, "big")
-    assert shown(data[:2] + b"\xff\xe2" + length + block + data[2:]).size == GREY.size * 3
+    assert rgb_of(data[:2] + b"\xff\xe2" + length + block + data[2:]).size == GREY.size * 3
 
 
 @pytest.mark.parametrize(("orientation", "size"), [(3, (50, 24)), (6, (24, 50)), (9, (50, 24))])
@@ -157,14 +159,14 @@ def test_pictures_are_turned_upright_once(
 ) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    found = read_pixels(io.BytesIO(with_exif(form, exif.tobytes())))
-    assert (found.image.size, found.size) == (size, size)
+    rgb_values = read_pixels(io.BytesIO(with_exif(form, exif.tobytes())))
+    assert (rgb_values.image.size, rgb_values.size) == (size, size)
 
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_every_format_is_read(form: str) -> None:
     image = Image.fromarray(np.repeat(GREY[..., None], 3, axis=2))
-    assert abs(shown(stored(image, form)) - np.asarray(image)).mean() < 12
+    assert abs(rgb_of(stored(image, form)) - np.asarray(image)).mean() < 12
 
 
 @pytest.mark.parametrize("size", [(79_999_999, 1), (1, 79_999_999), (65_536, 65_536)])
@@ -179,12 +181,12 @@ def test_what_extractors_do_not_look_at_is_shrunk(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(pixels, "MOST_SHOWN", 200)
     for form in FORMATS:
         data = io.BytesIO(stored(Image.fromarray(GREY).convert("RGB"), form))
-        found = read_pixels(data)
-        assert found.size == (50, 24)
-        assert found.image.width * found.image.height <= 200
-        assert found.image.width == pytest.approx(2 * found.image.height, abs=2)
+        rgb_values = read_pixels(data)
+        assert rgb_values.size == (50, 24)
+        assert rgb_values.image.width * rgb_values.image.height <= 200
+        assert rgb_values.image.width == pytest.approx(2 * rgb_values.image.height, abs=2)
         data.seek(0)
-        assert read_pixels(data, whole=True).image.size == (50, 24)
+        assert read_pixels(data, full_size=True).image.size == (50, 24)
 
 
 MEASURE = """
@@ -219,15 +221,15 @@ def test_a_picture_takes_the_memory_that_is_set_for_it(
     tmp_path: Path, mode: str, form: str, options: dict[str, object]
 ) -> None:
     Image.new(mode, (6000, 4000)).save(tmp_path / "x", form, **options)
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", MEASURE, tmp_path / "x"],
         capture_output=True,
         text=True,
         timeout=110,
         check=True,
     )
-    assert done.stderr == ""
-    assert int(done.stdout) < MAX_BYTES * 24e6 / 25e6 + 6 * MOST_SHOWN
+    assert process.stderr == ""
+    assert int(process.stdout) < MAX_BYTES * 24e6 / 25e6 + 6 * MOST_SHOWN
 
 
 def test_what_is_no_plain_file_is_not_opened(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from model.extraction.extractor import ExtractedImage, Extractor
+from model.descriptors import ExtractedImage
+from model.extraction.extractor import Extractor
 from model.extraction.registry import load_extractor
 from model.extraction.sift import Codebook, fit, load_sift
 

@@ -15,13 +15,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from model.extraction.batches import extract_in_batches
-from model.extraction.extractor import (
-    BatchExtractor,
-    ExtractedImage,
-    ExtractorError,
-    ExtractorOptions,
-)
+from model.descriptors import ExtractedImage
+from model.extraction.batch_extraction import extract_in_batches
+from model.extraction.extractor import BatchExtractor, ExtractorError, ExtractorOptions
 from model.extraction.registry import load_extractor
 from tests.vision_transformers import (
     DEVIATION,
@@ -150,7 +146,7 @@ def test_a_folder_that_is_no_such_model_is_named_in_one_line(tmp_path: Path) -> 
     folder = tmp_path / "folder"
     save_vision_transformer(folder, "dinov2")
     config = (folder / "config.json").read_text()
-    for content, said in (
+    for content, message in (
         ("{", "not a readable JSON file"),
         ("[]", "not a JSON object"),
         ("{}", "model_type is None, not one of clip,"),
@@ -161,7 +157,7 @@ def test_a_folder_that_is_no_such_model_is_named_in_one_line(tmp_path: Path) -> 
         (config.replace('"image_size": 64', '"image_size": [64, 64]'), "must be whole numbers"),
     ):
         (folder / "config.json").write_text(content)
-        assert said in refused(folder)
+        assert message in refused(folder)
     (folder / "config.json").write_text(config)
     colours = folder / "preprocessor_config.json"
     for content in ("{}", '{"image_mean": 1, "image_std": 2}', '{"image_mean": [0, 1]}'):

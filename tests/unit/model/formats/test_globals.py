@@ -25,9 +25,9 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_rows_are_read_where_they_are_needed(path: Path) -> None:
-    found = open_globals(path, rows=3)
-    np.testing.assert_array_equal(found, ROWS)
-    assert not found.flags.writeable
+    memory_map = open_globals(path, rows=3)
+    np.testing.assert_array_equal(memory_map, ROWS)
+    assert not memory_map.flags.writeable
     images = GlobalFile(path, rows=3)
     assert (len(images), images.dim) == (3, 4)
     np.testing.assert_allclose(images[1], ROWS[1] / np.linalg.norm(ROWS[1]), rtol=1e-6)
@@ -45,14 +45,14 @@ def test_a_file_of_another_size_or_none_is_said(path: Path) -> None:
         open_globals(path, rows=3)
 
 
-@pytest.mark.parametrize(("value", "said"), [(np.nan, "NaN or infinity"), (0, "all zeros")])
+@pytest.mark.parametrize(("value", "message"), [(np.nan, "NaN or infinity"), (0, "all zeros")])
 def test_a_row_that_cannot_be_scored_is_named_when_it_is_used(
-    path: Path, value: float, said: str
+    path: Path, value: float, message: str
 ) -> None:
     rows = np.memmap(path, np.float32, "r+", shape=ROWS.shape)
     rows[2] = value
     rows.flush()
     images = GlobalFile(path, rows=3)
     assert images[1].shape == (4,)
-    with pytest.raises(FormatError, match=rf"dinov2_global\.pt: row 2: .*{said}"):
+    with pytest.raises(FormatError, match=rf"dinov2_global\.pt: row 2: .*{message}"):
         images[2]

@@ -22,10 +22,10 @@ def written(tmp_path: Path, value: object) -> Path:
 def test_the_published_ground_truth_is_read() -> None:
     path = REVISITOP / "gnd_roxford5k.pkl"
     plain = pickle.loads(path.read_bytes())  # noqa: S301
-    found = read_ground_truth(path, gallery=4993)
-    assert found.gallery_names == plain["imlist"]
-    assert found.query_names == plain["qimlist"]
-    for query, of in zip(found.queries, plain["gnd"], strict=True):
+    truth = read_ground_truth(path, gallery=4993)
+    assert truth.gallery_names == plain["imlist"]
+    assert truth.query_names == plain["qimlist"]
+    for query, of in zip(truth.queries, plain["gnd"], strict=True):
         assert query.graded
         assert query.easy.tolist() == of["easy"]
         assert query.hard.tolist() == of["hard"]
@@ -37,16 +37,16 @@ def test_the_published_ground_truth_is_read() -> None:
 
 def test_positives_without_difficulty_are_read(tmp_path: Path) -> None:
     path = written(tmp_path, {"gnd": [{"ok": [3, 1]}, {"ok": np.empty(0), "junk": np.array([2])}]})
-    found = read_ground_truth(path, gallery=4)
-    assert [of.easy.tolist() for of in found.queries] == [[3, 1], []]
-    assert [of.junk.tolist() for of in found.queries] == [[], [2]]
-    assert not found.queries[0].graded
-    assert found.query_names is None
+    truth = read_ground_truth(path, gallery=4)
+    assert [of.easy.tolist() for of in truth.queries] == [[3, 1], []]
+    assert [of.junk.tolist() for of in truth.queries] == [[], [2]]
+    assert not truth.queries[0].graded
+    assert truth.query_names is None
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         ([1], "no list `gnd`"),
         ({"imlist": []}, "no list `gnd`"),
@@ -63,9 +63,9 @@ def test_positives_without_difficulty_are_read(tmp_path: Path) -> None:
         ({"gnd": [{"ok": [1]}], "imlist": 3}, "`imlist` is no list of names"),
     ],
 )
-def test_what_is_no_ground_truth_is_said(tmp_path: Path, value: Any, said: str) -> None:
+def test_what_is_no_ground_truth_is_said(tmp_path: Path, value: Any, message: str) -> None:
     path = written(tmp_path, value)
     with pytest.raises(FormatError) as caught:
         read_ground_truth(path, gallery=4)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert str(path) in str(caught.value)

@@ -16,12 +16,12 @@ def written(tmp_path: Path, text: str) -> Path:
 
 def test_names_labels_and_sizes_are_read(tmp_path: Path) -> None:
     path = written(tmp_path, "a/b.jpg,7,640,480\nc d.jpg,-1,3,4")
-    found = read_image_list(path)
-    assert found.names == ["a/b.jpg", "c d.jpg"]
-    assert found.labels is not None
-    assert found.sizes is not None
-    assert found.labels.tolist() == [7, -1]
-    assert found.sizes.tolist() == [[640, 480], [3, 4]]
+    image_list = read_image_list(path)
+    assert image_list.names == ["a/b.jpg", "c d.jpg"]
+    assert image_list.labels is not None
+    assert image_list.sizes is not None
+    assert image_list.labels.tolist() == [7, -1]
+    assert image_list.sizes.tolist() == [[640, 480], [3, 4]]
     assert count_images(path) == 2
 
 
@@ -37,7 +37,7 @@ def test_what_a_list_does_not_have_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("a.jpg,1,2,3\nb.jpg\n", "line 2 has 1 fields, the first line 4"),
         ("a.jpg,1,2,3,4\n", "line 1 is not"),
@@ -48,11 +48,11 @@ def test_what_a_list_does_not_have_is_none(tmp_path: Path) -> None:
         ("a.jpg,99999999999999999999\n", "a label or size is too large"),
     ],
 )
-def test_a_line_that_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
+def test_a_line_that_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None:
     path = written(tmp_path, text)
     with pytest.raises(FormatError) as caught:
         read_image_list(path)
-    assert str(caught.value).startswith(f"{path}: {said}")
+    assert str(caught.value).startswith(f"{path}: {message}")
 
 
 def test_blank_lines_at_the_end_are_no_images(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_every_reader_takes_every_encoding_and_line_end(
     shortlists = write(
         '{"query": "q", "gallery_ids": ["a"]}', "", '{"query":"r","gallery_ids":["b"]}'
     )
-    assert [found.query for found in read_shortlists(shortlists, 10)] == ["q", "r"]
+    assert [shortlist.query for shortlist in read_shortlists(shortlists, 10)] == ["q", "r"]
     assert count_shortlists(shortlists) == 2
 
 

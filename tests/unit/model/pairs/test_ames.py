@@ -121,8 +121,8 @@ def test_scores_are_the_plain_networks(sizes: dict[str, int]) -> None:
     windows = [window(rng, reranker.config, images) for images in (3, 6)]
     expected = [[plain.score(w.query, image) for image in w.gallery] for w in windows]
     assert np.ptp(expected[1]) > 0.1
-    found = score_windows(reranker, windows, CPU)
-    for scores, right in zip(found, expected, strict=True):
+    actual = score_windows(reranker, windows, CPU)
+    for scores, right in zip(actual, expected, strict=True):
         np.testing.assert_allclose(scores, right, atol=1e-4)
     padded = Window(
         with_padding(windows[0].query, 2), [with_padding(i, 1) for i in windows[0].gallery]
@@ -142,12 +142,12 @@ def test_a_gallery_is_rounded_as_published() -> None:
     """To float16, and the query is not."""
     reranker = ames()
     item = window(np.random.default_rng(1), reranker.config, 5)
-    (found,) = score_windows(reranker, [item], CPU)
+    (actual,) = score_windows(reranker, [item], CPU)
     unrounded = ames()
     unrounded.train()
     with torch.inference_mode():
         logits = unrounded.image_logits(unrounded.collate([item]))[0].numpy()
-    assert 1e-6 < np.abs(found - logits).max() < 1e-2
+    assert 1e-6 < np.abs(actual - logits).max() < 1e-2
 
 
 def test_chunks_of_pairs_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

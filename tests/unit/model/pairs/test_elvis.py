@@ -38,8 +38,8 @@ def config(**changes: object) -> ElvisConfig:
 def test_scores_are_the_published_codes(case: str) -> None:
     """Padding that comes with an image counts, as it does there."""
     reference = pair_reference(case)
-    (found,) = score_windows(reference.reranker(), [reference.window], CPU)
-    np.testing.assert_allclose(found, reference.expected, atol=1e-4)
+    (actual,) = score_windows(reference.reranker(), [reference.window], CPU)
+    np.testing.assert_allclose(actual, reference.expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("bits", [None, 20])
@@ -133,8 +133,8 @@ def test_it_learns_and_its_checkpoint_comes_back(tmp_path: Path) -> None:
         optimizer.zero_grad()
 
     item, relevant = labelled()
-    (found,) = score_windows(reranker.eval(), [item], CPU)
-    assert found[relevant.numpy()].min() > found[~relevant.numpy()].max()
+    (actual,) = score_windows(reranker.eval(), [item], CPU)
+    assert actual[relevant.numpy()].min() > actual[~relevant.numpy()].max()
     save_checkpoint(reranker, tmp_path / "learnt.safetensors")
     loaded = load_checkpoint(tmp_path / "learnt.safetensors", CPU)
-    np.testing.assert_array_equal(score_windows(loaded.reranker, [item], CPU)[0], found)
+    np.testing.assert_array_equal(score_windows(loaded.reranker, [item], CPU)[0], actual)

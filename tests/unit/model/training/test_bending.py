@@ -51,23 +51,23 @@ def test_a_spectrum_is_mean_axes_and_falling_variances() -> None:
 @given(st.integers(0, 2**31))
 def test_whatever_is_bent_is_finite_and_keeps_its_rows(seed: int) -> None:
     before = VECTORS.copy()
-    found = bent(VECTORS, SPECTRUM, np.random.default_rng(seed))
-    assert found.dtype == np.float32
-    assert found.shape[0] == len(VECTORS)
-    assert np.isfinite(found).all()
+    bent_vectors = bent(VECTORS, SPECTRUM, np.random.default_rng(seed))
+    assert bent_vectors.dtype == np.float32
+    assert bent_vectors.shape[0] == len(VECTORS)
+    assert np.isfinite(bent_vectors).all()
     np.testing.assert_array_equal(VECTORS, before)
     again = bent(VECTORS, SPECTRUM, np.random.default_rng(seed))
-    np.testing.assert_array_equal(found, again)
+    np.testing.assert_array_equal(bent_vectors, again)
 
 
 def test_bends_change_the_cosines_and_mostly_keep_the_neighbours() -> None:
     kept, sizes, moved = [], set(), 0
     exact = VECTORS @ VECTORS.T
     for seed in range(60):
-        found = bent(VECTORS, SPECTRUM, np.random.default_rng(seed))
-        kept.append(nearest_of_a_kind(found))
-        sizes.add(found.shape[1])
-        rows = found / np.linalg.norm(found, axis=1, keepdims=True).clip(min=1e-9)
+        bent_vectors = bent(VECTORS, SPECTRUM, np.random.default_rng(seed))
+        kept.append(nearest_of_a_kind(bent_vectors))
+        sizes.add(bent_vectors.shape[1])
+        rows = bent_vectors / np.linalg.norm(bent_vectors, axis=1, keepdims=True).clip(min=1e-9)
         moved += np.abs(rows @ rows.T - exact).max() > 0.05
     assert nearest_of_a_kind(VECTORS) > 0.95
     assert np.mean(kept) > 0.6
@@ -78,8 +78,8 @@ def test_bends_change_the_cosines_and_mostly_keep_the_neighbours() -> None:
 def test_few_dimensions_are_bent_too() -> None:
     narrow = VECTORS[:, :5]
     for seed in range(20):
-        found = bent(narrow, spectrum(narrow), np.random.default_rng(seed))
-        assert np.isfinite(found).all()
+        bent_vectors = bent(narrow, spectrum(narrow), np.random.default_rng(seed))
+        assert np.isfinite(bent_vectors).all()
 
 
 def test_noise_is_as_strong_as_is_asked_for() -> None:

@@ -71,10 +71,10 @@ def sizes_drawn(of: TrainingData, count: int = 300) -> list[DescriptorSizes]:
 
 def test_lists_come_from_every_domain_and_every_extractor() -> None:
     of = data(SHOES, COINS)
-    drawn = sizes_drawn(of)
-    assert set(drawn) == {SIZES, DescriptorSizes(5, 3), DescriptorSizes(4, 7)}
+    list_sizes = sizes_drawn(of)
+    assert set(list_sizes) == {SIZES, DescriptorSizes(5, 3), DescriptorSizes(4, 7)}
     # By the roots of the numbers of their classes, 8 and 4.
-    of_coins = drawn.count(DescriptorSizes(4, 7)) / len(drawn)
+    of_coins = list_sizes.count(DescriptorSizes(4, 7)) / len(list_sizes)
     assert of_coins == pytest.approx(2 / (2 + 8**0.5), abs=0.1)
     assert (of.extractor, of.sizes) == (EXTRACTOR, SIZES)
     assert (of.validation, of.held_out_classes) == (None, ())
@@ -107,8 +107,8 @@ def views_of(ids: list[str], sizes: DescriptorSizes) -> Described:
 
 def test_a_quarter_of_the_lists_asks_for_views() -> None:
     views = {"a": views_of(SHOES.images.ids[:12], DescriptorSizes(9, 2))}
-    drawn = sizes_drawn(data(SHOES, COINS, views=views))
-    share = drawn.count(DescriptorSizes(9, 2)) / len(drawn)
+    list_sizes = sizes_drawn(data(SHOES, COINS, views=views))
+    share = list_sizes.count(DescriptorSizes(9, 2)) / len(list_sizes)
     assert share == pytest.approx(VIEWS_SHARE, abs=0.08)
 
 
@@ -116,8 +116,8 @@ def test_views_of_images_that_are_held_out_are_not_trained_on() -> None:
     apart = np.isin(SHOES.images.classes, validation_classes(SHOES.images.classes, 0))
     ids = [i for i, held in zip(SHOES.images.ids, apart, strict=True) if held]
     views = {"a": views_of(ids, DescriptorSizes(9, 2))}
-    drawn = sizes_drawn(data(SHOES, views=views, fold=0), 60)
-    assert DescriptorSizes(9, 2) not in drawn
+    list_sizes = sizes_drawn(data(SHOES, views=views, fold=0), 60)
+    assert DescriptorSizes(9, 2) not in list_sizes
 
 
 def test_data_that_differ_have_different_fingerprints() -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from model.batch import Window
 from model.descriptors import ImageDescriptors
-from model.formats.labels import LabelledImages
+from model.formats.labels import LabelledImages, labels_of_views
 from model.training.lists import (
     DomainLists,
     GlobalsOf,
@@ -24,7 +24,6 @@ from model.training.lists import (
     TrainingList,
     globals_of,
     locals_of,
-    views_as_images,
 )
 from tests.factories import image, tiny_config, unit
 
@@ -215,7 +214,7 @@ def test_lists_that_cannot_be_drawn_are_refused() -> None:
     for unfit in (
         replace(images, is_query=np.zeros(COUNT, np.bool_)),
         replace(images, classes=np.zeros(COUNT, np.int64)),
-        views_as_images(["a@0", "b@0"], images),
+        labels_of_views(["a@0", "b@0"], images),
     ):
         with pytest.raises(ValueError, match="training lists need two classes"):
             lists(images=unfit)
@@ -247,23 +246,3 @@ def test_a_mixture_draws_from_its_sources_by_their_weights() -> None:
     mixed = MixedLists([lists(), bare], [6.0, 2.0])
     windows = [mixed.draw(np.random.default_rng(seed), SHAPE).window for seed in range(200)]
     assert 0.15 < share([window.query.global_ is None for window in windows]) < 0.35
-
-
-def test_views_of_an_image_are_a_class_and_its_class_a_group() -> None:
-    known = LabelledImages(["a", "b"], np.array([7, 8]), np.array([True, False]))
-    views = views_as_images(["a@0", "a@1", "b@0", "c@0"], known)
-    assert views.ids == ["a@0", "a@1", "b@0"]
-    assert views.classes.tolist() == [0, 0, 1]
-    assert views.is_query.tolist() == [False, True, False]
-    assert views.groups is not None
-    assert views.groups.tolist() == [7, 7, 8]
-
-
-def test_views_of_unlabelled_images_are_a_class_each() -> None:
-    views = views_as_images(["a@0", "a@1", "x@b@0"])
-    assert views.ids == ["a@0", "a@1", "x@b@0"]
-    assert views.classes.tolist() == [0, 0, 1]
-    assert views.is_query.tolist() == [False, True, False]
-    assert views.groups is None
-    with pytest.raises(ValueError, match="'plain' is not a view"):
-        views_as_images(["a@0", "plain"])

@@ -160,9 +160,9 @@ def test_it_learns_to_find_the_same_object() -> None:
     list(trained.run(SameObject()))
     won = []
     for seed in range(1000, 1020):
-        asked = SameObject().draw(np.random.default_rng(seed), SHAPE)
-        (logits,) = score_windows(trained.model.eval(), [asked.window], CPU)
-        won.append(logits[asked.relevant].min() > logits[~asked.relevant].max())
+        training_list = SameObject().draw(np.random.default_rng(seed), SHAPE)
+        (logits,) = score_windows(trained.model.eval(), [training_list.window], CPU)
+        won.append(logits[training_list.relevant].min() > logits[~training_list.relevant].max())
     assert np.mean(won) > 0.8
 
 
@@ -191,8 +191,8 @@ def test_smooth_ap_is_the_average_precision_where_scores_are_far_apart() -> None
     scores = torch.tensor([[40.0, 30.0, 20.0, 10.0]])
     relevant = torch.tensor([[0.0, 1.0, 0.0, 1.0]])
     expected = 1 - (1 / 2 + 2 / 4) / 2
-    found = smooth_ap_loss(scores, relevant, torch.ones(1, 4, dtype=torch.bool))
-    assert float(found) == pytest.approx(expected, abs=1e-4)
+    loss_value = smooth_ap_loss(scores, relevant, torch.ones(1, 4, dtype=torch.bool))
+    assert float(loss_value) == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_first_place_is_lost_by_the_softmax_of_the_scores() -> None:
@@ -201,8 +201,8 @@ def test_the_first_place_is_lost_by_the_softmax_of_the_scores() -> None:
     everywhere = torch.ones(2, 3, dtype=torch.bool)
     weight = np.exp([1.0, 2.0, 0.5])
     expected = (-np.log((weight[0] + weight[2]) / weight.sum()) + np.log(3)) / 2
-    found = first_place_loss(scores, relevant, everywhere)
-    assert float(found) == pytest.approx(expected, abs=1e-6)
+    loss_value = first_place_loss(scores, relevant, everywhere)
+    assert float(loss_value) == pytest.approx(expected, abs=1e-6)
     certain = first_place_loss(torch.tensor([[50.0, 0.0]]), relevant[:1, :2], everywhere[:1, :2])
     assert float(certain) == pytest.approx(0, abs=1e-6)
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.extraction.extractor import ExtractedImage, Extractor
+from model.descriptors import ExtractedImage
+from model.extraction.extractor import Extractor
 from model.extraction.registry import load_extractor
 from service.extraction.child import describe
 from service.extraction.messages import (
