@@ -20,6 +20,7 @@ from model.quantisation import STORE_DTYPES, StoreDtype
 from model.reranker import random_image
 from service.cli.common import any_checkpoint, console, progress_bar
 from service.gallery.connect import connect_store
+from service.gallery.keys import COLLECTIONS, name_key
 from service.gallery.record import GalleryRecord, pack_record, unpack_records
 from service.gallery.store import GalleryStore
 
@@ -158,6 +159,9 @@ async def _measured(
             for image_id in ids:
                 await store.delete(collection, image_id)
                 advance(1)
+        await store.answers(
+            "delete", [("DEL", name_key(collection)), ("ZREM", COLLECTIONS, collection)]
+        )
 
 
 async def fetch_cold(store: GalleryStore, collection: str, ids: Sequence[str]) -> float:
