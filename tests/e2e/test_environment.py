@@ -71,8 +71,8 @@ def in_a_terminal(
 
     def prepare() -> None:
         fcntl.ioctl(its, termios.TIOCSCTTY, 0)
-        if ignoring:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # What runs the tests may itself be under nohup.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if ignoring else signal.SIG_DFL)
 
     process = subprocess.Popen(
         command, stdin=its, stdout=its, stderr=its, start_new_session=True, preexec_fn=prepare

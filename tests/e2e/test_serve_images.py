@@ -25,7 +25,7 @@ from tests.own_folders import write_picture
 from tests.pictures import EXTRACTOR
 
 COLLECTION = "own"
-PICTURES = 40
+PICTURES = 96
 """More than are registered at a time."""
 
 pytestmark = pytest.mark.timeout(300)
@@ -75,6 +75,7 @@ def stored(service: RunningService, image: str) -> dict[str, Any]:
     return answer
 
 
+@pytest.mark.slow
 def test_a_collection_follows_its_folder(tiny: Path, tmp_path: Path) -> None:
     folder, data = tmp_path / "photos", tmp_path / "data"
     names = ["cats/1.png", "cats/2.png", "Äpfel/süß & rot.png", "loose.png", "tall/er/3.png"]
@@ -150,6 +151,7 @@ def test_two_folders_are_one_collection_and_an_empty_one_removes_nothing(
         assert ids(service) == {"1.png"}
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_is_taken_up(tiny: Path, tmp_path: Path) -> None:
     folder, data = tmp_path / "photos", tmp_path / "data"
     for seed in range(PICTURES):
@@ -188,6 +190,7 @@ def gone(process: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_a_collection_of_other_sizes_is_said_and_the_service_stays(
     tiny: Path, tmp_path: Path
 ) -> None:
