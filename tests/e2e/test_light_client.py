@@ -44,7 +44,6 @@ def test_it_imports_neither_the_service_nor_the_model() -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.slow
 def test_its_tests_pass_against_a_service(service: RunningService) -> None:
     tests = [str(CLIENT / "tests" / name) for name in ("test_service.py", "test_readme.py")]
     options = ("-q", "-p", "no:cacheprovider")
