@@ -223,6 +223,7 @@ def _chamfer(locals_: Tensor, mask: Tensor) -> Tensor:
     apart = locals_[:, :, :COMPARED_LOCALS].transpose(1, 2).contiguous()
     mask = mask[:, :, :COMPARED_LOCALS].mT.contiguous()
     weight = mask / mask.sum(1, keepdim=True)
+    padded = not bool(mask.all())
     windows, _, images, _ = apart.shape
     one_way = apart.new_zeros(windows, images, images)
     # Cosines are the same both ways: each block of images is compared with itself and those after.
@@ -230,22 +231,15 @@ def _chamfer(locals_: Tensor, mask: Tensor) -> Tensor:
         block, rest = slice(first, first + _BLOCK), slice(first, images)
         own, others = apart[:, :, block], apart[:, :, rest]
         cosines = own.flatten(1, 2) @ others.flatten(1, 2).mT
+        # (w, n, i, n, j)
         cosines = cosines.unflatten(2, others.shape[1:3]).unflatten(1, own.shape[1:3])
-        best, best_of_others = _best_both_ways(cosines, mask[:, :, block], mask[:, :, rest])
-        one_way[:, block, rest] = (best * weight[:, :, block, None]).sum(1)
-        one_way[:, rest, block] = (best_of_others * weight[:, None, :, rest]).sum(2).mT
+        of_own = of_others = cosines
+        if padded:
+            of_own = cosines.masked_fill(~mask[:, None, None, :, rest], -2.0)
+            of_others = cosines.masked_fill(~mask[:, :, block, None, None], -2.0)
+        one_way[:, block, rest] = (of_own.amax(3) * weight[:, :, block, None]).sum(1)
+        one_way[:, rest, block] = (of_others.amax(1) * weight[:, None, :, rest]).sum(2).mT
     return (one_way + one_way.mT) / 2
-
-
-def _best_both_ways(cosines: Tensor, mask: Tensor, other_mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Of cosines (w, n, i, n, j) the largest over the locals of the other image: (w, n, i, j) and
-    (w, i, n, j)."""
-    if bool(mask.all()) and bool(other_mask.all()):
-        return cosines.amax(3), cosines.amax(1)
-    return (
-        cosines.masked_fill(~other_mask[:, None, None], -2.0).amax(3),
-        cosines.masked_fill(~mask[:, :, :, None, None], -2.0).amax(1),
-    )
 
 
 def _profiles(advantage: Tensor) -> Tensor:

@@ -96,13 +96,8 @@ class Trainer(Generic[R]):
         # Averages the gradients of all processes in each backward pass that is not told otherwise.
         self._parallel = DistributedDataParallel(self.model) if processes.count > 1 else None
         self.step = 0
-        decayed = [p for p in self.model.parameters() if p.ndim > 1]
-        others = [p for p in self.model.parameters() if p.ndim <= 1]
         self.optimizer = torch.optim.AdamW(
-            [
-                {"params": decayed, "weight_decay": options.weight_decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
+            weight_groups(self.model, options.weight_decay),
             lr=options.learning_rate,
             betas=(0.9, 0.98),
             fused=True,
@@ -165,11 +160,11 @@ class Trainer(Generic[R]):
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0, foreach=True)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        # Early on an average over many steps is mostly the random start.
-        keep = min(self.options.average, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             torch._foreach_lerp_(
-                list(self.average.parameters()), list(self.model.parameters()), 1 - keep
+                list(self.average.parameters()),
+                list(self.model.parameters()),
+                renewal(self.step, self.options.average),
             )
 
     @property
@@ -242,7 +237,28 @@ def learning_rate(step: int, options: TrainOptions) -> float:
     if step < options.warmup:
         return options.learning_rate * (step + 1) / options.warmup
     progress = (step - options.warmup) / max(1, options.steps - options.warmup)
-    return options.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+    return options.learning_rate * falling(progress)
+
+
+def falling(share: float) -> float:
+    """From 1 along a cosine to a hundredth; `share` of a training, 0 to 1."""
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def renewal(step: int, average: float) -> float:
+    """The share of the weights in their moving average after a step. Early on an average over many
+    steps would be mostly the random start."""
+    return 1 - min(average, (1 + step) / (10 + step))
+
+
+def weight_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """For the optimizer: only matrices decay."""
+    matrices = [weight for weight in network.parameters() if weight.ndim > 1]
+    others = [weight for weight in network.parameters() if weight.ndim <= 1]
+    return [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
 
 
 def targets(lists: list[TrainingList], batch: WindowBatch) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,6 @@ longer than for the network. Without a GPU it runs on the CPU, slowly, and makes
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +28,16 @@ from model.tokens import RelationBatch, relate
 from model.training.errors import TrainingError
 from model.training.lists import ListSource
 from model.training.sources import folders_data
-from model.training.trainer import TrainOptions, first_place_loss, smooth_ap_loss
+from model.training.trainer import (
+    TrainOptions,
+    falling,
+    first_place_loss,
+    renewal,
+    smooth_ap_loss,
+    targets,
+    token_loss,
+    weight_groups,
+)
 from service.cli.common import tracked
 
 LISTS = 16
@@ -68,9 +76,7 @@ class Steps(Dataset[Batch]):
         images, gallery = relations.image.shape[1], windows.places.shape[1]
         missing = IMAGES - images
         slots = self.config.matches_per_image - relations.matches.shape[2]
-        relevant = torch.zeros(LISTS, IMAGES - 1)
-        for row, item in zip(relevant, lists, strict=True):
-            row[: len(item.relevant)] = torch.from_numpy(item.relevant.astype(np.float32))
+        relevant, _ = targets(lists, windows)
         return (
             F.pad(relations.pairs, (0, missing, 0, missing)).half(),
             F.pad(relations.image, (0, 0, 0, missing)).half(),
@@ -78,7 +84,7 @@ class Steps(Dataset[Batch]):
             relations.context,
             F.pad(relations.mask, (0, slots, 0, missing)),
             F.pad(windows.places, (0, IMAGES - 1 - gallery)),
-            relevant,
+            F.pad(relevant, (0, IMAGES - 1 - gallery)),
         )
 
 
@@ -97,10 +103,7 @@ class Learner:
         self.loss = torch.zeros((), device=device)
         on_gpu = device.type == "cuda"
         self.optimizer = torch.optim.AdamW(
-            [
-                {"params": [w for w in self.weights if w.ndim > 1], "weight_decay": WEIGHT_DECAY},
-                {"params": [w for w in self.weights if w.ndim <= 1], "weight_decay": 0.0},
-            ],
+            weight_groups(self.network, WEIGHT_DECAY),
             lr=self.rate if on_gpu else RATE,
             betas=(0.9, 0.98),
             fused=True,
@@ -114,13 +117,12 @@ class Learner:
         """`done`: the share of the training that is over; the rate falls along a cosine."""
         for own, given in zip(self._batch, batch, strict=True):
             own.copy_(given)
-        cosine = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-        rate = RATE * min(1.0, (self.steps + 1) / WARM_UP) * cosine
+        rate = RATE * min(1.0, (self.steps + 1) / WARM_UP) * falling(min(1.0, done))
         self.rate.fill_(rate)
         if self.rate.device.type == "cpu":
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-        self.renewal.fill_(1 - min(AVERAGE, (1 + self.steps) / (10 + self.steps)))
+        self.renewal.fill_(renewal(self.steps, AVERAGE))
         self._step()
         self.steps += 1
 
@@ -130,8 +132,7 @@ class Learner:
         batch = RelationBatch(pairs.float(), image.float(), matches.float(), context, mask)
         scores = self.network.read(batch).gather(1, places)
         present = places > 0
-        entropy = F.binary_cross_entropy_with_logits(scores, relevant, reduction="none")
-        loss = (entropy * present).sum() / present.sum()
+        loss = token_loss(scores.unsqueeze(2), present.unsqueeze(2), relevant)
         loss = loss + TrainOptions.ranking * smooth_ap_loss(scores, relevant, present)
         loss = loss + TrainOptions.first_place * first_place_loss(scores, relevant, present)
         loss.backward()
@@ -172,7 +173,6 @@ class Learner:
 @click.option("--seconds", type=float, default=325.0, show_default=True)
 @click.option("--workers", type=click.IntRange(1), default=15, show_default=True)
 @click.option("--seed", "seeds", multiple=True, type=int, default=(0, 1, 2), show_default=True)
-@click.option("--dim", type=int, default=MambaConfig.model_fields["dim"].default)
 @click.option("-o", "--output", required=True, type=_PATH, help="Folder of relations-SEED.*")
 def main(
     data: tuple[Path, ...],
@@ -182,7 +182,6 @@ def main(
     seconds: float,
     workers: int,
     seeds: tuple[int, ...],
-    dim: int,
     output: Path,
 ) -> None:
     """Train a network for every seed, all on the same lists."""
@@ -199,7 +198,6 @@ def main(
             extractor=training.extractor,
             held_out_classes=training.held_out_classes,
             rerank=RerankDefaults(alpha=0.0, temperature=0.1),
-            dim=dim,
         )
 
     loader = DataLoader(

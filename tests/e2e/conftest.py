@@ -8,8 +8,10 @@ import pytest
 
 from model.checkpoint import LoadedModel
 from model.descriptors import ImageDescriptors
+from service.page.sample.folders import SampleFolders
 from tests.e2e.service import RunningService, running
 from tests.factories import image, load_tiny, tiny_config
+from tests.page_sample import EXTRACTOR, serving_page, write_sample
 
 CONFIG = tiny_config()
 
@@ -56,4 +58,17 @@ def service(
         items = list(gallery.items())
         for start in range(0, len(items), 210):
             assert started.register(dict(items[start : start + 210])).is_success
+        yield started
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> SampleFolders:
+    """A small sample of made-up photographs."""
+    return write_sample(tmp_path_factory.mktemp("page") / "sample", EXTRACTOR, 128, 512)
+
+
+@pytest.fixture(scope="module")
+def page(folders: SampleFolders) -> Iterator[RunningService]:
+    """A service with that sample."""
+    with serving_page(folders) as started:
         yield started

@@ -16,11 +16,9 @@ from model.descriptor_file import DescriptorReader
 from service.page.sample.folders import SampleFolders
 from tests.e2e.service import RunningService, code_of, ids_of, running, stored
 from tests.page_sample import (
-    EXTRACTOR,
     ROWS,
     SUBJECTS,
     VIEWS,
-    serving_page,
     write_sample,
 )
 
@@ -30,17 +28,6 @@ KEY = "a-key-of-the-page"
 def matching(described: dict[str, Any], image_id: str) -> dict[str, Any]:
     asked = {name: described[name] for name in ("query", "keypoints")}
     return {**asked, "collection": "sample", "id": image_id}
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> SampleFolders:
-    return write_sample(tmp_path_factory.mktemp("page") / "sample", EXTRACTOR, 128, 512)
-
-
-@pytest.fixture(scope="module")
-def page(folders: SampleFolders) -> Iterator[RunningService]:
-    with serving_page(folders) as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ from PIL import Image
 from model.extraction.images import read_image
 from model.extraction.registry import load_extractor
 from service.api.arrays import PackedArray, unpack
-from service.page.sample.folders import SampleFolders
 from tests.e2e.service import RunningService, code_of
 from tests.page_sample import (
     EXTRACTOR,
@@ -21,20 +19,7 @@ from tests.page_sample import (
     VIEWS,
     encoded,
     photograph,
-    serving_page,
-    write_sample,
 )
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> SampleFolders:
-    return write_sample(tmp_path_factory.mktemp("page") / "sample", EXTRACTOR, 128, 512)
-
-
-@pytest.fixture(scope="module")
-def page(folders: SampleFolders) -> Iterator[RunningService]:
-    with serving_page(folders) as started:
-        yield started
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])

@@ -5,28 +5,13 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from model.descriptor_file import DescriptorWriter
-from service.page.sample.folders import SampleFolders
 from tests.e2e.service import RunningService, code_of, running
-from tests.page_sample import EXTRACTOR, ROWS, made_up, serving_page, write_sample
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> SampleFolders:
-    return write_sample(tmp_path_factory.mktemp("page") / "sample", EXTRACTOR, 128, 512)
-
-
-@pytest.fixture(scope="module")
-def page(folders: SampleFolders) -> Iterator[RunningService]:
-    with serving_page(folders) as started:
-        yield started
-
+from tests.page_sample import ROWS, made_up, write_sample
 
 UNSAFE = (
     "/page/sample/gallery/../rerank.json",

@@ -56,7 +56,8 @@ def imports(path: Path, known: dict[str, Path]) -> set[str]:
     return targets & known.keys()
 
 
-GRAPH = {name: imports(path, modules()) for name, path in modules().items()}
+MODULES = modules()
+GRAPH = {name: imports(path, MODULES) for name, path in MODULES.items()}
 
 
 def room(name: str) -> str:
