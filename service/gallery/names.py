@@ -32,6 +32,7 @@ from service.gallery.keys import (
     collection_of,
     generation_of,
     image_key,
+    name_key,
 )
 from service.gallery.store import GalleryStore
 
@@ -112,6 +113,11 @@ class Names:
                 await asyncio.sleep(_PAUSE_SECONDS)
         collection = collection_of(generation)
         raise CollectionInUseError(f"collection {collection!r} is being changed", aliases=[])
+
+    async def forget(self, collection: str) -> None:
+        """Leaves no trace of a collection without images that nobody else knows; `drop` keeps a
+        note of what it was."""
+        await self._ask([("DEL", name_key(collection)), ("ZREM", COLLECTIONS, collection)])
 
     async def _end(self, generation: str, *, drop: bool) -> int:
         collection = collection_of(generation)

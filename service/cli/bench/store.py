@@ -20,7 +20,7 @@ from model.quantisation import STORE_DTYPES, StoreDtype
 from model.reranker import random_image
 from service.cli.common import any_checkpoint, console, progress_bar
 from service.gallery.connect import connect_store
-from service.gallery.keys import COLLECTIONS, name_key
+from service.gallery.names import Names
 from service.gallery.record import GalleryRecord, pack_record, unpack_records
 from service.gallery.store import GalleryStore
 
@@ -159,9 +159,7 @@ async def _measured(
             for image_id in ids:
                 await store.delete(collection, image_id)
                 advance(1)
-        await store.answers(
-            "delete", [("DEL", name_key(collection)), ("ZREM", COLLECTIONS, collection)]
-        )
+        await Names(store).forget(collection)
 
 
 async def fetch_cold(store: GalleryStore, collection: str, ids: Sequence[str]) -> float:
