@@ -34,16 +34,34 @@ TRUST = 0.8
 """The share of the time until a deadline that an estimated wait may fill: estimates are not
 exact, and the answer has to travel back to the client."""
 
-_DISTANCE = 2
-"""By how many passes of the usual length a list must be early before it is parsed."""
+EARLY_TRUST = 0.4
+"""The same for a list that is not parsed yet. In an overload the wait is always close to what is
+allowed, and it varies: without a distance between the two, many lists would be parsed, then
+refused. A shorter queue loses nothing while it is never empty."""
 
 _LONGEST_RETRY_AFTER = 60
+
+
+class Expected:
+    """Counts a request as coming until it ends."""
+
+    def __init__(self, batcher: Batcher) -> None:
+        self._batcher: Batcher | None = batcher
+        batcher.coming += 1
+
+    def end(self) -> None:
+        """Idempotent."""
+        if self._batcher is not None:
+            self._batcher.coming -= 1
+            self._batcher = None
 
 
 class Batcher:
     """Runs batch after batch, without a timer: while the device computes one batch, the next one
     gathers. Every request that enters `score` leaves it with its result, with an error, or because
-    its caller was cancelled (deadline, disconnect)."""
+    its caller was cancelled (deadline, disconnect).
+
+    `coming`: requests that have arrived and are not admitted yet."""
 
     def __init__(
         self,
@@ -62,7 +80,7 @@ class Batcher:
         self._clock = clock
         self._pace = Pace()
         self._usual = 0.0
-        self._coming = 0
+        self.coming = 0
         self._answers: dict[Job, asyncio.Future[None]] = {}
         self._spans: dict[Job, WindowSpans] = {}
         self._work = asyncio.Event()
@@ -90,7 +108,7 @@ class Batcher:
     @property
     def wait_seconds(self) -> float:
         """Estimated wait of a small list that comes now."""
-        coming = self._coming * self._usual
+        coming = self.coming * self._usual
         return self._pace.factor(self._clock()) * (self._queue.round_seconds + coming) / TRUST
 
     def refuse_hopeless(self, deadline: float) -> None:
@@ -102,8 +120,7 @@ class Batcher:
             self._refuse("queue_full", "the queue is full", wait)
         # In an overload the wait is always just below the deadline. Without a margin every list
         # would be parsed, then refused for a few milliseconds.
-        if wait:
-            wait += min(_DISTANCE * self._usual, (1 - TRUST) * left)
+        wait *= TRUST / EARLY_TRUST
         self._refuse_late(left, wait, 0.0)
 
     @contextmanager
@@ -111,11 +128,11 @@ class Batcher:
         """Counts a request as coming while the block parses it. Raises what `refuse_hopeless`
         raises."""
         self.refuse_hopeless(deadline)
-        self._coming += 1
+        expected = Expected(self)
         try:
             yield
         finally:
-            self._coming -= 1
+            expected.end()
 
     @contextmanager
     def admit(self, job: Job) -> Iterator[None]:
@@ -123,7 +140,7 @@ class Batcher:
         the wait is too long, DeadlineExceededError where the list alone takes too long."""
         now = self._clock()
         pace = self._pace.factor(now)
-        wait = pace * self._queue.wait_seconds(job, self._coming * self._usual) / TRUST
+        wait = pace * self._queue.wait_seconds(job, self.coming * self._usual) / TRUST
         if not self._queue.has_room(job):
             self._refuse("queue_full", "the queue is full", wait)
         self._refuse_late(job.deadline - now, wait, pace * self._queue.own_seconds(job))

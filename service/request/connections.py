@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
+from service.request.early_refusals import EarlyRefusals
 from service.watch.metrics import REJECTED
 
 MAX_HEAD_BYTES = 32 << 10
@@ -27,7 +26,7 @@ class Patience:
     answer: float = 60
 
 
-class BoundedConnection(HttpToolsProtocol):
+class BoundedConnection(EarlyRefusals):
     """`most`: how many connections may be open. One more closes the connection that has waited
     longest for a request; while all are being answered, the new one is refused."""
 
@@ -43,7 +42,7 @@ class BoundedConnection(HttpToolsProtocol):
     @property
     def waiting_since(self) -> float | None:
         """Since when this waits for the head of a request; None while it answers."""
-        waits = self.cycle is None or self.cycle.response_complete
+        waits = not self.keeps_a_request and (self.cycle is None or self.cycle.response_complete)
         return self._waiting_since if waits else None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -83,7 +82,7 @@ class BoundedConnection(HttpToolsProtocol):
             return
         if self._unplaced > MAX_HEAD_BYTES:
             self._refuse_head()
-        elif self.waiting_since is not None and self._head_timer is None:
+        elif self._unplaced and self.waiting_since is not None and self._head_timer is None:
             self._head_timer = self.loop.call_later(self._patience.head, self._refuse_slow_head)
 
     def on_headers_complete(self) -> None:

@@ -23,7 +23,7 @@ from service.watch.metrics import INFLIGHT, REQUEST_SECONDS, REQUESTS, STATUSES
 
 log = structlog.get_logger("service.access")
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/@=+\-]{1,128}")
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:/@=+\-]{1,128}")
 _QUIET = {"health", "metrics"}
 
 
@@ -112,5 +112,5 @@ def install_middleware(app: FastAPI, allowed_origins: tuple[str, ...]) -> None:
     app.add_middleware(
         CorrelationIdMiddleware,
         header_name=REQUEST_ID_HEADER,
-        validator=lambda value: _REQUEST_ID.fullmatch(value) is not None,
+        validator=lambda value: REQUEST_ID.fullmatch(value) is not None,
     )
