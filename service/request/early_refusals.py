@@ -38,6 +38,10 @@ _BUSY_SECONDS = 0.1
 _FOR_THE_APPLICATION = {b"expect", b"origin", b"upgrade"}
 """Headers of requests that need more than a plain answer."""
 
+_REQUEST_ID = REQUEST_ID_HEADER.lower().encode()
+_REFUSED = REQUESTS.labels("rerank", "429")
+_SECONDS = REQUEST_SECONDS.labels("rerank")
+
 
 class EarlyRefusals(HttpToolsProtocol):
     """While the service is busy, the body of a re-rank request is kept until it is complete. Then
@@ -46,6 +50,7 @@ class EarlyRefusals(HttpToolsProtocol):
     def __init__(self, *, service: Callable[[], ServiceState], **uvicorns: Any) -> None:
         super().__init__(**uvicorns)
         self._service = service
+        self._rerank_urls = (b"/rerank", f"{service().settings.root_path}/rerank".encode())
         self._kept: bytearray | None = None
         self._keep_timer: asyncio.TimerHandle | None = None
         self._expected: Expected | None = None
@@ -94,10 +99,9 @@ class EarlyRefusals(HttpToolsProtocol):
 
     def _is_rerank(self) -> bool:
         """And no answer before this one is still on its way."""
-        root_path = self._service().settings.root_path
         return (
             self.parser.get_method() == b"POST"
-            and self.url in (b"/rerank", f"{root_path}/rerank".encode())
+            and self.url in self._rerank_urls
             and (self.cycle is None or self.cycle.response_complete)
         )
 
@@ -113,11 +117,8 @@ class EarlyRefusals(HttpToolsProtocol):
             self._expected = None
 
     def _may_be_refused(self) -> bool:
-        service = self._service()
-        return (
-            service.batcher.wait_seconds > _BUSY_SECONDS
-            and not any(name in _FOR_THE_APPLICATION for name, _ in self.headers)
-            and service.refusal() is None
+        return self._service().batcher.wait_seconds > _BUSY_SECONDS and not any(
+            name in _FOR_THE_APPLICATION for name, _ in self.headers
         )
 
     def _refusal(self, body: bytes | bytearray) -> OverloadedError | None:
@@ -154,23 +155,21 @@ class EarlyRefusals(HttpToolsProtocol):
         head, body = _answer(str(error), error.retry_after)
         fields = [
             *self.server_state.default_headers,
-            (REQUEST_ID_HEADER.lower().encode(), self._request_id()),
+            (_REQUEST_ID, self._request_id()),
         ]
         if not keep_alive:
             fields.append((b"connection", b"close"))
         lines = [head, *(b"%b: %b" % field for field in fields), b"", body]
         self.transport.write(b"\r\n".join(lines))
-        seconds = time.monotonic() - self.scope["state"][ARRIVAL]
-        REQUESTS.labels("rerank", str(error.status)).inc()
-        REQUEST_SECONDS.labels("rerank").observe(seconds)
+        _REFUSED.inc()
+        _SECONDS.observe(time.monotonic() - self.scope["state"][ARRIVAL])
         self.on_response_complete()
         if not keep_alive:
             self.transport.close()
 
     def _request_id(self) -> bytes:
-        name = REQUEST_ID_HEADER.lower().encode()
-        for header, value in self.headers:
-            if header == name and REQUEST_ID.fullmatch(value.decode("latin-1")):
+        for name, value in self.headers:
+            if name == _REQUEST_ID and REQUEST_ID.fullmatch(value.decode("latin-1")):
                 return value
         return uuid4().hex.encode()
 

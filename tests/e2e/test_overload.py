@@ -4,17 +4,23 @@ The bounds are loose: `tests/slow/test_overload.py` has those that the service i
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.client import HTTPConnection
 
 import httpx
 import numpy as np
 import pytest
 
 from locore_client import rerank_body
+from locore_client.bodies import to_json
 from model.descriptors import ImageDescriptors
-from tests.e2e.overload import CHECKPOINT, Overload, register
+from model.reranker import random_image
+from tests.e2e.overload import CHECKPOINT, CONFIG, Overload, ids_of_length, register
 from tests.e2e.service import RunningService, code_of, ids_of, running
 
 Images = dict[str, ImageDescriptors]
@@ -43,6 +49,78 @@ def test_goodput_outlasts_an_overload(shipped: RunningService) -> None:
     assert shipped.metric("locore_queue_tokens") == 0
     assert overload.offered(1, 3, slo_seconds=2).count(200) == 3
     assert shipped.metric('locore_rejected_total{reason="too_late"}') > 0
+
+
+@contextmanager
+def busy(service: RunningService) -> Iterator[None]:
+    """Lists wait for a second or more while the block runs."""
+    query = random_image(np.random.default_rng(2), CONFIG)
+    patient = rerank_body(query, ids_of_length(100), "default", timeout_ms=600_000)
+    with ThreadPoolExecutor(80) as pool:
+        lists = [
+            pool.submit(httpx.post, f"{service.url}/rerank", json=patient, timeout=600)
+            for _ in range(80)
+        ]
+        while service.metric("locore_queue_tokens") < 50 * 1000:
+            assert not any(one.done() for one in lists[40:])
+        yield
+        assert not all(one.done() for one in lists)
+    assert all(one.result().is_success for one in lists)
+
+
+def test_a_refusal_on_the_connection_is_like_any_other(shipped: RunningService) -> None:
+    query = random_image(np.random.default_rng(3), CONFIG)
+    body = to_json(rerank_body(query, ids_of_length(10), "default", timeout_ms=100))
+    refusals = 'locore_requests_total{endpoint="rerank",status="429"}'
+    before = shipped.metric(refusals)
+    with busy(shipped):
+        connection = HTTPConnection(shipped.url.removeprefix("http://"))
+        for request_id in ("first", "second"):
+            connection.request("POST", "/rerank", body, {"X-Request-ID": request_id})
+            answer = connection.getresponse()
+            assert (answer.status, json.load(answer)["error"]["code"]) == (429, "overloaded")
+            assert answer.headers["X-Request-ID"] == request_id
+            assert answer.headers["Content-Type"] == "application/json"
+            assert int(answer.headers["Retry-After"]) >= 1
+            assert not answer.will_close
+        # The next request on the connection may be any other, and so may the last one.
+        connection.request("GET", "/health/live")
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (200, b'{"status":"ok"}')
+        connection.request("POST", "/rerank", body, {"Origin": "https://elsewhere.example"})
+        answer = connection.getresponse()
+        assert (answer.status, json.load(answer)["error"]["code"]) == (403, "forbidden")
+        connection.request("POST", "/rerank", body, {"X-Request-ID": "?", "Connection": "close"})
+        answer = connection.getresponse()
+        assert (answer.status, answer.will_close) == (429, True)
+        assert re.fullmatch("[0-9a-f]{32}", answer.headers["X-Request-ID"])
+        connection.close()
+    assert shipped.metric(refusals) == before + 3
+    assert shipped.metric("locore_inflight_requests") == 0
+
+
+def test_a_body_that_comes_in_pieces_is_answered_while_others_wait(
+    shipped: RunningService,
+) -> None:
+    query = random_image(np.random.default_rng(4), CONFIG)
+    body = to_json(rerank_body(query, ids_of_length(10), "default", timeout_ms=600_000))
+    pieces = [body[:1000], body[1000:30_000], body[30_000:]]
+    with busy(shipped):
+        connection = HTTPConnection(shipped.url.removeprefix("http://"))
+        connection.putrequest("POST", "/rerank")
+        connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders()
+        for piece in pieces:
+            connection.send(piece)
+            time.sleep(0.02)
+        # And one that is larger than what is kept of a body.
+        large = json.dumps({**json.loads(body), "collection": "default"}).encode()
+        large = b" " * 300_000 + large
+        other = httpx.post(f"{shipped.url}/rerank", content=large, timeout=600)
+        answer = connection.getresponse()
+        assert len(json.load(answer)["results"]) == 10
+        assert ids_of(other)
+        connection.close()
 
 
 def test_a_long_list_keeps_nobody_waiting(

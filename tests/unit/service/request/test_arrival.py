@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import math
 
 import pytest
 
@@ -26,3 +28,7 @@ from service.request.arrival import deadline_of
 )
 def test_the_deadline_of_a_body(body: str, seconds: float) -> None:
     assert deadline_of(body.encode(), 100) == pytest.approx(100 + seconds)
+
+
+def test_a_compressed_body_tells_nothing() -> None:
+    assert deadline_of(gzip.compress(b'{"timeout_ms": 1}'), 100) == math.inf
