@@ -34,6 +34,7 @@ from service.gallery.keys import (
     image_key,
     name_key,
 )
+from service.gallery.shared import Shared
 from service.gallery.store import GalleryStore
 
 _AT_ONCE = 50
@@ -72,12 +73,15 @@ class Names:
     def __init__(self, store: GalleryStore) -> None:
         self._store = store
         self._aliases: dict[str, tuple[str, str]] = {}
+        self._resolutions = Shared(self._resolve)
 
     async def resolve(self, name: str) -> str:
         """The generation that a name stands for now. One round trip suffices where that has not
-        changed since the last call.
+        changed since the last call."""
+        return await self._resolutions.result(name)
 
-        The collection may be emptied between the reads of the alias and of the collection: the
+    async def _resolve(self, name: str) -> str:
+        """The collection may be emptied between the reads of the alias and of the collection: the
         two are consistent once both are as they were before."""
         previous = self._aliases.get(name)
         while True:

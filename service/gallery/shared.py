@@ -1,0 +1,41 @@
+"""Work that many callers ask for at a time is done once for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+_Result = TypeVar("_Result")
+
+
+class Shared(Generic[_Result]):
+    """`work` by key, for one key once at a time.
+
+    A caller never gets the result of work that began before its call: what another caller was told
+    before may have happened since."""
+
+    def __init__(self, work: Callable[[str], Awaitable[_Result]]) -> None:
+        self._work = work
+        self._running: dict[str, asyncio.Task[_Result]] = {}
+        self._next: dict[str, asyncio.Task[_Result]] = {}
+
+    async def result(self, key: str) -> _Result:
+        """Raises what `work` raises. Who is cancelled takes nobody along."""
+        task = self._next.get(key)
+        if task is None:
+            task = self._next[key] = asyncio.create_task(self._run(key))
+            # An error that no caller waits for any more is no defect.
+            task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        return await asyncio.shield(task)
+
+    async def _run(self, key: str) -> _Result:
+        before = self._running.get(key)
+        if before is not None:
+            await asyncio.wait((before,))
+        task = self._running[key] = self._next.pop(key)
+        try:
+            return await self._work(key)
+        finally:
+            if self._running[key] is task:
+                del self._running[key]
