@@ -2,6 +2,8 @@
 
 import os
 
-# numpy's OpenBLAS threads wait for work by spinning, on the cores that torch computes on: a
-# training step takes up to four times as long. numpy's share of the work here is small.
+# Both are read when numpy and torch are imported. Threads that wait for work by spinning take the
+# cores that others need. numpy's OpenBLAS has little to do here, but made a training step up to
+# four times as long; torch's threads kept the event loop and the store waiting between two passes.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")

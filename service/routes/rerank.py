@@ -11,6 +11,7 @@ from functools import reduce
 import numpy as np
 from asgi_correlation_id import correlation_id
 from fastapi import APIRouter, Depends, Request
+from numpy.typing import NDArray
 from opentelemetry import trace
 
 from locore_client.contract import RerankResponse, Result, Timings, Usage
@@ -40,6 +41,9 @@ from service.watch.metrics import STAGE_SECONDS
 from service.watch.tracing import stage_span
 
 router = APIRouter(tags=["re-rank"])
+
+_INLINE_IMAGES = 200
+"""For a list of this length the first stage takes as long as to hand it to another thread."""
 
 
 @router.post(
@@ -113,10 +117,13 @@ async def _rerank(
             generation = await state.gallery.names.resolve(request.collection)
             images = await _fetch(request, query, generation, state)
             gallery = [record.descriptors for record in images.records]
-            if request.global_scores is None:
-                first_stage = await asyncio.to_thread(first_stage_scores, images.query, gallery)
-            else:
+            first_stage: NDArray[np.float32] | None
+            if request.global_scores is not None:
                 first_stage = np.array(request.global_scores, np.float32)[images.places]
+            elif len(gallery) <= _INLINE_IMAGES:
+                first_stage = first_stage_scores(images.query, gallery)
+            else:
+                first_stage = await asyncio.to_thread(first_stage_scores, images.query, gallery)
         fetched = time.monotonic()
         job.begin(images.query, gallery, first_stage)
         await state.batcher.score(job)
