@@ -23,8 +23,8 @@ from model.config import (
 from model.kernel import select_kernel
 from model.pairs.ames import AmesReranker
 from model.pairs.elvis import ElvisReranker
-from model.projected.config import ProjectedConfig
-from model.projected.reranker import ProjectedReranker
+from model.projected.projected_config import ProjectedConfig
+from model.projected.projected_reranker import ProjectedReranker
 from model.reranker import ListReranker, MambaReranker
 
 

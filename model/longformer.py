@@ -14,9 +14,9 @@ import transformers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.batch import Window, WindowBatch, collate
 from model.config import LongformerConfig, Scoring
 from model.reranker import ListReranker
+from model.window_batch import Window, WindowBatch, collate
 
 _FIRST_POSITION = 2
 """As RoBERTa counts: 0 is not used, 1 is padding's."""

@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model.batch import Window, WindowBatch, collate, collate_distinct
 from model.blocks import Block
 from model.config import MambaConfig, ModelConfig
 from model.descriptors import DescriptorSizes, ImageDescriptors, normalised
 from model.relations import CONTEXT_FEATURES, RELATIONS, TO_QUERY
 from model.scan import Scan, chunked_scan
 from model.tokens import IMAGE, Evidence, RelationBatch, Tokens, relate
+from model.window_batch import Window, WindowBatch, collate, collate_distinct
 
 DEFAULT_SIZES = DescriptorSizes(128, 512)
 """Of EfficientNet-Lite0's descriptors."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.descriptor_file import DescriptorReader
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from model.formats.nn_file import Neighbours, read_neighbours
 from model.formats.shortlists import Shortlist, count_shortlists, read_shortlists
 from model.global_rows import GlobalRows

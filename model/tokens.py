@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.batch import WindowBatch, WindowShape
 from model.config import MambaConfig
 from model.relations import (
     CONTEXT_FEATURES,
@@ -24,6 +23,7 @@ from model.relations import (
     Relations,
     window_relations,
 )
+from model.window_batch import WindowBatch, WindowShape
 
 IMAGE, FIRST_MATCH = 0, 1
 """Slots of an image's row of tokens."""

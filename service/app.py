@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from model.checkpoint import LoadedModel
 from model.config import ModelConfig
-from model.metric import Metric
+from model.learnt_metric import Metric
 from service import __version__
 from service.batching.batcher import Batcher
 from service.batching.window_queue import WindowQueue

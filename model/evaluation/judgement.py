@@ -30,7 +30,7 @@ from model.evaluation.retrieval import (
     window_logits,
 )
 from model.formats.labels import LabelledImages
-from model.metric import fit_metric
+from model.learnt_metric import fit_metric
 from model.progress import Progress
 from model.scoring import ensemble
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from model.extraction.images import find_images, read_image
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from model.formats.labels import LabelledImages, labels_of_folders, labels_of_views, read_labels
 
 VIEWS = 3

@@ -10,7 +10,6 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from model.batch import Window
 from model.checkpoint import LoadedModel
 from model.descriptor_file import NoDescriptorError
 from model.descriptors import ImageDescriptors
@@ -20,6 +19,7 @@ from model.evaluation.retrieval import rerank_list
 from model.progress import Progress
 from model.reranker import score_windows
 from model.scoring import ensemble
+from model.window_batch import Window
 from model.windows import RerankOptions
 
 GRID = tuple(step / 10 for step in range(11))

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.batch import Window
 from model.config import ModelConfig
 from model.descriptors import ImageDescriptors, first_stage_scores, stacked_globals
 from model.evaluation.measures import map_at_r, recall_at_1
@@ -18,6 +17,7 @@ from model.formats.labels import LabelledImages
 from model.progress import Progress
 from model.reranker import Reranker, score_windows
 from model.scoring import ensemble
+from model.window_batch import Window
 from model.windows import Reranking, RerankOptions
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from model.formats.text import text_of
 from model.image_ids import image_id, portable
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from model.formats.pickles import as_array, load_pickle
 
 _EXACT_IN_FLOAT32 = 2**24

@@ -8,7 +8,7 @@ from pathlib import Path
 from model.closing import Closing
 from model.descriptor_file import DescriptorReader
 from model.descriptors import DescriptorSizes, ImageDescriptors
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from model.formats.globals import GlobalFile
 
 

@@ -16,7 +16,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model.config import reason
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from model.formats.text import text_of
 
 

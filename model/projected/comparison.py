@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.batch import WindowBatch
+from model.window_batch import WindowBatch
 
 LOCAL_FEATURES = 4
 IMAGE_FEATURES = 22

@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from model.batch import WindowBatch
 from model.projected.comparison import Comparison, masked_mean, standardised
+from model.window_batch import WindowBatch
 
 NEIGHBOURHOODS = (8, 16, 32)
 """Sizes of neighbourhoods that are compared."""

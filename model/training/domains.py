@@ -14,7 +14,7 @@ from model.descriptors import DescriptorSizes, ImageDescriptors
 from model.evaluation.grocery import split
 from model.evaluation.retrieval import RetrievalTask, labelled_task
 from model.formats.labels import LabelledImages, labels_of_views
-from model.training.lists import (
+from model.training.training_lists import (
     DomainLists,
     ListOptions,
     ListSource,

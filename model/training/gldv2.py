@@ -14,8 +14,8 @@ from model.formats.image_lists import read_image_list
 from model.formats.nn_file import read_neighbours
 from model.formats.published_images import PublishedImages
 from model.training.domains import TrainingData
-from model.training.errors import TrainingError
 from model.training.neighbour_lists import NeighbourLists
+from model.training.training_error import TrainingError
 
 _EXTRACTORS = {"dinov2": "dinov2-vitb14-reg"}
 """Of published files, which do not name theirs, by what their names begin with."""

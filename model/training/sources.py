@@ -19,9 +19,9 @@ from model.training.domains import (
     labelled_data,
     views_data,
 )
-from model.training.errors import TrainingError
-from model.training.lists import ListOptions
 from model.training.new_model import DESCRIPTORS
+from model.training.training_error import TrainingError
+from model.training.training_lists import ListOptions
 
 _VIEWS_OF_AN_IMAGE = 4
 _HELD_OUT = 5

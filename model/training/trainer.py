@@ -24,11 +24,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from model.batch import WindowBatch
 from model.reranker import ListReranker
-from model.training.errors import TrainingError
-from model.training.lists import ListShape, ListSource, TrainingList
-from model.training.processes import ALONE, Processes
+from model.training.torchrun import ALONE, Processes
+from model.training.training_error import TrainingError
+from model.training.training_lists import ListShape, ListSource, TrainingList
+from model.window_batch import WindowBatch
 
 R = TypeVar("R", bound=ListReranker)
 

@@ -25,8 +25,6 @@ from model.checkpoint import save_checkpoint
 from model.config import MambaConfig, RerankDefaults
 from model.reranker import MambaReranker
 from model.tokens import RelationBatch, relate
-from model.training.errors import TrainingError
-from model.training.lists import ListSource
 from model.training.sources import folders_data
 from model.training.trainer import (
     TrainOptions,
@@ -38,6 +36,8 @@ from model.training.trainer import (
     token_loss,
     weight_groups,
 )
+from model.training.training_error import TrainingError
+from model.training.training_lists import ListSource
 from service.cli.common import tracked
 
 LISTS = 16

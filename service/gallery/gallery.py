@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.descriptors import DescriptorSizes
-from model.metric import Metric
+from model.learnt_metric import Metric
 from model.quantisation import StoreDtype
 from service.api.errors import DescriptorDimMismatchError
 from service.api.sizes import joined, misfit

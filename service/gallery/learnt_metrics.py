@@ -1,4 +1,4 @@
-"""The learnt metrics (`model.metric`) in which collections are re-ranked."""
+"""The learnt metrics (`model.learnt_metric`) in which collections are re-ranked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from model.config import ModelConfig
 from model.descriptors import ImageDescriptors, InvalidDescriptorsError
-from model.metric import Metric, MetricError, load_metric
+from model.learnt_metric import Metric, MetricError, load_metric
 from service.api.errors import DescriptorDimMismatchError, UnprocessableError
 from service.api.sizes import misfit
 

@@ -11,7 +11,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from model.batch import Window
 from model.checkpoint import LoadedModel
 from model.config import ModelConfig
 from model.descriptor_file import DescriptorFileError, DescriptorReader, NoDescriptorError
@@ -22,9 +21,10 @@ from model.descriptors import (
     first_stage_scores,
 )
 from model.formats.shortlists import Shortlist
-from model.metric import Metric
+from model.learnt_metric import Metric
 from model.quantisation import StoreDtype
 from model.reranker import score_windows
+from model.window_batch import Window
 from model.windows import Direction
 from service.api.rerank_options import rerank_options
 from service.api.sizes import misfit

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.batch import Window, collate
 from model.descriptors import ImageDescriptors
 from model.relations import TO_QUERY
 from model.tokens import relate
+from model.window_batch import Window, collate
 
 _MOST_LOCALS = 48
 

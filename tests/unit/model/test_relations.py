@@ -10,7 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.batch import Window
 from model.descriptors import DescriptorSizes, ImageDescriptors
 from model.relations import (
     CONTEXT_FEATURES,
@@ -23,6 +22,7 @@ from model.relations import (
     standardised_pairs,
     window_relations,
 )
+from model.window_batch import Window
 from tests.factories import image, tiny_config, tiny_model, window
 
 CONFIG = tiny_config()

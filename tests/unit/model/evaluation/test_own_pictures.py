@@ -8,7 +8,7 @@ import pytest
 
 from model.evaluation.own_pictures import OwnPictures, own_labels, own_pictures
 from model.extraction.images import UnreadableImageError
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from tests.own_folders import write_folders, write_picture
 
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from model.batch import Window
 from model.config import ExtractorId
 from model.evaluation.baselines.pairwise import PairwiseConfig, PairwiseReranker
 from model.reranker import score_windows
-from model.training.lists import ListShape, TrainingList
 from model.training.trainer import Trainer, TrainOptions
+from model.training.training_lists import ListShape, TrainingList
+from model.window_batch import Window
 from tests.factories import GLOBAL_DIM, LOCAL_DIM, image, window
 
 CPU = torch.device("cpu")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from model.formats.nn_file import Neighbours, read_neighbours, write_neighbours
 
 LISTS = np.array([[[0.9, 0.5, 0.1], [0.8, 0.7, 0.6]], [[4, 0, 2], [1, 3, 0]]], np.float32)

@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.batch import Window
 from model.config import MambaConfig
 from model.reranker import MambaReranker, score_windows
-from model.training.lists import ListShape, TrainingList
 from model.training.trainer import (
     Trainer,
     TrainingStateError,
@@ -22,6 +20,8 @@ from model.training.trainer import (
     smooth_ap_loss,
     token_loss,
 )
+from model.training.training_lists import ListShape, TrainingList
+from model.window_batch import Window
 from tests.factories import LOCAL_DIM, image, tiny_config, unit
 
 CPU = torch.device("cpu")

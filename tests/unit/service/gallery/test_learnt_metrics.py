@@ -9,7 +9,7 @@ import pytest
 
 from model.config import LongformerConfig
 from model.descriptors import DescriptorSizes, ImageDescriptors
-from model.metric import MetricError
+from model.learnt_metric import MetricError
 from service.api.errors import DescriptorDimMismatchError, UnprocessableError
 from service.gallery.learnt_metrics import in_metric, load_metrics
 from service.settings import Settings

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.metric import Metric
+from model.learnt_metric import Metric
 from service.api.errors import NotFoundError
 from service.gallery.connect import connect_store
 from service.gallery.embedded import EmbeddedValkey

@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from model.batch import Window
 from model.descriptors import ImageDescriptors
 from model.formats.labels import LabelledImages, labels_of_views
-from model.training.lists import (
+from model.training.training_lists import (
     DomainLists,
     GlobalsOf,
     ListOptions,
@@ -25,6 +24,7 @@ from model.training.lists import (
     globals_of,
     locals_of,
 )
+from model.window_batch import Window
 from tests.factories import image, tiny_config, unit
 
 CONFIG = tiny_config()

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from model.batch import Window
 from model.checkpoint import LoadedModel, load_checkpoint
 from model.descriptors import DescriptorSizes
-from model.projected.config import ProjectedConfig
+from model.projected.projected_config import ProjectedConfig
 from model.reranker import score_windows
 from model.shipped import checkpoint_file
+from model.window_batch import Window
 from tests.factories import window
 from tests.small import reference
 

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model.descriptors import ImageDescriptors, normalised
-from model.metric import SHRINKAGE, described, learnt_metric, spread_within, whitening
+from model.learnt_metric import SHRINKAGE, described, learnt_metric, spread_within, whitening
 from tests.factories import image, tiny_config
 
 CONFIG = tiny_config()

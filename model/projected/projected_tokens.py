@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.batch import WindowBatch
 from model.projected.comparison import IMAGE_FEATURES, LOCAL_FEATURES, Comparison
-from model.projected.config import ProjectedConfig
+from model.projected.projected_config import ProjectedConfig
+from model.window_batch import WindowBatch
 
 SEP, FIRST_LOCAL = 0, 2
 """Slots of an image's row of tokens; between them is that of the global."""

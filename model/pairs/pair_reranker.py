@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.batch import Window, WindowBatch, collate
 from model.config import PairConfig
 from model.reranker import ListReranker
+from model.window_batch import Window, WindowBatch, collate
 
 _CHUNK_NUMBERS = 1 << 23
 """Numbers that the largest tensor of a chunk of pairs may have: 32 MB."""

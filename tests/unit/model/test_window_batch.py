@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.batch import Window, WindowShape, collate, distinct
 from model.descriptors import DescriptorSizes
+from model.window_batch import Window, WindowShape, collate, distinct
 from tests.factories import image, tiny_config, window
 
 CONFIG = tiny_config()

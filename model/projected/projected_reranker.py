@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.batch import Window, WindowBatch, collate_distinct
-from model.projected.blocks import Block
 from model.projected.comparison import IMAGE_FEATURES, compare, features, nearest_first
-from model.projected.config import ProjectedConfig
 from model.projected.graph import graphs
-from model.projected.tokens import SEP, Tokens, best_matches, token_cosines
+from model.projected.projected_blocks import Block
+from model.projected.projected_config import ProjectedConfig
+from model.projected.projected_tokens import SEP, Tokens, best_matches, token_cosines
 from model.reranker import ListReranker
 from model.scan import Scan, chunked_scan
+from model.window_batch import Window, WindowBatch, collate_distinct
 
 
 class ProjectedReranker(ListReranker):

@@ -9,10 +9,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from model.batch import Window
 from model.descriptors import ImageDescriptors
 from model.formats.labels import LabelledImages
 from model.training.bending import Spectrum, bent, noisy, spectrum
+from model.window_batch import Window
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.blocks import BiasedAttention, BidirectionalMamba, GatedMLP
-from model.projected.config import ProjectedConfig
 from model.projected.graph import GRAPHS
-from model.projected.tokens import SEP
+from model.projected.projected_config import ProjectedConfig
+from model.projected.projected_tokens import SEP
 from model.scan import Scan
 
 
