@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from locore_client.contract import Direction, ExtractResponse, StoredImage
-from locore_client.errors import InvalidDescriptorsError, InvalidRequestError
+from locore_client.exceptions import InvalidDescriptorsError, InvalidRequestError
 from locore_client.packing import PackedArray, pack, unpack
 
 

@@ -14,7 +14,7 @@ import httpx
 
 from locore_client.calls import Call, HowToCall, timeout_ms
 from locore_client.contract import REQUEST_ID_HEADER, ErrorResponse
-from locore_client.errors import (
+from locore_client.exceptions import (
     ERRORS,
     ClientError,
     DeadlineExceededError,

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
-from locore_client.errors import ClientError, ExtractorUnavailableError, UnreachableError
+from locore_client.exceptions import ClientError, ExtractorUnavailableError, UnreachableError
 
 _REFUSED_FOR_NOW = (429, 503)
 _ASKED_FOR_MORE = 0.25

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from model.config import ExtractorId
 from model.descriptor_file import DescriptorFileError, read_images
-from model.extraction.description import ExtractionRun, extract_to_file
+from model.extraction.file_extraction import ExtractionRun, extract_to_file
 from model.extraction.images import find_images
 from model.extraction.registry import load_extractor
 from model.formats.labels import LabelledImages, labels_of_folders, read_labels

@@ -26,9 +26,9 @@ from service.cli.common import (
     service_options,
     storage_options,
 )
-from service.gallery.connect import connect_store
-from service.gallery.gallery import Gallery
 from service.gallery.record import GalleryRecord
+from service.gallery.registered_images import Gallery
+from service.gallery.store_connection import connect_store
 
 BATCH = 128
 """Images of one registration: a few MiB."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from model.globals_search import GlobalsMatrix
 from service.api.errors import UnprocessableError
-from service.gallery.gallery import Gallery
+from service.gallery.registered_images import Gallery
 
 MOST_IMAGES = 200_000
 _PAGE, _CHUNK = 10_000, 200

@@ -13,8 +13,8 @@ from model.config import ModelConfig
 from model.descriptor_file import DescriptorFileError
 from service.api.errors import NotFoundError
 from service.page.globals_cache import GlobalsCache
-from service.page.sample.folders import SampleFolders
-from service.page.sample.pictures import Sample, load_sample
+from service.page.sample.sample_folders import SampleFolders
+from service.page.sample.sample_images import Sample, load_sample
 from service.settings import Settings
 from service.state import ServiceState
 

@@ -20,9 +20,9 @@ from service.api.schemas import MAX_SHORTLIST, Collection, ImageId, QueryDescrip
 from service.api.sizes import misfit
 from service.body.decoding import decode_image
 from service.gallery.keys import collection_of
-from service.page.images import described, known_keypoints
+from service.page.collection_images import described, known_keypoints
+from service.page.page_images import page_images
 from service.page.parts import Answer, PageParts, Parts
-from service.page.shown import shown_images
 from service.request.access import reader
 from service.request.arrival import arrival_of
 from service.request.json_body import parse
@@ -95,7 +95,7 @@ async def shortlist(request: Request, state: State, parts: Parts) -> Answer:
     started = time.perf_counter()
     answer, scores = await find(state, parts, generation, asked, image)
     ms = _ms_since(started)
-    shown = await shown_images(state, parts, generation, list(scores))
+    shown = await page_images(state, parts, generation, list(scores))
     results = [asdict(one) | {"score": scores[one.id]} for one in shown]
     return answer | {"collection": collection, "results": results, "ms": ms}
 

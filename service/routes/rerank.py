@@ -27,8 +27,8 @@ from service.api.schemas import QueryId, RerankRequest
 from service.api.sizes import joined, misfit
 from service.batching.job import Job
 from service.body.decoding import Decoded, decode_query
+from service.gallery.collection_metrics import in_metric
 from service.gallery.keys import collection_of
-from service.gallery.learnt_metrics import in_metric
 from service.gallery.record import GalleryRecord
 from service.request.access import reader
 from service.request.arrival import arrival_of, deadline_of

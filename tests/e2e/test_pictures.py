@@ -254,7 +254,7 @@ def extractors(service: RunningService) -> list[int]:
     return [
         child
         for child in children
-        if "service.extraction.child" in Path(f"/proc/{child}/cmdline").read_text()
+        if "service.picture_extraction.child" in Path(f"/proc/{child}/cmdline").read_text()
     ]
 
 

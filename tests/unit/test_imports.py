@@ -1,8 +1,10 @@
-"""Imports run one way: no circle between modules, no arrow back up between rooms."""
+"""Modules: imports run one way, from room to room, and no two names differ by an ending."""
 
 from __future__ import annotations
 
 import ast
+import re
+from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -23,7 +25,7 @@ ROOMS = (
     "service.body",
     "service.settings",
     "service.offline",
-    "service.extraction",
+    "service.picture_extraction",
     "service.gallery",
     "service.batching",
     "service.machine",
@@ -79,3 +81,23 @@ def test_no_arrow_runs_back_up() -> None:
         if ROOMS.index(room(target)) < ROOMS.index(room(name))
     ]
     assert upward == []
+
+
+def stem(module: str) -> str:
+    return re.sub(r"(ing|ions?|ers?|ors?|es?|s)$", "", module.rpartition(".")[2])
+
+
+@pytest.mark.parametrize("folder", ["service.routes.", "service.cli.", ""])
+def test_no_two_modules_differ_by_an_ending(folder: str) -> None:
+    """A route and a command may have the name of what they serve; the main module of a package may
+    differ from it by an ending."""
+    if folder:
+        names = [name for name in MODULES if name.startswith(folder)]
+    else:
+        names = [n for n in MODULES if not n.startswith(("service.routes.", "service.cli."))]
+    by_stem = defaultdict(list)
+    for name in names:
+        package, _, base = name.rpartition(".")
+        if package.rpartition(".")[2] == base or package not in by_stem[stem(name)]:
+            by_stem[stem(name)].append(name)
+    assert [names for names in by_stem.values() if len(names) > 1] == []

@@ -19,10 +19,10 @@ from model.descriptors import ImageDescriptors
 from model.quantisation import STORE_DTYPES, StoreDtype
 from model.reranker import random_image
 from service.cli.common import any_checkpoint, console, progress_bar
-from service.gallery.connect import connect_store
 from service.gallery.names import Names
 from service.gallery.record import GalleryRecord, pack_record, unpack_records
 from service.gallery.store import GalleryStore
+from service.gallery.store_connection import connect_store
 
 _BATCH = 128
 

@@ -22,8 +22,8 @@ from model.extraction.folders import UnreadableImageError, has_picture
 from model.extraction.registry import registered
 from service.api.errors import ApiError
 from service.cli.common import device_of, say
-from service.cli.own_images.collection import OwnCollection, Place
-from service.cli.own_images.work import OwnImages, keep_collection
+from service.cli.own_images.own_collection import OwnCollection, Place
+from service.cli.own_images.update import OwnImages, keep_collection
 from service.machine.cores import usable_cores
 from service.machine.priority import give_way
 from service.server import DrainingServer

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from model.learnt_metric import Metric
 from service.api.errors import NotFoundError
-from service.gallery.connect import connect_store
 from service.gallery.embedded import EmbeddedValkey
-from service.gallery.gallery import Gallery
 from service.gallery.names import Names
 from service.gallery.record import GalleryRecord
+from service.gallery.registered_images import Gallery
 from service.gallery.store import Fetched, GalleryStore
+from service.gallery.store_connection import connect_store
 from tests.factories import SIZES, image, tiny_config
 from tests.metric_files import random_metric
 

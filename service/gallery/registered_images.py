@@ -17,8 +17,8 @@ from model.quantisation import StoreDtype
 from service.api.errors import DescriptorDimMismatchError
 from service.api.sizes import joined, misfit
 from service.gallery.cache import CachedRecord, RecordCache
+from service.gallery.collection_metrics import in_metric
 from service.gallery.keys import collection_of
-from service.gallery.learnt_metrics import in_metric
 from service.gallery.names import Names
 from service.gallery.record import (
     HEADER_BYTES,
@@ -34,7 +34,7 @@ from service.gallery.store import (
     GenerationOverError,
     Page,
 )
-from service.gallery.thumbnails import Thumbnail, Thumbnails
+from service.gallery.thumbnail_store import Thumbnail, Thumbnails
 from service.watch.metrics import CACHE_BYTES, CACHE_REQUESTS, IMAGES_REGISTERED
 
 CACHE_TRUST_SECONDS = 1.0

@@ -16,9 +16,9 @@ from model.descriptors import ImageDescriptors
 from service.api.errors import NotFoundError
 from service.api.schemas import Collection, ImageId
 from service.gallery.keys import collection_of
+from service.page.page_images import page_images, sample_query
 from service.page.parts import Answer, PageParts, Parts
-from service.page.sample.folders import COLLECTION
-from service.page.shown import sample_query, shown_images
+from service.page.sample.sample_folders import COLLECTION
 from service.request.access import reader
 from service.state import ServiceState, State
 
@@ -27,7 +27,7 @@ router = APIRouter(prefix="/page", include_in_schema=False, dependencies=[Depend
 InCollection = Annotated[Collection, Query()]
 Id = Annotated[ImageId, Query()]
 
-_MOST_SHOWN = 200
+_MAX_IMAGES = 200
 
 
 @router.get("/images")
@@ -37,7 +37,7 @@ async def images(
     collection: InCollection,
     after: Annotated[ImageId | None, Query()] = None,
     start: Annotated[ImageId | None, Query()] = None,
-    limit: Annotated[int, Query(ge=1, le=_MOST_SHOWN)] = 60,
+    limit: Annotated[int, Query(ge=1, le=_MAX_IMAGES)] = 60,
 ) -> Answer:
     """Images by their ids: those behind `after`, or from `start` on, neither of which need be one
     of them. `next` is what to pass as `after` for more."""
@@ -47,7 +47,7 @@ async def images(
         "collection": page.collection,
         "count": page.count,
         "has_globals": bool(page.sizes and page.sizes.global_dim),
-        "images": [asdict(i) for i in await shown_images(state, parts, generation, page.ids)],
+        "images": [asdict(i) for i in await page_images(state, parts, generation, page.ids)],
         "next": page.next_cursor,
     }
 
@@ -57,11 +57,11 @@ async def image(state: State, parts: Parts, collection: InCollection, id: Id) ->
     """An image as a query: what /rerank takes, and where its locals lie, if that is known."""
     generation = await state.gallery.names.resolve(collection)
     record = await state.gallery.get(generation, id)
-    shown = await shown_images(state, parts, generation, [id])
-    if record is None or not shown:
+    listed = await page_images(state, parts, generation, [id])
+    if record is None or not listed:
         raise NotFoundError(f"no image {id!r} in collection {collection!r}")
     keypoints = await known_keypoints(state, parts, generation, id, record.descriptors.count)
-    return asdict(shown[0]) | described(record.descriptors, keypoints)
+    return asdict(listed[0]) | described(record.descriptors, keypoints)
 
 
 @router.get("/sample/query")
@@ -76,10 +76,10 @@ async def query(parts: Parts, id: Id) -> Answer:  # noqa: A002
 @router.get("/thumbnail")
 async def thumbnail(request: Request, state: State, collection: InCollection, id: Id) -> Response:  # noqa: A002
     generation = await state.gallery.names.resolve(collection)
-    kept = await state.gallery.thumbnails.get(generation, id)
-    if kept is None:
+    stored = await state.gallery.thumbnails.get(generation, id)
+    if stored is None:
         raise NotFoundError(f"no thumbnail of image {id!r} in collection {collection!r}")
-    tag = f'"{hashlib.blake2b(kept.webp, digest_size=16).hexdigest()}"'
+    tag = f'"{hashlib.blake2b(stored.webp, digest_size=16).hexdigest()}"'
     headers = {
         "Cache-Control": "private, no-cache",
         "ETag": tag,
@@ -87,7 +87,7 @@ async def thumbnail(request: Request, state: State, collection: InCollection, id
     }
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=headers)
-    return Response(kept.webp, media_type="image/webp", headers=headers)
+    return Response(stored.webp, media_type="image/webp", headers=headers)
 
 
 async def known_keypoints(
@@ -100,8 +100,8 @@ async def known_keypoints(
         sample, _ = await parts.sample_or_why()
         keypoints = None if sample is None else sample.keypoints.get(image_id)
     if keypoints is None:
-        kept = await state.gallery.thumbnails.get(generation, image_id)
-        keypoints = None if kept is None else kept.keypoints
+        thumbnail = await state.gallery.thumbnails.get(generation, image_id)
+        keypoints = None if thumbnail is None else thumbnail.keypoints
     return keypoints if keypoints is not None and len(keypoints) == count else None
 
 

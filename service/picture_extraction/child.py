@@ -1,4 +1,4 @@
-"""`python -m service.extraction.child NAME COUNT CONNECTION`: an extractor's own process.
+"""`python -m service.picture_extraction.child NAME COUNT CONNECTION`: an extractor's own process.
 
 It has a low priority and one thread, so that it takes what re-ranking leaves, and is the first to
 go where memory is short. It ends with the connection, which is closed when the service ends.
@@ -18,7 +18,8 @@ from model.extraction.extractor import Extractor, ExtractorError, NoDescriptorsE
 from model.extraction.pixels import FORMATS, PixelsError, TooManyPixelsError, read_pixels
 from model.extraction.registry import load_extractor
 from model.extraction.thumbnail import thumbnail
-from service.extraction.messages import (
+from service.machine.priority import give_way
+from service.picture_extraction.messages import (
     Answer,
     Failed,
     NotInstalled,
@@ -29,7 +30,6 @@ from service.extraction.messages import (
     encode,
     picture_from,
 )
-from service.machine.priority import give_way
 
 
 def serve(connection: Connection, name: str, count: int) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.page.shown import allowed_url, label_of
+from service.page.page_images import allowed_url, label_of
 
 ORIGINS = ("https://cdn.example", "http://10.0.0.1:8080")
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from model.descriptor_file import DescriptorFileError, DescriptorReader
 from model.descriptors import ImageDescriptors
-from service.page.sample.folders import SampleFolders
+from service.page.sample.sample_folders import SampleFolders
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,8 +11,8 @@ from PIL import Image
 from model.descriptors import ExtractedImage
 from model.extraction.extractor import Extractor
 from model.extraction.registry import load_extractor
-from service.extraction.child import describe
-from service.extraction.messages import (
+from service.picture_extraction.child import describe
+from service.picture_extraction.messages import (
     Answer,
     Described,
     Failed,

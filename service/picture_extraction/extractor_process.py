@@ -20,7 +20,7 @@ from service.api.errors import (
     UnavailableError,
     UnprocessableError,
 )
-from service.extraction.messages import (
+from service.picture_extraction.messages import (
     Answer,
     Described,
     ExtractedPicture,
@@ -117,7 +117,7 @@ class ExtractorProcess:
 
     def _spawn(self, name: str) -> Connection:
         ours, theirs = multiprocessing.Pipe()
-        command = [sys.executable, "-P", "-m", "service.extraction.child", name]
+        command = [sys.executable, "-P", "-m", "service.picture_extraction.child", name]
         with self._lock, theirs:
             if self._closed:
                 ours.close()

@@ -16,7 +16,7 @@ import pytest
 
 from model.config import ExtractorId
 from service.api.errors import NoExtractorError, TooLargeError, UnavailableError, UnprocessableError
-from service.extraction.process import ExtractorProcess
+from service.picture_extraction.extractor_process import ExtractorProcess
 from tests.pictures import EXTRACTOR, blank, photograph
 
 PICTURE = photograph("astronaut")
@@ -26,7 +26,7 @@ def children(of: int | None = None) -> list[int]:
     """Processes that `of`, or this one, has started as extractors and that still run."""
     listed = Path(f"/proc/{of or os.getpid()}/task").glob("*/children")
     numbers = [int(number) for file in listed for number in file.read_text().split()]
-    return [number for number in numbers if "service.extraction.child" in command(number)]
+    return [number for number in numbers if "service.picture_extraction.child" in command(number)]
 
 
 def command(process: int) -> str:
@@ -133,7 +133,7 @@ def _others(process: ExtractorProcess) -> list[int]:
 
 SERVICE = f"""
 import os, signal
-from service.extraction.process import ExtractorProcess
+from service.picture_extraction.extractor_process import ExtractorProcess
 process = ExtractorProcess({EXTRACTOR!r}, None, 9)
 process.start()
 print(process._process.pid, flush=True)

@@ -11,12 +11,12 @@ import pytest
 import redis.asyncio as redis
 from structlog.testing import capture_logs
 
-from service.gallery.connect import connect_store
-from service.gallery.gallery import Gallery
 from service.gallery.keys import change_keys
 from service.gallery.record import GalleryRecord
+from service.gallery.registered_images import Gallery
+from service.gallery.store_connection import connect_store
 from service.gallery.sweeper import Sweeper
-from service.gallery.thumbnails import Thumbnail
+from service.gallery.thumbnail_store import Thumbnail
 from tests.factories import image, tiny_config
 from tests.slow.valkey_nodes import valkey_cluster, valkey_node
 

@@ -12,8 +12,8 @@ from typing import NoReturn, TypeVar
 
 from model.config import ExtractorId
 from service.api.errors import ApiError, NoExtractorError, OverloadedError, UnavailableError
-from service.extraction.messages import ExtractedPicture
-from service.extraction.process import ExtractorProcess
+from service.picture_extraction.extractor_process import ExtractorProcess
+from service.picture_extraction.messages import ExtractedPicture
 from service.watch.metrics import (
     EXTRACTION_PICTURES,
     EXTRACTION_QUEUE,

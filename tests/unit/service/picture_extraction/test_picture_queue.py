@@ -10,8 +10,8 @@ from contextlib import ExitStack
 import pytest
 
 from service.api.errors import OverloadedError, UnavailableError
-from service.extraction.picture_queue import ExtractionQueue
-from service.extraction.process import ExtractorProcess
+from service.picture_extraction.extractor_process import ExtractorProcess
+from service.picture_extraction.picture_queue import ExtractionQueue
 from service.watch.metrics import EXTRACTION_PICTURES, EXTRACTION_QUEUE, EXTRACTION_REJECTED
 from tests.loops import in_a_loop
 from tests.pictures import EXTRACTOR, photograph

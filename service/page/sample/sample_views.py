@@ -15,7 +15,7 @@ import skimage.data
 from PIL import Image
 
 from model.extraction.views import random_view
-from service.page.sample.folders import SampleFolders
+from service.page.sample.sample_folders import SampleFolders
 
 VIEWS = 6
 SEED = 7

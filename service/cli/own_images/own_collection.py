@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from model.closing import Closing
 from model.quantisation import StoreDtype
-from service.cli.own_images.pictures import OwnPicture
-from service.gallery.connect import connect_store
-from service.gallery.gallery import Gallery
+from service.cli.own_images.folder_pictures import OwnPicture
+from service.gallery.registered_images import Gallery
+from service.gallery.store_connection import connect_store
 
 _PAGE = 10_000
 

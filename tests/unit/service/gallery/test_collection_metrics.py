@@ -11,7 +11,7 @@ from model.config import LongformerConfig
 from model.descriptors import DescriptorSizes, ImageDescriptors
 from model.learnt_metric import MetricError
 from service.api.errors import DescriptorDimMismatchError, UnprocessableError
-from service.gallery.learnt_metrics import in_metric, load_metrics
+from service.gallery.collection_metrics import in_metric, load_metrics
 from service.settings import Settings
 from tests.any_size import CONFIG
 from tests.factories import unit

@@ -14,13 +14,13 @@ from PIL import Image
 from model.descriptor_file import DescriptorReader, NoDescriptorError
 from model.descriptor_writer import Source, source_of
 from model.descriptors import ExtractedImage
-from model.extraction.description import extracted_images
 from model.extraction.extractor import Extractor
+from model.extraction.file_extraction import extracted_images
 from model.extraction.images import UnreadableImageError, read_image
 from model.extraction.thumbnail import thumbnail
 from service.cli.common import extraction_run
 from service.gallery.record import GalleryRecord
-from service.gallery.thumbnails import Thumbnail
+from service.gallery.thumbnail_store import Thumbnail
 
 _AHEAD = 512
 """Pictures of which more is known at a time than their names."""

@@ -15,14 +15,14 @@ from model.descriptor_cache import cache_file
 from model.descriptor_file import DescriptorReader
 from model.descriptor_writer import DescriptorWriter, source_of
 from model.descriptors import DescriptorSizes
-from model.extraction.description import descriptor_writer
 from model.extraction.extractor import Extractor, ExtractorError, ExtractorOptions
+from model.extraction.file_extraction import descriptor_writer
 from model.extraction.images import UnreadableImageError, find_images
 from model.extraction.registry import load_extractor, registered
 from service.api.sizes import misfit
 from service.cli.common import progress_bar, say
-from service.cli.own_images.collection import OwnCollection
-from service.cli.own_images.pictures import NewPicture, batches, kept_pictures, new_pictures
+from service.cli.own_images.folder_pictures import NewPicture, batches, kept_pictures, new_pictures
+from service.cli.own_images.own_collection import OwnCollection
 
 _TOGETHER = 32
 """Pictures that are registered at a time."""

@@ -1,4 +1,4 @@
-"""How an image of a collection is shown: its label and its picture."""
+"""An image of a collection as the page has it: its label and its picture."""
 
 from __future__ import annotations
 
@@ -9,54 +9,54 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from service.gallery.keys import collection_of
 from service.page.parts import PageParts
-from service.page.sample.folders import COLLECTION
-from service.page.sample.pictures import Sample, subject_of
+from service.page.sample.sample_folders import COLLECTION
+from service.page.sample.sample_images import Sample, subject_of
 from service.state import ServiceState
 
 
 @dataclass(frozen=True)
-class Shown:
-    """`label`: what it shows, None where nobody knows; `picture`: a path of the page or another
-    site's URL, None where there is none."""
+class PageImage:
+    """`label`: what it shows, None if unknown; `picture`: a path of the page or another site's URL,
+    None if there is none."""
 
     id: str
     label: str | None
     picture: str | None
 
 
-async def shown_images(
+async def page_images(
     state: ServiceState, parts: PageParts, generation: str, ids: Sequence[str]
-) -> list[Shown]:
+) -> list[PageImage]:
     """Those of `ids` that are registered, in this order."""
     records = await state.gallery.fetch(generation, ids) if ids else {}
     collection = collection_of(generation)
-    kept = [image_id for image_id in ids if image_id in records]
+    registered = [image_id for image_id in ids if image_id in records]
     sample = (await parts.sample_or_why())[0] if collection == COLLECTION else None
-    thumbnails = await state.gallery.thumbnails.of(generation, kept)
+    thumbnails = await state.gallery.thumbnails.of(generation, registered)
     origins = state.settings.thumbnail_origins
     return [
         _of_sample(i, sample)
-        or Shown(
+        or PageImage(
             i,
             label_of(records[i].metadata),
             thumbnail_path(collection, i)
             if i in thumbnails
             else allowed_url(records[i].metadata, origins),
         )
-        for i in kept
+        for i in registered
     ]
 
 
-def _of_sample(image_id: str, sample: Sample | None) -> Shown | None:
+def _of_sample(image_id: str, sample: Sample | None) -> PageImage | None:
     if sample is None or image_id not in sample.keypoints:
         return None
     label = subject_of(image_id, is_query=False)
-    return Shown(image_id, label, f"page/sample/gallery/{quote(image_id)}")
+    return PageImage(image_id, label, f"page/sample/gallery/{quote(image_id)}")
 
 
-def sample_query(image_id: str) -> Shown:
+def sample_query(image_id: str) -> PageImage:
     label = subject_of(image_id, is_query=True)
-    return Shown(image_id, label, f"page/sample/queries/{quote(image_id)}")
+    return PageImage(image_id, label, f"page/sample/queries/{quote(image_id)}")
 
 
 def label_of(metadata: Mapping[str, Any] | None) -> str | None:

@@ -12,11 +12,11 @@ from starlette.staticfiles import StaticFiles
 from model.config import ModelConfig
 from model.extraction.pixels import FORMATS
 from service.api.errors import NotFoundError
-from service.page import images, search
+from service.page import collection_images, search
 from service.page.globals_cache import MOST_IMAGES
+from service.page.page_images import sample_query
 from service.page.parts import Answer, Parts, make_parts
-from service.page.sample.folders import COLLECTION
-from service.page.shown import sample_query
+from service.page.sample.sample_folders import COLLECTION
 from service.request.access import reader
 from service.settings import Settings
 from service.state import State
@@ -29,7 +29,7 @@ guarded = APIRouter(prefix="/page", include_in_schema=False, dependencies=[Depen
 
 def install_page(app: FastAPI, settings: Settings, config: ModelConfig) -> None:
     make_parts(app, settings, config)
-    guarded_routers = (guarded, images.router, search.router)
+    guarded_routers = (guarded, collection_images.router, search.router)
     for routes in (router, *guarded_routers):
         app.include_router(routes)
 
