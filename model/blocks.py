@@ -193,8 +193,8 @@ def _pooled(x: Tensor, mask: Tensor) -> Tensor:
     """(w, i, s, dim) to (w, i, 2 dim): mean and maximum over the slots that `mask` has."""
     valid = mask.unsqueeze(-1)
     mean = (x * valid).sum(2) / valid.sum(2).clamp(min=1)
-    most = x.masked_fill(~valid, -1e4).amax(2) * valid.any(2)
-    return torch.cat((mean, most), dim=-1)
+    maximum = x.masked_fill(~valid, -1e4).amax(2) * valid.any(2)
+    return torch.cat((mean, maximum), dim=-1)
 
 
 def _mixer(config: MambaConfig) -> nn.Module:

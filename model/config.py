@@ -91,7 +91,7 @@ class ModelConfig(BaseModel):
         return None
 
 
-LONGEST_LIST = 101
+MAX_LIST = 101
 """Images of a list, the query among them, that have a position where attention stands for Mamba."""
 
 Mixer = Literal["mamba", "windowed-attention", "longformer", "none"]
@@ -156,7 +156,7 @@ class MambaConfig(HybridConfig):
 
     @property
     def longest_window(self) -> int | None:
-        return LONGEST_LIST - 1 if self.mixer == "windowed-attention" else None
+        return MAX_LIST - 1 if self.mixer == "windowed-attention" else None
 
 
 Scoring = Literal["max-sum", "max-start", "max-end", "max-prod"]

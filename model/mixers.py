@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.config import LONGEST_LIST
+from model.config import MAX_LIST
 from model.scan import Scan
 
 SIDE = 256
@@ -21,15 +21,15 @@ class Positions(nn.Module):
     def __init__(self, dim: int, slots: int) -> None:
         super().__init__()
         self.slots = slots
-        self.embedding = nn.Embedding(LONGEST_LIST * slots, dim)
+        self.embedding = nn.Embedding(MAX_LIST * slots, dim)
         nn.init.normal_(self.embedding.weight, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
         """x (w, i, s, dim), its positions added."""
         images, slots = x.shape[1:3]
         start = 0
-        if self.training and images < LONGEST_LIST:
-            start = int(torch.randint(LONGEST_LIST - images + 1, ()))
+        if self.training and images < MAX_LIST:
+            start = int(torch.randint(MAX_LIST - images + 1, ()))
         first = (start + torch.arange(images, device=x.device).unsqueeze(1)) * self.slots
         placed: Tensor = x + self.embedding(first + torch.arange(slots, device=x.device))
         return placed

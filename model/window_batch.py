@@ -23,8 +23,8 @@ class Window:
 
 @dataclass(frozen=True)
 class WindowShape:
-    """What a window takes of the grid: its images, the query among them, their most locals, those
-    of the query, and the lengths of a local and of a global."""
+    """What a window takes of the grid: its images with the query, the largest number of locals of
+    an image, the number of the query's, and the lengths of a local and of a global."""
 
     images: int
     locals: int
@@ -35,12 +35,12 @@ class WindowShape:
 
 @dataclass(frozen=True, eq=False)
 class WindowBatch:
-    """Image 0 of a window is its query. Padding is zero and False everywhere.
+    """Image 0 of a window is its query. Padding is 0 and False.
 
     locals (w, i, n, d) float32, local_mask (w, i, n) bool, scales (w, i, n) int64,
     globals (w, i, e) float32, has_global (w, i) bool, image_mask (w, i) bool. places (w, g) int64:
-    where in the grid each gallery image of a window is, in the order of its list; 0 for padding.
-    shapes: of every window, on the host.
+    the image of the grid for each gallery image, in the order of its list; 0 for padding. shapes:
+    of every window, on the host.
     """
 
     locals: Tensor
@@ -71,19 +71,19 @@ def collate(
     keep_places: bool = False,
     with_globals: bool = True,
 ) -> WindowBatch:
-    """An image's padding is left out, or masked where locals are to `keep_places`. Only the first
-    `descriptors_per_image` rows of an image are read, and no global unless `with_globals`. Raises
-    ValueError where the images of one window have locals, or globals, of several lengths."""
+    """Drops the padding of an image, or masks it if `keep_places`. Only the first
+    `descriptors_per_image` rows of an image count, and globals only if `with_globals`. Raises
+    ValueError if the images of one window have locals, or globals, of several lengths."""
     images = [
         [i if keep_places else i.without_padding() for i in (window.query, *window.gallery)]
         for window in windows
     ]
     shapes = tuple(_shape(row, descriptors_per_image, with_globals) for row in images)
     grid = (len(images), max(shape.images for shape in shapes))
-    most = max(shape.locals for shape in shapes)
-    locals_ = np.zeros((*grid, most, max(shape.local_dim for shape in shapes)), np.float32)
-    local_mask = np.zeros((*grid, most), np.bool_)
-    scales = np.zeros((*grid, most), np.int64)
+    max_locals = max(shape.locals for shape in shapes)
+    locals_ = np.zeros((*grid, max_locals, max(shape.local_dim for shape in shapes)), np.float32)
+    local_mask = np.zeros((*grid, max_locals), np.bool_)
+    scales = np.zeros((*grid, max_locals), np.int64)
     globals_ = np.zeros((*grid, max(shape.global_dim for shape in shapes)), np.float32)
     has_global = np.zeros(grid, np.bool_)
     image_mask = np.zeros(grid, np.bool_)
@@ -111,26 +111,25 @@ def collate(
     )
 
 
-def _shape(row: Sequence[ImageDescriptors], most: int, with_globals: bool) -> WindowShape:
+def _shape(row: Sequence[ImageDescriptors], max_locals: int, with_globals: bool) -> WindowShape:
     local_dims = {image.locals.shape[1] for image in row}
     global_dims = {len(i.global_) for i in row if with_globals and i.global_ is not None}
     if len(local_dims) > 1 or len(global_dims) > 1:
         raise ValueError(f"locals of sizes {local_dims}, globals of sizes {global_dims}")
     return WindowShape(
         len(row),
-        max(min(image.count, most) for image in row),
-        min(row[0].count, most),
+        max(min(image.count, max_locals) for image in row),
+        min(row[0].count, max_locals),
         local_dims.pop(),
         max(global_dims, default=0),
     )
 
 
 def distinct(window: Window) -> tuple[Window, list[int]]:
-    """The window with every gallery image once, in an order that depends on the images alone, and
-    for each image of the list its place in that gallery.
+    """The window with every gallery image once, sorted by content, and for each image of the list
+    its place in that gallery.
 
-    So copies of an image get one score, and neither a score nor its last bit depends on the order
-    in which the images are named.
+    So copies of an image get one score, and no bit of a score depends on the order of the list.
     """
     keys = [_content(image, 1) for image in window.gallery]
     if len(set(keys)) < len(keys):
@@ -141,19 +140,21 @@ def distinct(window: Window) -> tuple[Window, list[int]]:
 
 
 def collate_distinct(windows: Sequence[Window], *, descriptors_per_image: int) -> WindowBatch:
-    """Like `collate`, of what is `distinct` among the rows that are read of every image."""
-    readable = [
+    """As `collate`, of `distinct` images, compared by the rows that count."""
+    shortened = [
         Window(
             window.query.without_padding(),
             [i.without_padding().strongest(descriptors_per_image) for i in window.gallery],
         )
         for window in windows
     ]
-    once = [distinct(window) for window in readable]
-    batch = collate([window for window, _ in once], descriptors_per_image=descriptors_per_image)
-    places = torch.zeros(len(windows), max(len(p) for _, p in once), dtype=torch.long)
-    for row, (_, own) in zip(places, once, strict=True):
-        row[: len(own)] = torch.tensor(own) + 1
+    deduplicated = [distinct(window) for window in shortened]
+    batch = collate(
+        [window for window, _ in deduplicated], descriptors_per_image=descriptors_per_image
+    )
+    places = torch.zeros(len(windows), max(len(p) for _, p in deduplicated), dtype=torch.long)
+    for row, (_, indices) in zip(places, deduplicated, strict=True):
+        row[: len(indices)] = torch.tensor(indices) + 1
     return replace(batch, places=places)
 
 

@@ -37,7 +37,7 @@ from model.scoring import ensemble
 FIGURES = ("R@1", "R@5", "mAP@R")
 R_AT_1, R_AT_5, MAP_AT_R = range(3)
 WITHOUT_LEARNING = ("Chamfer", "k-reciprocal")
-_MOST_RECALL = 5
+_MAX_RECALL = 5
 _FEWEST_CLASSES = 4
 """For a metric that is learnt from one half of the classes and judged on the other."""
 
@@ -107,7 +107,7 @@ class _Figures:
     def __init__(self, task: RetrievalTask, lists: Shortlists) -> None:
         self._relevant = task.relevant.sum(axis=1)
         # No figure looks at a place behind the last of R, or of 5.
-        self._places = max(int(self._relevant.max()), _MOST_RECALL)
+        self._places = max(int(self._relevant.max()), _MAX_RECALL)
         self._shortlists = np.take_along_axis(task.relevant, lists.images, axis=1)
         rest = lists.rest[:, : self._places]
         self._rest = np.take_along_axis(task.relevant, rest, axis=1)
@@ -116,7 +116,7 @@ class _Figures:
         order = np.argsort(-scores, axis=1, kind="stable")
         shortlist = np.take_along_axis(self._shortlists, order, axis=1)
         ranked = np.hstack((shortlist, self._rest))[:, : self._places]
-        recalls = [recall_at(ranked, k) for k in (1, _MOST_RECALL)]
+        recalls = [recall_at(ranked, k) for k in (1, _MAX_RECALL)]
         return np.stack((*recalls, map_at_r(ranked, self._relevant)))
 
 

@@ -16,7 +16,7 @@ from model.formats.text import text_of
 from model.image_ids import image_id, portable
 
 _EVERY_THIRD = 3
-_MOST_DIGITS = 18
+_MAX_DIGITS = 18
 """Of a label that is a number: so many always fit into 64 bits."""
 _PATH = "path"
 _LABELS = ("label", "class_id")
@@ -112,7 +112,7 @@ def labelled(
     if len(set(ids)) < len(ids):
         repeated = next(image_id for image_id in ids if ids.count(image_id) > 1)
         raise FormatError(f"{what}: {repeated} is named twice")
-    if all(label.isdecimal() and len(label) <= _MOST_DIGITS for label in labels):
+    if all(label.isdecimal() and len(label) <= _MAX_DIGITS for label in labels):
         classes = np.array([int(label) for label in labels], np.int64)
     else:
         _, classes = np.unique(np.array(labels, dtype=str), return_inverse=True)

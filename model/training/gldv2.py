@@ -69,12 +69,12 @@ def gldv2_data(
         )
     global_dim = open_globals(files.globals_, count).shape[1] if with_global else 0
     # One more than a list has, since an image may be in its own.
-    neighbours = read_neighbours(files.neighbours, count, count, most=longest + 1)
+    neighbours = read_neighbours(files.neighbours, count, count, max_neighbours=longest + 1)
     if neighbours.images.shape[1] < 3:
         raise TrainingError(f"{files.neighbours}: lists of fewer than 3 images")
     sizes = DescriptorSizes(dim, global_dim or None)
     images = PublishedImages(
-        files.descriptors, files.globals_ if with_global else None, sizes, most=rows
+        files.descriptors, files.globals_ if with_global else None, sizes, max_locals=rows
     )
     digest = hashlib.sha256(repr((folder.name, made_by, sizes, rows)).encode())
     digest.update(image_list.labels.tobytes())

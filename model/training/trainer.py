@@ -57,13 +57,13 @@ class TrainOptions:
     shortest: int = 32
     longest: int = 100
     fewest_descriptors: int = 16
-    most_descriptors: int = 48
+    max_descriptors: int = 48
     seed: int = 0
 
     def shape(self, rng: np.random.Generator) -> ListShape:
         return ListShape(
             int(rng.integers(self.shortest, self.longest + 1)),
-            int(rng.integers(self.fewest_descriptors, self.most_descriptors + 1)),
+            int(rng.integers(self.fewest_descriptors, self.max_descriptors + 1)),
         )
 
 

@@ -83,9 +83,9 @@ class GlobalsOf:
     spectrum: Spectrum
 
 
-def locals_of(images: Sequence[ImageDescriptors], most: int) -> LocalsOf:
-    """The strongest `most` of each. Raises ValueError where they have several lengths."""
-    strongest = [image.without_padding().strongest(most).locals for image in images]
+def locals_of(images: Sequence[ImageDescriptors], max_locals: int) -> LocalsOf:
+    """The strongest `max_locals` of each. Raises ValueError where they have several lengths."""
+    strongest = [image.without_padding().strongest(max_locals).locals for image in images]
     if len({rows.shape[1] for rows in strongest}) > 1:
         raise ValueError("locals of several lengths in one set of descriptors")
     counts = np.array([len(rows) for rows in strongest])
@@ -209,12 +209,12 @@ def _sparse(
 def _described(
     of: LocalsOf,
     places: NDArray[np.int64],
-    most: int,
+    max_locals: int,
     options: ListOptions,
     rng: np.random.Generator,
 ) -> list[NDArray[np.float32]]:
     """Locals of each image, as one random extractor and detector might have made them."""
-    counts = np.minimum(of.counts[places], most)
+    counts = np.minimum(of.counts[places], max_locals)
     valid = np.arange(of.rows.shape[1]) < counts[:, None]
     rows = of.rows[places][valid].astype(np.float32)
     chance = rng.random()

@@ -258,7 +258,7 @@ def train(
             shortest=shortest,
             longest=longest,
             fewest_descriptors=min(fewest, config.descriptors_per_image),
-            most_descriptors=config.descriptors_per_image,
+            max_descriptors=config.descriptors_per_image,
         )
         build = builder(config, initial, on, getattr(torch, dtype), recompute=recompute, report=say)
         validation = run_to_checkpoint(

@@ -18,10 +18,9 @@ from model.relations import (
     RELATIONS,
     TO_QUERY,
     Relations,
-    standardised,
-    standardised_pairs,
     window_relations,
 )
+from model.standardisation import standardised, standardised_pairs
 from model.window_batch import Window
 from tests.factories import image, tiny_config, tiny_model, window
 

@@ -48,7 +48,7 @@ def test_other_images_and_padding_do_not_change_a_score() -> None:
 
 def test_it_takes_a_step() -> None:
     options = TrainOptions(
-        steps=2, batch=2, warmup=0, shortest=4, longest=4, fewest_descriptors=6, most_descriptors=6
+        steps=2, batch=2, warmup=0, shortest=4, longest=4, fewest_descriptors=6, max_descriptors=6
     )
     trainer = Trainer(lambda: PairwiseReranker(CONFIG), options, CPU)
     before = trainer.model.head.weight.detach().clone()

@@ -40,7 +40,7 @@ def test_tensors_of_any_kind_are_read_or_refused(tmp_path: Path) -> None:
 
 def test_the_first_places_alone_are_kept(tmp_path: Path) -> None:
     path = written(tmp_path / "nn.pkl", LISTS)
-    stored_lists = read_neighbours(path, queries=2, gallery=5, most=2)
+    stored_lists = read_neighbours(path, queries=2, gallery=5, max_neighbours=2)
     assert stored_lists.images.tolist() == [[4, 0], [1, 3]]
     assert stored_lists.similarities.base is None
 

@@ -27,7 +27,7 @@ from tests.factories import LOCAL_DIM, image, tiny_config, unit
 CPU = torch.device("cpu")
 CONFIG = tiny_config()
 OPTIONS = TrainOptions(
-    steps=8, batch=2, warmup=2, shortest=6, longest=8, fewest_descriptors=6, most_descriptors=6
+    steps=8, batch=2, warmup=2, shortest=6, longest=8, fewest_descriptors=6, max_descriptors=6
 )
 SHAPE = ListShape(images=8, descriptors=6)
 

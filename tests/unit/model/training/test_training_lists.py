@@ -225,14 +225,14 @@ def test_lists_that_cannot_be_drawn_are_refused() -> None:
 def test_the_strongest_locals_of_images_of_any_number() -> None:
     rng = np.random.default_rng(0)
     images = [image(rng, CONFIG, rows) for rows in (1, 5, 3)]
-    of: LocalsOf = locals_of(images, most=4)
+    of: LocalsOf = locals_of(images, max_locals=4)
     assert of.counts.tolist() == [1, 4, 3]
     for own, rows, count in zip(images, of.rows, of.counts, strict=True):
         np.testing.assert_allclose(rows[:count], own.locals[:count], atol=1e-3)
         assert not rows[count:].any()
     odd = replace(images[0], locals=unit(rng, 2, 9))
     with pytest.raises(ValueError, match="several lengths"):
-        locals_of([*images, odd], most=4)
+        locals_of([*images, odd], max_locals=4)
 
 
 def test_globals_have_length_one() -> None:
