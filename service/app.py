@@ -155,6 +155,6 @@ def _extraction(settings: Settings, config: ModelConfig) -> ExtractionQueue:
     )
     return ExtractionQueue(
         process,
-        most_requests=settings.max_queued_pictures,
-        most_bytes=BODIES_HELD * settings.max_payload_bytes,
+        max_requests=settings.max_queued_pictures,
+        max_bytes=BODIES_HELD * settings.max_payload_bytes,
     )

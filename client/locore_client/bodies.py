@@ -93,14 +93,14 @@ def image_from_arrays(
 def _numbers(values: ArrayLike, ndim: int, what: str) -> NDArray[np.floating]:
     """As they are where they are float16 or float32, which the service takes; else float32."""
     try:
-        found = np.asarray(values)
-        found = found if found.dtype in (np.float16, np.float32) else found.astype(np.float32)
+        array = np.asarray(values)
+        array = array if array.dtype in (np.float16, np.float32) else array.astype(np.float32)
     except (TypeError, ValueError):
         raise _invalid(f"{what}: an array of numbers is asked for") from None
-    if found.ndim != ndim or not found.size:
+    if array.ndim != ndim or not array.size:
         shape = "(n, d)" if ndim == 2 else "(n,)"
-        raise _invalid(f"{what}: shape {found.shape}, where {shape} is asked for")
-    return found
+        raise _invalid(f"{what}: shape {array.shape}, where {shape} is asked for")
+    return array
 
 
 def _within_a_byte(numbers: NDArray[np.floating]) -> bool:

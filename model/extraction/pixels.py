@@ -32,7 +32,7 @@ MAX_SIDE = 65_535
 """Pixels, the longest side of a JPEG. Resizing keeps numbers for every pixel of a side."""
 MAX_BYTES = 400_000_000
 """What decoding one picture may take."""
-MOST_SHOWN = 1 << 24
+MAX_PIXELS = 1 << 24
 """Pixels; a larger picture is shrunk by a whole factor. No extractor looks at more of them."""
 
 _BYTES = {"PNG": 4, "GIF": 4, "BMP": 4, "TIFF": 8, "HEIF": 8, "AVIF": 16, "WEBP": 16}
@@ -135,7 +135,7 @@ def _factor(size: tuple[int, int]) -> int:
     """The least by which both sides are to be divided."""
     width, height = size
     factor = 1
-    while -(-width // factor) * -(-height // factor) > MOST_SHOWN:
+    while -(-width // factor) * -(-height // factor) > MAX_PIXELS:
         factor += 1
     return factor
 
@@ -165,8 +165,8 @@ def _check(size: tuple[int, int], cost: int) -> None:
             f"{width} x {height} pixels, where a side has at most {MAX_SIDE:,}", MAX_SIDE**2
         )
     if cost > MAX_BYTES:
-        most = width * height * MAX_BYTES // cost
-        raise TooManyPixelsError(f"{width} x {height} pixels, over {most:,} in all", most)
+        limit = width * height * MAX_BYTES // cost
+        raise TooManyPixelsError(f"{width} x {height} pixels, over {limit:,} in all", limit)
 
 
 def _load(image: Image.Image) -> None:
@@ -199,8 +199,8 @@ def _as_rgb(image: Image.Image, factor: int) -> Image.Image:
 
 
 def _flat(image: Image.Image) -> bool:
-    least, most = image.convert("L").getextrema()
-    return float(most) - float(least) < _FLAT  # type: ignore[arg-type]
+    dark, bright = image.convert("L").getextrema()
+    return float(bright) - float(dark) < _FLAT  # type: ignore[arg-type]
 
 
 def _composed(image: Image.Image, factor: int, ground: tuple[int, int, int]) -> Image.Image:
@@ -240,15 +240,21 @@ def _levels(image: Image.Image) -> tuple[float, float] | None:
     ranges = [(v.min(), v.max()) for v in map(_finite, _strips(image)) if v.size]
     if not ranges:
         raise PixelsError("no pixel is a number")
-    least, most = float(min(low for low, _ in ranges)), float(max(high for _, high in ranges))
+    dark, bright = (
+        float(min(low for low, _ in ranges)),
+        float(max(high for _, high in ranges)),
+    )
     tags = getattr(image, "tag_v2", {})
     if image.mode.startswith("I;16"):
         bits = int(tags.get(_BITS_PER_SAMPLE, (16,))[0])
-        least, most = 0, next((white for white in _WHITES if most <= white), (1 << bits) - 1)
-    elif image.mode == "F" and least >= 0 and most <= 1:
-        least, most = 0, 1
+        dark, bright = (
+            0,
+            next((white for white in _WHITES if bright <= white), (1 << bits) - 1),
+        )
+    elif image.mode == "F" and dark >= 0 and bright <= 1:
+        dark, bright = 0, 1
     # TIFF's "white is zero", which Pillow heeds in 8 bits alone.
-    return (most, least) if tags.get(_PHOTOMETRIC) == 0 else (least, most)
+    return (bright, dark) if tags.get(_PHOTOMETRIC) == 0 else (dark, bright)
 
 
 def _finite(strip: tuple[int, Image.Image]) -> NDArray[np.generic]:

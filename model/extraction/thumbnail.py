@@ -15,7 +15,7 @@ _ATTEMPTS = ((MAX_SIDE, 70), (MAX_SIDE, 40), (MAX_SIDE // 2, 40), (MAX_SIDE // 4
 
 
 def thumbnail(image: Image.Image) -> bytes:
-    """WebP of an RGB picture: sides of at most MOST_SIDE pixels, at most MOST_BYTES."""
+    """WebP of an RGB picture: sides of at most MAX_SIDE pixels, at most MAX_BYTES."""
     for side, quality in _ATTEMPTS:
         small = image.copy()
         small.thumbnail((side, side))

@@ -18,14 +18,14 @@ ENTRY_OVERHEAD = 512
 
 @dataclass(slots=True)
 class CachedRecord:
-    """`version` is the record's header as the store had it when it was last seen, at `seen`;
+    """`version` is the record's header as the store had it when it was last seen, at `checked_at`;
     `size`: bytes of the decoded arrays, or of the stored record where they are views of it, and of
     what was made of them; `expires`: it may go by itself at any time."""
 
     record: GalleryRecord
     version: bytes
     size: int
-    seen: float
+    checked_at: float
     expires: bool = False
 
     @property

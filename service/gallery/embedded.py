@@ -108,9 +108,9 @@ class EmbeddedValkey:
         if len(os.fsencode(self._socket)) <= _LONGEST_SOCKET_PATH:
             return
         name = hashlib.sha256(os.fsencode(self._dir)).hexdigest()[:16]
-        for left in Path(tempfile.gettempdir()).glob(f"locore-{name}-*"):
-            if left.lstat().st_uid == os.getuid():
-                shutil.rmtree(left, ignore_errors=True)
+        for folder in Path(tempfile.gettempdir()).glob(f"locore-{name}-*"):
+            if folder.lstat().st_uid == os.getuid():
+                shutil.rmtree(folder, ignore_errors=True)
         self._short = Path(tempfile.mkdtemp(prefix=f"locore-{name}-"))
         self._socket = self._short / "valkey.sock"
 

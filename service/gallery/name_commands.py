@@ -201,9 +201,9 @@ def note(key: str, names: Sequence[str], *, timed: bool = False) -> Command:
     return script(_NOTE, [key], int(timed), *names)
 
 
-def names_after(key: str, after: str | None, most: int) -> Command:
+def names_after(key: str, after: str | None, limit: int) -> Command:
     start = "-" if after is None else f"({after}"
-    return ("ZRANGEBYLEX", key, start, "+", "LIMIT", 0, most)
+    return ("ZRANGEBYLEX", key, start, "+", "LIMIT", 0, limit)
 
 
 def summary(generation: str) -> Command:
@@ -220,9 +220,9 @@ def keep_lease() -> Command:
     return ("EXPIRE", SWEEPER, _LEASE_SECONDS)
 
 
-def due(key: str, seconds: float, most: int) -> Command:
+def due(key: str, seconds: float, limit: int) -> Command:
     """What has been on a list for so long."""
-    return script(_DUE, [key], str(seconds), most)
+    return script(_DUE, [key], str(seconds), limit)
 
 
 def swept(generation: str) -> Command:

@@ -169,7 +169,7 @@ class Gallery:
             entry = self._cache.get((generation, image_id))
             if entry is None:
                 misses.append(image_id)
-            elif now - entry.seen < CACHE_TRUST_SECONDS and not entry.expires:
+            elif now - entry.checked_at < CACHE_TRUST_SECONDS and not entry.expires:
                 records[image_id] = entry.record
             else:
                 doubtful[image_id] = entry
@@ -177,7 +177,7 @@ class Gallery:
             versions = await self._store.versions(generation, list(doubtful))
             for (image_id, entry), version in zip(doubtful.items(), versions, strict=True):
                 if version == entry.version:
-                    entry.seen = now
+                    entry.checked_at = now
                     records[image_id] = entry.record
                 else:
                     self._cache.discard((generation, image_id))

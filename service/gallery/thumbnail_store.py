@@ -46,17 +46,17 @@ class Thumbnail:
 
 
 class Thumbnails:
-    """At most `most_bytes` over all collections (concurrent registrations may exceed it a little);
+    """At most `max_bytes` over all collections (concurrent registrations may exceed it a little);
     0 stores none."""
 
     def __init__(
         self,
         store: GalleryStore,
-        most_bytes: int,
+        max_bytes: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._clock = clock
         self._recounted = -float(_RECOUNT_SECONDS)
         self._refusing = False
@@ -92,9 +92,9 @@ class Thumbnails:
         packed = {i: _packed(headers[i], of_image) for i, of_image in thumbnails.items()}
         needed = sum(map(len, packed.values())) - sum(before.values())
         total = sum(map(int, sums))
-        if total + needed > self._most_bytes:
+        if total + needed > self._max_bytes:
             total = await self._recount(total)
-        selection = _fitting(packed, self._most_bytes - total + sum(before.values()))
+        selection = _fitting(packed, self._max_bytes - total + sum(before.values()))
         sizes = {i: len(selection.get(i, b"")) for i in headers if i in selection or i in before}
         if sizes:
             await self._write(generation, selection, sizes, ttl_seconds)
@@ -102,7 +102,7 @@ class Thumbnails:
         THUMBNAILS.labels("kept").inc(len(selection))
         THUMBNAILS.labels("refused").inc(len(packed) - len(selection))
         if thumbnails:
-            full = f"they have {self._most_bytes} bytes at most"
+            full = f"they have {self._max_bytes} bytes at most"
             self._note_refusal(full if len(selection) < len(packed) else None)
 
     async def _write(

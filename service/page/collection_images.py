@@ -97,7 +97,7 @@ async def known_keypoints(
     were merged."""
     keypoints = None
     if collection_of(generation) == COLLECTION:
-        sample, _ = await parts.sample_or_why()
+        sample, _ = await parts.sample_or_reason()
         keypoints = None if sample is None else sample.keypoints.get(image_id)
     if keypoints is None:
         thumbnail = await state.gallery.thumbnails.get(generation, image_id)

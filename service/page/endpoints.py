@@ -13,7 +13,7 @@ from model.config import ModelConfig
 from model.extraction.pixels import FORMATS
 from service.api.errors import NotFoundError
 from service.page import collection_images, search
-from service.page.globals_cache import MOST_IMAGES
+from service.page.globals_cache import MAX_IMAGES
 from service.page.page_images import sample_query
 from service.page.parts import Answer, Parts, make_parts
 from service.page.sample.sample_folders import COLLECTION
@@ -61,15 +61,15 @@ async def static_file(name: str, request: Request) -> Response:
 @guarded.get("/about")
 async def about(parts: Parts, state: State) -> Answer:
     """What can be done here, and the sample's queries."""
-    sample, why = await parts.sample_or_why()
+    sample, why = await parts.sample_or_reason()
     return {
         "model": parts.config.name,
         "sample": COLLECTION,
         "queries": [] if sample is None else [asdict(sample_query(i)) for i in sample.queries],
         "no_sample": why if sample is None else None,
         "formats": list(FORMATS),
-        "max_upload_bytes": search.most_bytes(state.settings),
-        "max_images": MOST_IMAGES,
+        "max_upload_bytes": search.max_picture_bytes(state.settings),
+        "max_images": MAX_IMAGES,
     }
 
 

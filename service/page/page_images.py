@@ -31,7 +31,7 @@ async def page_images(
     records = await state.gallery.fetch(generation, ids) if ids else {}
     collection = collection_of(generation)
     registered = [image_id for image_id in ids if image_id in records]
-    sample = (await parts.sample_or_why())[0] if collection == COLLECTION else None
+    sample = (await parts.sample_or_reason())[0] if collection == COLLECTION else None
     thumbnails = await state.gallery.thumbnails.of(generation, registered)
     origins = state.settings.thumbnail_origins
     return [

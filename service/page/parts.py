@@ -48,12 +48,12 @@ class PageParts:
 
     async def sample(self) -> Sample:
         """Raises NotFoundError."""
-        sample, why = await self.sample_or_why()
+        sample, why = await self.sample_or_reason()
         if sample is None:
             raise NotFoundError(why, code="no_sample")
         return sample
 
-    async def sample_or_why(self) -> tuple[Sample | None, str]:
+    async def sample_or_reason(self) -> tuple[Sample | None, str]:
         try:
             sample = await asyncio.to_thread(self.load)
         except DescriptorFileError as error:

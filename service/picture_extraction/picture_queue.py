@@ -36,14 +36,14 @@ class ExtractionQueue:
         self,
         process: ExtractorProcess,
         *,
-        most_requests: int,
-        most_bytes: int,
+        max_requests: int,
+        max_bytes: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`most_bytes`: of the pictures of all requests with a place; `clock`: of the deadlines."""
+        """`max_bytes`: of the pictures of all requests with a place; `clock`: of the deadlines."""
         self._process = process
-        self._most_requests = most_requests
-        self._most_bytes = most_bytes
+        self._max_requests = max_requests
+        self._max_bytes = max_bytes
         self._clock = clock
         # It only waits for the process, which does the work. First in, first out.
         self._thread = ThreadPoolExecutor(1, "extraction")
@@ -70,9 +70,9 @@ class ExtractionQueue:
         """A place for a request whose pictures have `size` bytes. Raises OverloadedError where
         there is none, or where the wait would go past the deadline."""
         wait = self._usual * (self._requests + 1)
-        if self._requests >= self._most_requests:
+        if self._requests >= self._max_requests:
             _refuse("queue_full", "too many pictures wait to be extracted", wait)
-        if self._bytes + size > self._most_bytes:
+        if self._bytes + size > self._max_bytes:
             _refuse("bytes", "too many bytes of pictures wait to be extracted", wait)
         if deadline is not None and self._requests and wait > deadline - self._clock():
             _refuse("too_late", "the wait for other pictures would be longer than timeout_ms", wait)

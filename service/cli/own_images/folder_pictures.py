@@ -53,13 +53,13 @@ def new_pictures(
     thumbnails: bool,
 ) -> Iterator[NewPicture | UnreadableImageError]:
     """In the order of `ids`, with `count` locals at most, and with `thumbnails` if wanted."""
-    for some in batches(ids, _AHEAD):
+    for batch_ids in batches(ids, _AHEAD):
         # Before any is read: what changes meanwhile counts as changed the next time.
-        sources = {image_id: source_of(images[image_id]) for image_id in some}
+        sources = {image_id: source_of(images[image_id]) for image_id in batch_ids}
         webp: dict[str, bytes] = {}
         openers: dict[str, Callable[[], Image.Image]] = {
             image_id: partial(_opened, image_id, images[image_id], webp if thumbnails else None)
-            for image_id in some
+            for image_id in batch_ids
         }
         for image_id, result in extracted_images(extractor, openers, count, extraction_run()):
             if isinstance(result, UnreadableImageError):
@@ -74,7 +74,7 @@ def new_pictures(
             )
 
 
-def kept_pictures(
+def file_pictures(
     reader: DescriptorReader, places: Iterable[int], images: Mapping[str, Path], thumbnails: bool
 ) -> Iterator[OwnPicture | UnreadableImageError | NoDescriptorError]:
     """At these places of the file; only `thumbnails`, if wanted, are made anew."""

@@ -52,7 +52,7 @@ class OwnCollection(Closing):
                 return ids
 
     def register(self, pictures: Sequence[OwnPicture]) -> None:
-        records = {one.image_id: one.record for one in pictures}
+        records = {picture.image_id: picture.record for picture in pictures}
         if records:
             thumbnails = {o.image_id: o.thumbnail for o in pictures if o.thumbnail is not None}
             self._runner.run(self._gallery.register(self.name, records, None, thumbnails))

@@ -1,7 +1,7 @@
-"""What is done: the collection becomes what the folders have.
+"""The collection becomes what the folders have.
 
-A picture is written to the file once it is registered. So what the file has was registered as it is
-there, and a run that is killed is taken up by the next one.
+A picture is written to the file once it is registered. So whatever is in the file is registered,
+and the next run continues one that was killed.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from model.extraction.images import UnreadableImageError, find_images
 from model.extraction.registry import load_extractor, registered
 from service.api.sizes import misfit
 from service.cli.common import progress_bar, say
-from service.cli.own_images.folder_pictures import NewPicture, batches, kept_pictures, new_pictures
+from service.cli.own_images.folder_pictures import NewPicture, batches, file_pictures, new_pictures
 from service.cli.own_images.own_collection import OwnCollection
 
-_TOGETHER = 32
+_BATCH = 32
 """Pictures that are registered at a time."""
 
 
 @dataclass(frozen=True)
 class OwnImages:
-    """`checkpoints`: what the extractor must go with, where it is the checkpoint's; `sizes`: those
-    that the checkpoint asks for; `count`: locals of an image; `kept`: the folder of the file with
-    descriptors, which is another one for another `store`."""
+    """`expected`: the extractor of the checkpoint, if that one is used; `sizes`: those that the
+    checkpoint needs; `count`: locals of an image; `cache_folder`: where the descriptor file lies,
+    of which each `store` has its own."""
 
     folders: tuple[Path, ...]
     extractor: str
-    checkpoints: ExtractorId | None
+    expected: ExtractorId | None
     device: str
     sizes: DescriptorSizes | None
     count: int
-    kept: Path
+    cache_folder: Path
     store: str
-    shown: bool
+    thumbnails: bool
 
 
 @dataclass
@@ -59,7 +59,7 @@ class _Counts:
         say(f"left out: {why}")
 
 
-def keep_collection(own: OwnImages, collection: OwnCollection) -> str:
+def update_collection(own: OwnImages, collection: OwnCollection) -> str:
     """What was done, in words. Raises UnreadableImageError where a folder has no picture,
     ExtractorError, DescriptorFileError, and what the collection raises."""
     counts = _Counts()
@@ -69,17 +69,17 @@ def keep_collection(own: OwnImages, collection: OwnCollection) -> str:
         if not any(path.is_relative_to(folder) for path in images.values()):
             raise UnreadableImageError(f"{folder} has no picture, so nothing is removed")
     extractor = _extractor(own)
-    what = own.store, extractor.name, extractor.version, own.count
-    file = cache_file(own.kept, collection.name, *what)
-    there = collection.ids()
+    variant = own.store, extractor.name, extractor.version, own.count
+    file = cache_file(own.cache_folder, collection.name, *variant)
+    registered_ids = collection.ids()
     with descriptor_writer(file, extractor, own.count) as writer:
-        counts.removed = _remove_gone(writer, images, there, collection)
-        left = [i for i, path in images.items() if not writer.has(i, source_of(path))]
-    absent = images.keys() - there - set(left)
+        counts.removed = _remove_absent(writer, images, registered_ids, collection)
+        new_ids = [i for i, path in images.items() if not writer.has(i, source_of(path))]
+    absent = images.keys() - registered_ids - set(new_ids)
     if absent:
-        _register_kept(file, absent, images, collection, own.shown, counts)
+        _register_from_file(file, absent, images, collection, own.thumbnails, counts)
     with descriptor_writer(file, extractor, own.count) as writer:
-        _describe(extractor, left, images, collection, writer, own, counts)
+        _describe(extractor, new_ids, images, collection, writer, own, counts)
     return (
         f"Collection {collection.name} has the pictures: {counts.described} described, "
         f"{counts.again} from {file}, {counts.removed} removed, {counts.left_out} left out."
@@ -91,7 +91,7 @@ def _extractor(own: OwnImages) -> Extractor:
     options = ExtractorOptions(device=own.device if takes_device else None)
     extractor = load_extractor(own.extractor, options)
     here = ExtractorId(name=extractor.name, version=extractor.version)
-    if own.checkpoints is not None and not here.fits(own.checkpoints):
+    if own.expected is not None and not here.fits(own.expected):
         raise ExtractorError(
             f"{here.name} is here in version {here.version}; the checkpoint reads descriptors of "
             f"version {own.checkpoints.version}"
@@ -106,22 +106,22 @@ def _extractor(own: OwnImages) -> Extractor:
     return extractor
 
 
-def _remove_gone(
+def _remove_absent(
     writer: DescriptorWriter,
     images: Mapping[str, Path],
-    there: set[str],
+    registered_ids: set[str],
     collection: OwnCollection,
 ) -> int:
     """How many. Images that did not come from the folders stay: others may have put them there."""
     absent_ids = [image_id for image_id in writer.remembered() if image_id not in images]
     for image_id in absent_ids:
-        if image_id in there:
+        if image_id in registered_ids:
             collection.remove(image_id)
         writer.forget(image_id)
     return len(absent_ids)
 
 
-def _register_kept(
+def _register_from_file(
     file: Path,
     absent: set[str],
     images: Mapping[str, Path],
@@ -135,36 +135,36 @@ def _register_kept(
         progress_bar(f"Registering in {collection.name}", len(absent)) as advance,
     ):
         places = [place for place, image_id in enumerate(reader.ids) if image_id in absent]
-        for some in batches(kept_pictures(reader, places, images, thumbnails), _TOGETHER):
-            pictures = [one for one in some if not isinstance(one, Exception)]
-            _leave_out(some, counts)
+        for batch in batches(file_pictures(reader, places, images, thumbnails), _BATCH):
+            pictures = [picture for picture in batch if not isinstance(picture, Exception)]
+            _leave_out(batch, counts)
             collection.register(pictures)
             counts.again += len(pictures)
-            advance(len(some))
+            advance(len(batch))
 
 
 def _describe(
     extractor: Extractor,
-    left: list[str],
+    new_ids: list[str],
     images: Mapping[str, Path],
     collection: OwnCollection,
     writer: DescriptorWriter,
     own: OwnImages,
     counts: _Counts,
 ) -> None:
-    with progress_bar(f"Describing for {collection.name}", len(left)) as advance:
-        results = new_pictures(extractor, left, images, own.count, own.shown)
-        for some in batches(results, _TOGETHER):
-            pictures = [one for one in some if isinstance(one, NewPicture)]
-            _leave_out(some, counts)
+    with progress_bar(f"Describing for {collection.name}", len(new_ids)) as advance:
+        results = new_pictures(extractor, new_ids, images, own.count, own.thumbnails)
+        for batch in batches(results, _BATCH):
+            pictures = [picture for picture in batch if isinstance(picture, NewPicture)]
+            _leave_out(batch, counts)
             collection.register(pictures)
-            for one in pictures:
-                writer.append(one.image_id, one.features, one.source)
+            for picture in pictures:
+                writer.append(picture.image_id, picture.features, picture.source)
             counts.described += len(pictures)
-            advance(len(some))
+            advance(len(batch))
 
 
-def _leave_out(some: Iterable[object], counts: _Counts) -> None:
-    for one in some:
-        if isinstance(one, Exception):
-            counts.leave_out(one)
+def _leave_out(batch: Iterable[object], counts: _Counts) -> None:
+    for picture in batch:
+        if isinstance(picture, Exception):
+            counts.leave_out(picture)

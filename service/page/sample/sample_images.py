@@ -14,7 +14,7 @@ from service.page.sample.sample_folders import SampleFolders
 
 
 @dataclass(frozen=True, eq=False)
-class PlacedImage:
+class SampleImage:
     """`keypoints` (n, 2): x and y of each local descriptor, fractions of width and height."""
 
     descriptors: ImageDescriptors
@@ -26,7 +26,7 @@ class Sample:
     """`queries` by id, in file order; `keypoints` of the gallery's images by id: all are files in
     the sample's folders."""
 
-    queries: dict[str, PlacedImage]
+    queries: dict[str, SampleImage]
     keypoints: dict[str, NDArray[np.float32]]
 
 
@@ -45,15 +45,15 @@ def load_sample(folders: SampleFolders, extractor: str) -> Sample | None:
                     f"{reader.path}: made by the extractor {reader.extractor}, where the "
                     f"checkpoint reads {extractor}"
                 )
-        of_gallery = {i: image.keypoints for i, image in _placed(gallery).items()}
-        return Sample(_placed(queries), of_gallery)
+        of_gallery = {i: image.keypoints for i, image in _images(gallery).items()}
+        return Sample(_images(queries), of_gallery)
 
 
-def _placed(reader: DescriptorReader) -> dict[str, PlacedImage]:
-    found = {}
+def _images(reader: DescriptorReader) -> dict[str, SampleImage]:
+    images = {}
     for place, (image_id, image) in enumerate(reader):
-        found[image_id] = PlacedImage(image, reader.keypoints(place)[: image.count])
-    return found
+        images[image_id] = SampleImage(image, reader.keypoints(place)[: image.count])
+    return images
 
 
 def subject_of(image_id: str, *, is_query: bool) -> str:

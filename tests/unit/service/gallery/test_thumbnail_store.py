@@ -29,12 +29,12 @@ class Rig:
     def __init__(self, url: str, raw: redis.Redis) -> None:
         self.store, self.raw, self.now = connect_store(url), raw, 0.0
 
-    def gallery(self, most_bytes: int) -> Gallery:
+    def gallery(self, max_bytes: int) -> Gallery:
         return Gallery(
             self.store,
             cache_bytes=0,
             dtype="float32",
-            thumbnail_bytes=most_bytes,
+            thumbnail_bytes=max_bytes,
             clock=lambda: self.now,
         )
 

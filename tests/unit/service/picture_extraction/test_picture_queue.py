@@ -28,7 +28,7 @@ def process() -> Iterator[ExtractorProcess]:
 
 @pytest.fixture
 def queue(process: ExtractorProcess) -> ExtractionQueue:
-    return ExtractionQueue(process, most_requests=3, most_bytes=1000)
+    return ExtractionQueue(process, max_requests=3, max_bytes=1000)
 
 
 def described() -> float:
@@ -104,7 +104,7 @@ async def test_a_wait_past_the_deadline_is_not_begun(queue: ExtractionQueue) -> 
 
 @in_a_loop
 async def test_whoever_waits_as_the_service_ends_is_told_so() -> None:
-    queue = ExtractionQueue(ExtractorProcess(EXTRACTOR, None, 4), most_requests=3, most_bytes=1000)
+    queue = ExtractionQueue(ExtractorProcess(EXTRACTOR, None, 4), max_requests=3, max_bytes=1000)
     waiting = [asyncio.ensure_future(queue.extract(PICTURE)) for _ in range(3)]
     await asyncio.sleep(0.2)
     queue.close()
@@ -119,6 +119,6 @@ async def test_whoever_waits_as_the_service_ends_is_told_so() -> None:
 async def test_why_pictures_cannot_be_extracted(queue: ExtractionQueue) -> None:
     assert await queue.problem() is None
     assert queue.extractor is not None
-    none = ExtractionQueue(ExtractorProcess(None, None, 4), most_requests=1, most_bytes=1)
+    none = ExtractionQueue(ExtractorProcess(None, None, 4), max_requests=1, max_bytes=1)
     assert "LOCORE_EXTRACTOR is none" in str(await none.problem())
     assert none.extractor is None
