@@ -1,4 +1,4 @@
-"""What could stand where our blocks have Mamba, all else equal: to read off what Mamba brings."""
+"""Alternatives to Mamba in our blocks, all else equal, to measure what Mamba brings."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Positions(nn.Module):
         return placed
 
     def filled(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Pads to all slots of an image: how far the list is padded must not move a token out of
-        sight."""
+        """Pads to all slots of an image: the padding of the list must not change which tokens
+        attend to each other."""
         missing = self.slots - x.shape[2]
         return F.pad(x, (0, 0, 0, missing)), F.pad(mask, (0, missing))
 
@@ -127,7 +127,7 @@ def windowed_attention(q: Tensor, k: Tensor, v: Tensor, valid: Tensor, side: int
     near = (key - torch.arange(side, device=q.device).unsqueeze(1)).abs() <= side
     visible = F.pad(valid, (side, padding + side)).unfold(1, 3 * side, side)
     allowed = near & visible[:, None, :, None, :]
-    # A place that sees nothing is padding itself; attending to all it stays finite.
+    # A place without any valid one is padding; it attends to all, so that it stays finite.
     allowed = allowed | ~allowed.any(-1, keepdim=True)
     y = F.scaled_dot_product_attention(
         q.unflatten(2, (blocks, side)), around(k), around(v), attn_mask=allowed
@@ -136,7 +136,7 @@ def windowed_attention(q: Tensor, k: Tensor, v: Tensor, valid: Tensor, side: int
 
 
 class NoMixer(nn.Module):
-    """Nothing: images see each other in the layers between images alone."""
+    """No mixer: images attend to each other in the layers between images alone."""
 
     def forward(self, x: Tensor, mask: Tensor, scan: Scan) -> Tensor:  # noqa: ARG002
         return torch.zeros_like(x)

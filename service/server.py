@@ -69,7 +69,7 @@ class DrainingServer(uvicorn.Server):
                 log.info("drained", requests_left=running)
                 # Whoever still waits is told so now, not cut off a moment later.
                 service: ServiceState = self._app.state.service
-                service.picture_extraction.close()
+                service.extraction.close()
                 await service.batcher.close()
                 self.should_exit = True
         return await super().on_tick(counter)

@@ -16,7 +16,7 @@ Ranking = NDArray[np.int64]
 Figures = dict[str, float]
 DIFFICULTIES = ("easy", "medium", "hard")
 PRIVATE_QUERIES = 750
-"""The last so many test queries of GLDv2; the others are public, and used for validation."""
+"""The number of private test queries of GLDv2, the last ones; the others are for validation."""
 _PLACES = 100
 _BLOCK = 1024
 

@@ -15,7 +15,7 @@ from model.extraction.extractor import BatchExtractor, Box, NoDescriptorsError, 
 from model.extraction.images import UnreadableImageError
 
 _WAITING_BATCHES = 8
-"""Images of so many batches are looked through for those of one size: they are kept in memory."""
+"""Batches of images that are searched for images of one size. They are in memory."""
 
 _Item = TypeVar("_Item")
 _Prepared = PreparedImage | UnreadableImageError

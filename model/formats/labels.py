@@ -17,7 +17,7 @@ from model.image_ids import image_id, portable
 
 _EVERY_THIRD = 3
 _MAX_DIGITS = 18
-"""Of a label that is a number: so many always fit into 64 bits."""
+"""Digits of a label that is a number: these always fit into 64 bits."""
 _PATH = "path"
 _LABELS = ("label", "class_id")
 _ROLES = {"query": True, "gallery": False, "test": True, "train": False, "val": False}

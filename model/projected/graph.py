@@ -1,4 +1,4 @@
-"""The graph on which the images of a window lend each other evidence.
+"""The graph by which the images of a window share evidence.
 
 What k-reciprocal encoding (Zhong et al., CVPR 2017) and diffusion (Iscen et al., CVPR 2017) do by
 hand on global descriptors is computed here twice, in the metric and by globals and strongest
@@ -74,6 +74,6 @@ def _overlap(graph: Tensor, pairs: Tensor, k: int, softness: float) -> Tensor:
     weights = weights + torch.diag_embed(torch.exp(_SHARPNESS * softness * nearest))
     step = weights / weights.sum(2, keepdim=True)
     reached = step @ step
-    # Rows sum to 1, so what two have in common is 1 less half of what they differ by.
+    # Rows sum to 1, so what two rows have in common is 1 minus half of their difference.
     common = 1 - torch.cdist(reached, reached, p=1) / 2
     return common / (2 - common)

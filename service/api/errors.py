@@ -83,13 +83,13 @@ class UnprocessableError(ApiError):
 
 
 class DescriptorDimMismatchError(UnprocessableError):
-    """Descriptors of another length than what `whose` names has."""
+    """Descriptors of another length than what `owner` names has."""
 
     code = "descriptor_dim_mismatch"
 
-    def __init__(self, field: str, wrong: Misfit, whose: str, **details: Any) -> None:
+    def __init__(self, field: str, wrong: Misfit, owner: str, **details: Any) -> None:
         super().__init__(
-            f"{field}: {wrong.actual} numbers, where {whose} has {wrong.expected}",
+            f"{field}: {wrong.actual} numbers, where {owner} has {wrong.expected}",
             field=field,
             expected=wrong.expected,
             found=wrong.actual,

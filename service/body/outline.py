@@ -201,7 +201,7 @@ def _parsed(text: bytes, field: FieldInfo) -> Any:
     if numbers is not None and text != b"null":
         return nested.vector(text) if numbers.ndim == 1 else nested.matrix(text)
     limit = _mark(field, JsonBytes) or JsonBytes(_SCALAR_BYTES)
-    if len(text) > limit.limit:
+    if len(text) > limit.max_bytes:
         raise InvalidArrayError(f"{len(text):,} bytes of JSON, over {limit.max_bytes:,}")
     if len(text) > _ESCAPED_BYTES and 8 * text.count(b"\\") > len(text):
         # Some writers escape the plus or slash of base64, none escapes all of it.

@@ -34,11 +34,11 @@ def metric_for(path: Path, config: ModelConfig) -> Metric:
 def in_metric(
     image: ImageDescriptors,
     metric: Metric | None,
-    whose: str,
+    owner: str,
     where: str | None = None,
     image_id: str | None = None,
 ) -> ImageDescriptors:
-    """The image by `Metric.apply`. For errors: `whose` the metric is, in words; `where` in the
+    """The image by `Metric.apply`. For errors: `owner` the metric is, in words; `where` in the
     request the image is, or the `image_id` of a registered one.
 
     Raises UnprocessableError.
@@ -49,7 +49,7 @@ def in_metric(
     wrong = misfit(image.sizes, metric.sizes)
     if wrong is not None:
         field = "gallery_ids" if where is None else f"{where}.{wrong.part}"
-        raise DescriptorDimMismatchError(field, wrong, whose, **named)
+        raise DescriptorDimMismatchError(field, wrong, owner, **named)
     try:
         return metric.apply(image)
     except InvalidDescriptorsError as error:

@@ -216,8 +216,8 @@ class Gallery:
         metric = self.metrics.get(collection_of(generation))
         if metric is None:
             return record
-        whose = f"the metric of collection {collection_of(generation)!r}"
-        image = in_metric(record.descriptors, metric, whose, image_id=image_id)
+        owner = f"the metric of collection {collection_of(generation)!r}"
+        image = in_metric(record.descriptors, metric, owner, image_id=image_id)
         return replace(record, descriptors=image)
 
     def _forget(self, generation: str, ids: Sequence[str] | dict[str, GalleryRecord]) -> None:
@@ -227,7 +227,7 @@ class Gallery:
 
 
 def _sizes_of(
-    records: dict[str, GalleryRecord], expected: DescriptorSizes | None, whose: str
+    records: dict[str, GalleryRecord], expected: DescriptorSizes | None, owner: str
 ) -> DescriptorSizes:
     """The sizes of all records together. Raises DescriptorDimMismatchError, naming the first record
     that does not fit those `expected`, or the first record's."""
@@ -237,7 +237,7 @@ def _sizes_of(
         wrong = misfit(its, sizes)
         if wrong is not None:
             raise DescriptorDimMismatchError(
-                f"images.{place}.{wrong.part}", wrong, whose, id=image_id
+                f"images.{place}.{wrong.part}", wrong, owner, id=image_id
             )
         sizes = joined(sizes, its)
     return sizes

@@ -161,8 +161,8 @@ async def _fetch(
     else:
         image = query.image
         if metric is not None:
-            whose = f"the metric of collection {collection_of(generation)!r}"
-            image = await asyncio.to_thread(in_metric, image, metric, whose, "query")
+            owner = f"the metric of collection {collection_of(generation)!r}"
+            image = await asyncio.to_thread(in_metric, image, metric, owner, "query")
         records = await state.gallery.fetch(generation, ids)
     missing = [i for i in ids if i not in records]
     if not records or (missing and request.on_missing == "error"):
@@ -192,12 +192,12 @@ def _check_sizes(records: Mapping[str, GalleryRecord], config: ModelConfig) -> N
     other. They may not: images may have been registered with another checkpoint, or before
     collections had sizes."""
     expected, first = config.sizes, next(iter(records))
-    whose = "the checkpoint" if expected is not None else f"image {first!r}"
+    owner = "the checkpoint" if expected is not None else f"image {first!r}"
     for image_id, record in records.items():
         sizes = record.descriptors.sizes
         wrong = None if expected is None else misfit(sizes, expected)
         if wrong is not None:
-            raise DescriptorDimMismatchError("gallery_ids", wrong, whose, id=image_id)
+            raise DescriptorDimMismatchError("gallery_ids", wrong, owner, id=image_id)
         expected = sizes if expected is None else joined(expected, sizes)
 
 
@@ -216,8 +216,8 @@ async def _check_query(
     wrong = misfit(sizes, expected)
     if wrong is not None:
         field = f"query.{wrong.part}"
-        whose = f"collection {collection_of(generation)!r}"
-        raise DescriptorDimMismatchError(field, wrong, whose)
+        owner = f"collection {collection_of(generation)!r}"
+        raise DescriptorDimMismatchError(field, wrong, owner)
 
 
 def _results(request: RerankRequest, images: _Images, job: Job) -> list[Result]:

@@ -94,7 +94,7 @@ def _extractor(own: OwnImages) -> Extractor:
     if own.expected is not None and not here.fits(own.expected):
         raise ExtractorError(
             f"{here.name} is here in version {here.version}; the checkpoint reads descriptors of "
-            f"version {own.checkpoints.version}"
+            f"version {own.expected.version}"
         )
     sizes = DescriptorSizes(extractor.descriptor_dim, extractor.global_dim)
     wrong = None if own.sizes is None else misfit(sizes, own.sizes)
