@@ -19,7 +19,7 @@ PUBLISHED = "published"
 
 
 class RerankDefaults(BaseModel):
-    """How a list is re-ranked by default; chosen on validation data."""
+    """How a list is re-ranked unless the caller says otherwise; chosen on validation data."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.dear_bodies import dear_registrations, honest_registration, image_with
 from tests.e2e.service import RunningService, code_of, running
+from tests.expensive_bodies import expensive_registrations, honest_registration, image_with
 
 MIB = 1 << 20
 SILENCE = 0.5
@@ -59,22 +59,22 @@ def post(service: RunningService, path: str, body: bytes) -> httpx.Response:
     return httpx.post(service.url + path, content=body, headers=headers, timeout=60)
 
 
-def test_sixteen_dear_bodies_at_once_keep_nobody_waiting(service: RunningService) -> None:
-    dear = [body for body, _ in dear_registrations(MIB).values()][:16]
+def test_sixteen_expensive_bodies_at_once_keep_nobody_waiting(service: RunningService) -> None:
+    expensive = [body for body, _ in expensive_registrations(MIB).values()][:16]
     before = memory(service)
     with nobody_waits(service), ThreadPoolExecutor(16) as pool:
         for path in ("/gallery", "/rerank"):
-            for response in pool.map(lambda body, to=path: post(service, to, body), dear):
+            for response in pool.map(lambda body, to=path: post(service, to, body), expensive):
                 assert code_of(response)[0] in (400, 413, 422), response.text
     assert memory(service) - before < 200 * MIB
 
 
-def test_large_dear_bodies_keep_nobody_waiting_and_take_little(service: RunningService) -> None:
-    dear = dear_registrations(31 * MIB)
+def test_large_expensive_bodies_keep_nobody_waiting(service: RunningService) -> None:
+    expensive = expensive_registrations(31 * MIB)
     before = memory(service)
     with nobody_waits(service):
         for name in ("unknown fields", "rows of one", "no rows", "metadata", "empty images"):
-            response = post(service, "/gallery", dear[name][0])
+            response = post(service, "/gallery", expensive[name][0])
             assert code_of(response)[0] in (413, 422), name
     assert memory(service) - before < 400 * MIB
 

@@ -28,7 +28,7 @@ def honest_registration(size: int) -> bytes:
     return f'{{"images":[{images}]}}'.encode()
 
 
-def dear_registrations(size: int) -> dict[str, tuple[bytes, str]]:
+def expensive_registrations(size: int) -> dict[str, tuple[bytes, str]]:
     """By name: a body of about `size` bytes, and the field that its refusal names."""
     return {
         "unknown fields": (f"{{{_names(size)}}}".encode(), "f0"),
