@@ -22,7 +22,7 @@ class ShortlistSource:
     queries: DescriptorReader
     gallery: DescriptorReader
     top: int
-    most: int
+    max_ids: int
     """Ids that a list of `shortlists` may have."""
     shortlists: Path | None = None
     neighbours: Path | None = None
@@ -36,7 +36,7 @@ class ShortlistSource:
     def lists(self, first: int = 0) -> Iterator[Shortlist]:
         """Yields lists from number `first` on. Raises FormatError."""
         if self.shortlists is not None:
-            return read_shortlists(self.shortlists, self.most, first)
+            return read_shortlists(self.shortlists, self.max_ids, first)
         if self.neighbours is not None:
             return self._listed(self.neighbours, first)
         return self._searched(first)

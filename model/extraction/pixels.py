@@ -95,7 +95,7 @@ def read_pixels(source: Path | io.BytesIO, *, full_size: bool = False) -> Pixels
     try:
         with _opened(source) as image:
             size = image.size
-            _check(size, _told_to_shrink(image, 1 if full_size else _factor(size)))
+            _check(size, _draft_bytes(image, 1 if full_size else _factor(size)))
             _load(image)
             rgb = _as_rgb(image, 1 if full_size else _factor(image.size))
             turn = _orientation(image)
@@ -140,7 +140,7 @@ def _factor(size: tuple[int, int]) -> int:
     return factor
 
 
-def _told_to_shrink(image: Image.Image, factor: int) -> int:
+def _draft_bytes(image: Image.Image, factor: int) -> int:
     """Tells the decoder to shrink by `factor` or the next power of two, where it can; bytes that it
     then takes."""
     pixels = image.width * image.height
@@ -188,11 +188,11 @@ def _orientation(image: Image.Image) -> int:
 def _as_rgb(image: Image.Image, factor: int) -> Image.Image:
     """RGB, divided by `factor`. Where transparency over white shows nothing, as with a white logo,
     it is over black."""
-    seen_through = image.has_transparency_data
-    if factor == 1 and image.mode == "RGB" and not seen_through:
+    transparent = image.has_transparency_data
+    if factor == 1 and image.mode == "RGB" and not transparent:
         return image.copy()
     on_white = _composed(image, factor, _WHITE)
-    if not seen_through or not _flat(on_white):
+    if not transparent or not _flat(on_white):
         return on_white
     on_black = _composed(image, factor, _BLACK)
     return on_white if _flat(on_black) else on_black

@@ -57,10 +57,10 @@ class ProjectedReranker(ListReranker):
         )
 
     def forward(self, batch: WindowBatch) -> tuple[Tensor, Tensor]:
-        logits = self.read(batch)
+        logits = self.list_logits(batch)
         return logits.gather(1, batch.places).unsqueeze(2), batch.present.unsqueeze(2)
 
-    def read(self, batch: WindowBatch) -> Tensor:
+    def list_logits(self, batch: WindowBatch) -> Tensor:
         """(w, i): a logit for every image, the query's without meaning."""
         comparison = compare(batch, self.metric)
         between, overlaps = graphs(batch, comparison)

@@ -90,9 +90,9 @@ def locals_of(images: Sequence[ImageDescriptors], max_locals: int) -> LocalsOf:
         raise ValueError("locals of several lengths in one set of descriptors")
     counts = np.array([len(rows) for rows in strongest])
     rows = np.zeros((len(images), int(counts.max()), strongest[0].shape[1]), np.float16)
-    for place, own in enumerate(strongest):
-        rows[place, : len(own)] = own
-    return LocalsOf(rows, counts, spectrum(np.concatenate([own[::4] for own in strongest])))
+    for place, locals_ in enumerate(strongest):
+        rows[place, : len(locals_)] = locals_
+    return LocalsOf(rows, counts, spectrum(np.concatenate([locals_[::4] for locals_ in strongest])))
 
 
 def globals_of(rows: NDArray[np.float32]) -> GlobalsOf:
@@ -165,21 +165,21 @@ class DomainLists:
         images, options = self._images, self._options
         for _ in range(200):
             query = int(rng.integers(len(images.classes)))
-            own = images.classes == images.classes[query]
-            eligible = np.ones_like(own)
+            positives = images.classes == images.classes[query]
+            eligible = np.ones_like(positives)
             if rng.random() >= options.every_class:
                 # Evenly on a logarithmic scale: how dense the relevant are varies as much.
                 share = options.fewest_classes ** rng.random()
                 classes = self._classes[rng.random(len(self._classes)) < share]
-                eligible = own | np.isin(images.classes, classes)
+                eligible = positives | np.isin(images.classes, classes)
             if images.groups is not None:
-                eligible &= own | (images.groups != images.groups[query])
+                eligible &= positives | (images.groups != images.groups[query])
             gallery = np.flatnonzero(eligible & (images.is_query != images.is_query[query]))
             if rng.random() < options.sparse:
-                gallery = _sparse(gallery, own, rng)
+                gallery = _sparse(gallery, positives, rng)
             cosines = globals_[gallery] @ globals_[query]
             nearest = gallery[np.argsort(-cosines)[:count]]
-            relevant = own[nearest]
+            relevant = positives[nearest]
             if relevant.any() and not relevant.all():
                 order = rng.permutation(len(nearest))
                 return query, nearest[order], relevant[order]
@@ -198,12 +198,12 @@ class MixedLists:
 
 
 def _sparse(
-    gallery: NDArray[np.int64], own: NDArray[np.bool_], rng: np.random.Generator
+    gallery: NDArray[np.int64], positives: NDArray[np.bool_], rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """The gallery with one to three of its relevant images."""
-    relevant = gallery[own[gallery]]
+    relevant = gallery[positives[gallery]]
     count = min(int(rng.integers(1, 4)), len(relevant))
-    return np.concatenate((gallery[~own[gallery]], rng.permutation(relevant)[:count]))
+    return np.concatenate((gallery[~positives[gallery]], rng.permutation(relevant)[:count]))
 
 
 def _described(
@@ -227,28 +227,30 @@ def _described(
     rows = _unit(rows)
     images = all_locals = np.split(rows, np.cumsum(counts)[:-1])
     if rng.random() < 0.3:
-        images = [own[rng.permutation(len(own))] for own in images]
+        images = [locals_[rng.permutation(len(locals_))] for locals_ in images]
     if rng.random() < 0.25:
         images = [
-            own[rng.random(len(own)) < rng.uniform(0.2, 1.0)] if len(own) > 4 else own
-            for own in images
+            locals_[rng.random(len(locals_)) < rng.uniform(0.2, 1.0)]
+            if len(locals_) > 4
+            else locals_
+            for locals_ in images
         ]
         images = [
-            own if len(own) else complete[:1]
-            for own, complete in zip(images, all_locals, strict=True)
+            locals_ if len(locals_) else complete[:1]
+            for locals_, complete in zip(images, all_locals, strict=True)
         ]
     if rng.random() < 0.15:
-        images = [_cluttered(own, rows, rng) for own in images]
+        images = [_cluttered(locals_, rows, rng) for locals_ in images]
     return images
 
 
 def _cluttered(
-    own: NDArray[np.float32], everyone: NDArray[np.float32], rng: np.random.Generator
+    locals_: NDArray[np.float32], everyone: NDArray[np.float32], rng: np.random.Generator
 ) -> NDArray[np.float32]:
     """Replaces some locals by those of other images of the list."""
-    replaced = rng.random(len(own)) < rng.uniform(0.0, 0.6)
-    foreign = everyone[rng.integers(len(everyone), size=len(own))]
-    return np.where(replaced[:, None], foreign, own)
+    replaced = rng.random(len(locals_)) < rng.uniform(0.0, 0.6)
+    foreign = everyone[rng.integers(len(everyone), size=len(locals_))]
+    return np.where(replaced[:, None], foreign, locals_)
 
 
 def _global_cues(
@@ -263,7 +265,7 @@ def _global_cues(
     if rng.random() < options.noise_globals:
         globals_ = _unit(rng.standard_normal(globals_.shape, np.float32))
     elif rng.random() < options.mean_as_global:
-        globals_ = _unit(np.stack([own.mean(0) for own in images]))
+        globals_ = _unit(np.stack([locals_.mean(0) for locals_ in images]))
     if chance < options.without_globals + options.some_without_global:
         missing = rng.random(len(globals_)) < rng.uniform(0.05, 0.7)
         return [None if absent else row for row, absent in zip(globals_, missing, strict=True)]
