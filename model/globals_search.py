@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class GlobalsMatrix:
-    """`ids` of the images that have a global; `rows` (images, g): float32, of length 1 each."""
+    """`ids` of the images that have a global; `rows` (images, e): float32, of length 1 each."""
 
     ids: Sequence[str]
     rows: NDArray[np.float32]

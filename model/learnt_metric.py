@@ -39,7 +39,7 @@ class MetricError(ValueError):
 class Metric:
     """A metric for descriptors of one extractor.
 
-    matrix (g + d, g + d) float32: what `described` images are multiplied with; `sizes`: of the
+    matrix (e + d, e + d) float32: what `described` images are multiplied with; `sizes`: of the
     descriptors that it is for, d and g; `learnt_from`: from what it was learnt, in words.
     """
 
@@ -67,7 +67,7 @@ class Metric:
         return DescriptorSizes(self.sizes.local_dim, len(self.matrix))
 
     def apply(self, image: ImageDescriptors) -> ImageDescriptors:
-        """The image with a global (g + d,) float32 of length 1 in the place of its own; its locals
+        """The image with a global (e + d,) float32 of length 1 in the place of its own; its locals
         stay as they are. An image without a global stays without one: its locals alone tell no
         place in the metric.
 
@@ -131,7 +131,7 @@ def load_metric(path: Path) -> Metric:
 
 
 def described(images: Sequence[ImageDescriptors]) -> NDArray[np.float64]:
-    """(n, g + d): of every image its global and the mean of its locals, both of length 1. Raises
+    """(n, e + d): of every image its global and the mean of its locals, both of length 1. Raises
     ValueError unless all images have a global of the same size."""
     globals_ = stacked_globals(images)
     if globals_ is None:
@@ -159,7 +159,7 @@ def spread_within(vectors: NDArray[np.float64], classes: NDArray[np.int64]) -> N
 
 
 def learnt_metric(teachers: Sequence[Teacher]) -> NDArray[np.float32]:
-    """(g + d, g + d): what `described` images are multiplied with before their cosine is taken.
+    """(e + d, e + d): what `described` images are multiplied with before their cosine is taken.
     Each of the teachers, photographs and views say, has the same weight. Raises ValueError."""
     spread = np.mean([spread_within(described(images), of) for images, of in teachers], axis=0)
     return whitening(spread)

@@ -19,7 +19,7 @@ from locore_client.packing import PackedArray, pack, unpack
 @runtime_checkable
 class Descriptors(Protocol):
     """An image as extractors and descriptor files give it. `locals`: (n, d), strongest first;
-    `scales`: (n,); `global_`: (g,) or None; `padding`: (n,), rows that are not read, or None."""
+    `scales`: (n,); `global_`: (e,) or None; `padding`: (n,), rows that are not read, or None."""
 
     @property
     def locals(self) -> NDArray[np.floating]: ...
@@ -76,7 +76,7 @@ def image_from_arrays(
     locals_: ArrayLike, scales: ArrayLike | None = None, global_: ArrayLike | None = None
 ) -> ImageArrays:
     """An image from arrays: `locals_` (n, d), strongest first; `scales` (n,) small whole numbers,
-    zeros where there are none; `global_` (g,). Lengths do not matter, the service normalises.
+    zeros where there are none; `global_` (e,). Lengths do not matter, the service normalises.
 
     Raises InvalidDescriptorsError for other shapes and for what are no numbers.
     """

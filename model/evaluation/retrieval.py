@@ -78,7 +78,7 @@ def first_stage(task: RetrievalTask, top: int) -> Shortlists:
 
 
 def first_stage_order(query: ImageDescriptors, gallery: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Places of `gallery` (images, g), unit rows, by their cosine with the query, best first.
+    """Places of `gallery` (images, e), unit rows, by their cosine with the query, best first.
 
     Raises ValueError where the query has no global descriptor.
     """
