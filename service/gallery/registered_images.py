@@ -38,10 +38,10 @@ from service.gallery.thumbnail_store import Thumbnail, Thumbnails
 from service.watch.metrics import CACHE_BYTES, CACHE_REQUESTS, IMAGES_REGISTERED
 
 CACHE_TRUST_SECONDS = 1.0
-"""For this long a cached image is used without asking the store. After that its version is checked,
-so that no request sees an image that another service replaced or deleted longer ago. This service's
-own writes are seen at once, and so is expiry: where images of the collection expire, the store is
-always asked."""
+"""For this long a cached image is used without asking the store. Then its version is checked, so
+that no request gets an image that another service replaced or deleted longer ago. This service's
+own writes and expiry show at once: if images of the collection expire, the store is always
+asked."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Gallery:
             try:
                 replaced, headers = await self._put(generation, records, sizes, ttl_seconds)
             except GenerationOverError:
-                # It was emptied, dropped or made an alias meanwhile.
+                # The collection was emptied, dropped or made an alias.
                 continue
             IMAGES_REGISTERED.inc(len(records))
             await self.thumbnails.put(generation, headers, thumbnails, ttl_seconds)
@@ -148,13 +148,14 @@ class Gallery:
     async def globals(
         self, generation: str, ids: Sequence[str]
     ) -> dict[str, NDArray[np.float32] | None]:
-        """Globals of the registered ones, None for an image without; in no metric, not cached."""
+        """Globals of the registered ones, None for an image without: not in a metric, not
+        cached."""
         records = (await self._store.fetch(generation, ids)).records
         data_by_id = {i: data for i, data in zip(ids, records, strict=True) if data is not None}
         return await asyncio.to_thread(unpack_globals, generation, data_by_id)
 
     async def get(self, generation: str, image_id: str) -> GalleryRecord | None:
-        """One image as stored, in no metric, not cached."""
+        """One image as stored: not in a metric, not cached."""
         (data,) = (await self._store.fetch(generation, [image_id])).records
         return None if data is None else unpack_record(generation, image_id, data)
 
@@ -205,7 +206,8 @@ class Gallery:
         metric_bytes = 0 if metric is None else metric.matrix[0].nbytes
         for image_id, record in records.items():
             data = stored[image_id]
-            # `now` is from before the store was asked: trust never lasts longer than stated.
+            # `now` is from before the request to the store, so that trust lasts no longer than
+            # stated.
             size = max(len(data), record.descriptors.nbytes) + metric_bytes
             entry = CachedRecord(record, data[:HEADER_BYTES], size, now, fetched.expiring)
             if (generation, image_id) in valid:

@@ -1,10 +1,10 @@
-"""Small pictures of gallery images, to be shown, beside the records and under keys of their own.
+"""Thumbnails of gallery images, beside the records, under keys of their own.
 
     digest of the record 16 bytes | n u16 | keypoints n x 2 x u8 | WebP
 
-A thumbnail belongs to one version of its record: where the record is gone, or another, there is
-none, whatever still lies under the key. So no registration waits for thumbnails or fails with them.
-All of them have a bound; what they take is counted by generation (keys.py) and summed under
+A thumbnail belongs to one version of its record: if the record is another one or deleted, the
+thumbnail does not count. So no registration waits for thumbnails or fails with them. All of them
+have a bound; what they take is counted by generation (keys.py) and summed under
 `locore:thumbnails`, a hash of bytes by generation.
 """
 
@@ -193,7 +193,7 @@ def _packed(header: bytes, thumbnail: Thumbnail) -> bytes:
 
 
 def _unpacked(data: bytes, header: bytes) -> Thumbnail | None:
-    """None where it belongs to another record than the one with this `header`."""
+    """None if it belongs to another record than that with this `header`."""
     start = DIGEST_BYTES + _COUNT.size
     if len(header) < HEADER_BYTES or data[:DIGEST_BYTES] != header[-DIGEST_BYTES:]:
         return None

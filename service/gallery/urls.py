@@ -1,4 +1,4 @@
-"""What a store's URL says. Pure: nothing is connected to.
+"""The parts of a store's URL. Pure: connects to nothing.
 
     redis://HOST:PORT/DB, rediss://…, unix://PATH            one Redis, as redis-py reads them
     redis+sentinel://HOST:PORT,HOST:PORT/SERVICE[/DB]        the primary that Sentinels name

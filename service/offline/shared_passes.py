@@ -26,8 +26,8 @@ def rerank_in_batches(
     """The lists with their jobs finished, in their order. A list is a tag of the caller's and a job
     that has begun, None where there is nothing to score.
 
-    At most `max_lists` are held, fewer where `queue` has no room, and one that waits for room.
-    A list that is finished ahead of its turn waits; every list has its share of passes.
+    At most `max_lists` are held, fewer where `queue` has no room, and one that waits for room. A
+    list that finishes early waits for its turn; every list has its share of passes.
     """
     source = iter(lists)
     pending: deque[tuple[_Tag, Job | None]] = deque()

@@ -39,8 +39,8 @@ async def images(
     start: Annotated[ImageId | None, Query()] = None,
     limit: Annotated[int, Query(ge=1, le=_MAX_IMAGES)] = 60,
 ) -> Answer:
-    """Images by their ids: those behind `after`, or from `start` on, neither of which need be one
-    of them. `next` is what to pass as `after` for more."""
+    """Images by their ids: those behind `after`, or from `start` on; neither needs to exist. Pass
+    `next` as `after` for more."""
     generation = await state.gallery.names.resolve(collection)
     page = await state.gallery.page(generation, limit, _before(start) if start else after)
     return {
@@ -106,7 +106,7 @@ async def known_keypoints(
 
 
 def _before(start: str) -> str:
-    """What comes right before all ids that are not before `start`: ids are of ASCII."""
+    """The greatest text below `start`: ids are ASCII."""
     return f"{start[:-1]}{chr(ord(start[-1]) - 1)}\x7f"
 
 

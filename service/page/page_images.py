@@ -69,8 +69,8 @@ def thumbnail_path(collection: str, image_id: str) -> str:
 
 
 def allowed_url(metadata: Mapping[str, Any] | None, origins: Collection[str]) -> str | None:
-    """`thumbnail_url` where it is of one of the `origins`: whoever registers images must not make
-    the browsers of those who look at them ask any site."""
+    """`thumbnail_url` if it is of one of the `origins`: a registered image must not make the
+    browsers of its viewers call any site."""
     url = (metadata or {}).get("thumbnail_url")
     if not isinstance(url, str):
         return None

@@ -1,4 +1,4 @@
-"""What the page's routes share beside the service's state."""
+"""What the page's routes share in addition to the service's state."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class MatchesRequest(BaseModel):
 
 
 def max_picture_bytes(settings: Settings) -> int:
-    """Of a picture that is the whole body."""
+    """The limit of a picture that is the whole body."""
     return min(settings.max_payload_bytes, settings.max_image_bytes)
 
 

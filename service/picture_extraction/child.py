@@ -1,7 +1,8 @@
 """`python -m service.picture_extraction.child NAME COUNT CONNECTION`: an extractor's own process.
 
-It has a low priority and one thread, so that it takes what re-ranking leaves, and is the first to
-go where memory is short. It ends with the connection, which is closed when the service ends.
+It has a low priority and one thread, so that it uses the time that re-ranking leaves, and the
+kernel ends it first if memory is short. It ends with the connection, which is closed when the
+service ends.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def describe(extractor: Extractor, picture: Picture, count: int) -> Answer:
         return Refused(f"not a picture that can be read; {', '.join(FORMATS)} can")
     except NoDescriptorsError as error:
         return Refused(str(error))
-    # Whatever an extractor raises of one picture, the next one may be described.
+        # Whatever an extractor raises for one picture, the next one may work.
     except Exception as error:  # noqa: BLE001
         return Failed(f"{type(error).__name__}: {error}")
 

@@ -41,14 +41,14 @@ class Described(msgspec.Struct, tag=True):
 
 
 class Refused(msgspec.Struct, tag=True):
-    """No picture that can be described; `max_pixels` where it has too many."""
+    """The picture cannot be described; `max_pixels` if it has too many."""
 
     why: str
     max_pixels: int | None = None
 
 
 class Failed(msgspec.Struct, tag=True):
-    """A defect of ours, or no memory; `why` is for the log."""
+    """A defect here, or no memory; `why` is for the log."""
 
     why: str
 

@@ -32,5 +32,5 @@ class SampleFolders:
 
     @property
     def request(self) -> Path:
-        """Written last: the sample is whole once it is there."""
+        """Written last: it marks a complete sample."""
         return self.root / "rerank.json"

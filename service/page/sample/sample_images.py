@@ -31,8 +31,8 @@ class Sample:
 
 
 def load_sample(folders: SampleFolders, extractor: str) -> Sample | None:
-    """None where there is none that is whole. Raises DescriptorFileError, also where it was made
-    by another extractor than `extractor`."""
+    """None if there is no complete sample. Raises DescriptorFileError, also where it was made by
+    another extractor than `extractor`."""
     if not folders.request.exists():
         return None
     with (
