@@ -1,8 +1,8 @@
 """The first stage: every query's nearest gallery images by the cosine of their globals, exactly.
 
 faiss searches the gallery block by block in float32, whose last digits depend on how a block is
-cut. So it is asked for some more than is wanted, those are scored again in float64, rounded to
-float32, and ordered by that and then by index: the lists do not depend on the blocks. Where what
+cut. So faiss returns some more candidates than needed; these are scored again in float64, rounded
+to float32, and ordered by that and then by index: the lists do not depend on the blocks. Where what
 faiss left out might still belong to a list, that query is searched again in float64 throughout.
 """
 
@@ -19,9 +19,9 @@ from model.formats.nn_file import Neighbours
 from model.global_rows import GlobalRows
 
 _SPARE = 64
-"""How many more than wanted faiss is asked for."""
+"""Additional candidates that faiss returns."""
 _PAIRS, _ROWS, _QUERIES = 8192, 4096, 512
-"""Pairs, gallery rows and queries that are in memory in float64 at a time."""
+"""Pairs, gallery rows and queries in memory at a time, as float64."""
 
 _Scores = NDArray[np.float32]
 _Images = NDArray[np.int64]

@@ -40,7 +40,7 @@ class Metric:
     """A metric for descriptors of one extractor.
 
     matrix (e + d, e + d) float32: what `described` images are multiplied with; `sizes`: of the
-    descriptors that it is for, d and g; `learnt_from`: from what it was learnt, in words.
+    descriptors that it is for, d and e; `learnt_from`: its training data, in words.
     """
 
     matrix: NDArray[np.float32]
@@ -68,8 +68,7 @@ class Metric:
 
     def apply(self, image: ImageDescriptors) -> ImageDescriptors:
         """The image with a global (e + d,) float32 of length 1 in the place of its own; its locals
-        stay as they are. An image without a global stays without one: its locals alone tell no
-        place in the metric.
+        stay as they are. An image without a global stays without one: the metric needs both.
 
         Raises ValueError for descriptors of other sizes, and InvalidDescriptorsError for an image
         whose locals have a mean of zeros.
@@ -144,8 +143,8 @@ def described(images: Sequence[ImageDescriptors]) -> NDArray[np.float64]:
 
 
 def spread_within(vectors: NDArray[np.float64], classes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(v, v): the covariance of what vectors (n, v) of one class differ by, of trace 1. Raises
-    ValueError where no two are of one class."""
+    """(v, v): the covariance of vectors (n, v) within their classes, of trace 1. Raises ValueError
+    if no class has two."""
     _, of = np.unique(classes, return_inverse=True)
     sums = np.zeros((of.max() + 1, vectors.shape[1]))
     np.add.at(sums, of, vectors)
@@ -160,7 +159,8 @@ def spread_within(vectors: NDArray[np.float64], classes: NDArray[np.int64]) -> N
 
 def learnt_metric(teachers: Sequence[Teacher]) -> NDArray[np.float32]:
     """(e + d, e + d): what `described` images are multiplied with before their cosine is taken.
-    Each of the teachers, photographs and views say, has the same weight. Raises ValueError."""
+    Each of the teachers (photographs and views, for example) has the same weight. Raises
+    ValueError."""
     spread = np.mean([spread_within(described(images), of) for images, of in teachers], axis=0)
     return whitening(spread)
 

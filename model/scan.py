@@ -29,7 +29,7 @@ class Scan(Protocol):
     ) -> Tensor: ...
 
 
-# On a CPU short chunks win: what is done within one grows with its square.
+# On a CPU short chunks win: the work within a chunk grows with its square.
 CHUNK = 32
 
 
@@ -59,9 +59,9 @@ def chunked_scan(
     dt = dt.permute(0, 1, 2, 4, 3)  # (2, b, chunks, h, chunk)
     log_decay = dt * a.to(x.dtype)[:, None]
 
-    # How much of what was written at j is left at i: the decays after j up to i, or from i up to
-    # the one before j. Sums start anew in each chunk and are float64, so that differences of sums
-    # in the thousands keep their digits.
+    # The log of the share of what was written at j that remains at i: the decays after j up to i,
+    # or from i up to the one before j. Sums restart in each chunk and are float64, so that
+    # differences of sums in the thousands keep their digits.
     upto = log_decay.cumsum(-1, dtype=torch.float64)
     before = upto - log_decay
     places = torch.arange(chunk, device=x.device)
@@ -78,7 +78,7 @@ def chunked_scan(
     diagonal = scores.diagonal(dim1=-2, dim2=-1).unsqueeze(2) * dt[1]
     y = mixing @ in_heads + diagonal.unsqueeze(-1) * in_heads
 
-    # What a chunk adds to the state that leaves it, and what the next sees of that state.
+    # What a chunk adds to the state, and what the next chunk reads from it.
     chunk_decay = upto[..., -1:]
     to_edge = torch.stack((chunk_decay[0] - upto[0], before[1])).to(x.dtype).exp() * dt
     from_edge = torch.stack((upto[0], chunk_decay[1] - before[1])).to(x.dtype).exp()
@@ -95,8 +95,8 @@ def chunked_scan(
 
 
 def _carried(added: Tensor, retention: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """The states (b, …) in which chunks are entered: from the first chunk on, and from the last
-    one back."""
+    """The states (b, …) at the entries of the chunks, from the first chunk on and from the last one
+    back."""
 
     def entered(added: Sequence[Tensor], retention: Sequence[Tensor]) -> list[Tensor]:
         state = torch.zeros_like(added[0])

@@ -34,8 +34,8 @@ def extract_in_batches(
     not all of it.
 
     The workers read and resize, up to `batch` images of one size then go through the network
-    together. An image that cannot be read, or of which there are no descriptors, comes as an error
-    that names it.
+    together. For an image that cannot be read or has no descriptors it yields an error that names
+    it.
     """
     boxes = boxes or {}
 

@@ -18,7 +18,7 @@ from model.extraction.images import UnreadableImageError, extract_images, read_i
 from model.progress import Report, Tracker, silent, untracked
 
 BATCH = 8
-"""Images that a network takes together."""
+"""Images of one pass of a network."""
 
 
 @dataclass(frozen=True)

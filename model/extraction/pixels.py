@@ -1,8 +1,8 @@
 """A picture's pixels as a viewer shows them: RGB of 8 bits, upright, on white, at a bounded cost.
 
-What decoding takes is told from the header, before anything is decoded. JPEG and JPEG 2000 are
-decoded at a fraction of their size where they are large; what is decoded whole becomes RGB strip
-by strip. Bytes of a pixel were measured: Pillow 13.0.0's peak on pictures of 40 million pixels.
+The header tells what decoding takes, before anything is decoded. JPEG and JPEG 2000 are decoded at
+a fraction of their size where they are large; what is decoded whole becomes RGB strip by strip.
+Bytes of a pixel were measured: Pillow 13.0.0's peak on pictures of 40 million pixels.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", *HEI
 MAX_SIDE = 65_535
 """Pixels, the longest side of a JPEG. Resizing keeps numbers for every pixel of a side."""
 MAX_BYTES = 400_000_000
-"""What decoding one picture may take."""
+"""Bytes that decoding one picture may take."""
 MAX_PIXELS = 1 << 24
-"""Pixels; a larger picture is shrunk by a whole factor. No extractor looks at more of them."""
+"""A larger picture is shrunk by a whole factor. No extractor needs more pixels."""
 
 _BYTES = {"PNG": 4, "GIF": 4, "BMP": 4, "TIFF": 8, "HEIF": 8, "AVIF": 16, "WEBP": 16}
 """Of a pixel; a strip of a TIFF may be the whole picture."""
@@ -57,7 +57,7 @@ _WHITES = (255, 1023, 4095)
 _STRIP = 1 << 20
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 _FLAT = 8
-"""Grey levels that a picture has at least, or it shows nothing."""
+"""A picture with fewer grey levels shows nothing."""
 
 # The limits here are stricter, and for each format its own.
 Image.MAX_IMAGE_PIXELS = MAX_SIDE**2
@@ -101,7 +101,7 @@ def read_pixels(source: Path | io.BytesIO, *, full_size: bool = False) -> Pixels
             turn = _orientation(image)
     except (PixelsError, FileNotFoundError):
         raise
-    # Decoders raise nearly anything of a damaged file: of arithmetic, of look-ups, of memory.
+    # Decoders raise nearly any error for a damaged file.
     except Exception as error:  # noqa: BLE001
         raise PixelsError(str(error) or type(error).__name__) from None
     if turn in _UPRIGHT:
@@ -132,7 +132,7 @@ def _opened(source: Path | io.BytesIO) -> Image.Image:
 
 
 def _factor(size: tuple[int, int]) -> int:
-    """The least by which both sides are to be divided."""
+    """The smallest divisor of both sides that is enough."""
     width, height = size
     factor = 1
     while -(-width // factor) * -(-height // factor) > MAX_PIXELS:
@@ -141,8 +141,8 @@ def _factor(size: tuple[int, int]) -> int:
 
 
 def _draft_bytes(image: Image.Image, factor: int) -> int:
-    """Tells the decoder to shrink by `factor` or the next power of two, where it can; bytes that it
-    then takes."""
+    """Has the decoder shrink by `factor` or the next power of two, if it can; returns the bytes
+    that it takes."""
     pixels = image.width * image.height
     levels = (factor - 1).bit_length()
     if isinstance(image, JpegImagePlugin.JpegImageFile):
