@@ -34,8 +34,8 @@ class BiasedAttention(nn.Module):
 
 
 class ImageAttention(BiasedAttention):
-    """Its bias is made of learnt weights times the relations of two images: images that are alike
-    lend each other evidence, as query expansion and diffusion do by hand."""
+    """The bias is a weighted sum of the relations of two images, with learnt weights: similar
+    images share evidence, as in query expansion and diffusion."""
 
     def __init__(self, config: MambaConfig) -> None:
         super().__init__(config)
@@ -63,8 +63,8 @@ class BidirectionalMamba(nn.Module):
     (Hwang et al., NeurIPS 2024): a non-causal depthwise convolution within each image, one scan
     forward and one backward, a gated norm.
 
-    At padded slots the convolution reads 0 and the scans' step is 0, so a score does not depend
-    on how far an image, or a window, was padded.
+    At padded slots the convolution reads 0 and the scans' step is 0, so a score does not depend on
+    padding.
     """
 
     def __init__(self, config: HybridConfig) -> None:
@@ -98,8 +98,8 @@ class BidirectionalMamba(nn.Module):
         gate, xbc, steps = (self.project(x) * valid).split(
             (self.inner, self.inner + 2 * self.state, 2 * self.heads), dim=-1
         )
-        # As an image one pixel high with its channels last, which is how the tokens lie anyway:
-        # PyTorch's one-dimensional depthwise convolution takes six times as long on a CPU.
+        # As an image one pixel high, channels last: PyTorch's one-dimensional depthwise convolution
+        # takes six times as long on a CPU.
         rows = xbc.flatten(0, 1).transpose(1, 2).unsqueeze(2)
         xbc = self.convolution(rows).squeeze(2).transpose(1, 2)
         xbc = F.silu(xbc).reshape(windows, images * slots, -1)
@@ -132,8 +132,8 @@ class GatedMLP(nn.Module):
 
 class Block(nn.Module):
     """The mixer and an MLP on every token; then an image's matches are pooled into its own token,
-    and image layers work on these, a ninth of the tokens. What an image gathers there reaches all
-    of its tokens."""
+    and image layers work on the images' own tokens. The change of the own token is added to all
+    tokens of the image."""
 
     def __init__(self, config: MambaConfig) -> None:
         super().__init__()
@@ -152,9 +152,8 @@ class Block(nn.Module):
         trust: Tensor,
         scan: Scan,
     ) -> Tensor:
-        """x (w, i, s, dim), mask (w, i, s), relations (w, r, i, i) and how far each is trusted,
-        (w, r); `order` (w, i): for every window a permutation, in which the mixer reads its
-        images."""
+        """x (w, i, s, dim), mask (w, i, s), relations (w, r, i, i), their trust (w, r); order
+        (w, i): the permutation in which the mixer reads the images of a window."""
         mixed = self.mixer(_ordered(self.norms[0](x), order), _ordered(mask, order), scan)
         x = x + _ordered(mixed, order.argsort(dim=1))
         x = x + self.mlp(self.norms[1](x))
@@ -183,18 +182,18 @@ class Block(nn.Module):
 
 
 def _ordered(x: Tensor, order: Tensor) -> Tensor:
-    """x (w, i, …), the images of every window in its `order` (w, i)."""
+    """x (w, i, …), its images permuted by `order` (w, i)."""
     windows, images = order.shape
     rows = order + images * torch.arange(windows, device=order.device).unsqueeze(1)
     return x.flatten(0, 1).index_select(0, rows.flatten()).view_as(x)
 
 
 def _pooled(x: Tensor, mask: Tensor) -> Tensor:
-    """(w, i, s, dim) to (w, i, 2 dim): mean and maximum over the slots that `mask` has."""
+    """(w, i, s, dim) to (w, i, 2 dim): mean and maximum over the slots of `mask`."""
     valid = mask.unsqueeze(-1)
     mean = (x * valid).sum(2) / valid.sum(2).clamp(min=1)
-    most = x.masked_fill(~valid, -1e4).amax(2) * valid.any(2)
-    return torch.cat((mean, most), dim=-1)
+    maximum = x.masked_fill(~valid, -1e4).amax(2) * valid.any(2)
+    return torch.cat((mean, maximum), dim=-1)
 
 
 def _mixer(config: MambaConfig) -> nn.Module:

@@ -23,8 +23,8 @@ from model.config import (
 from model.kernel import select_kernel
 from model.pairs.ames import AmesReranker
 from model.pairs.elvis import ElvisReranker
-from model.projected.config import ProjectedConfig
-from model.projected.reranker import ProjectedReranker
+from model.projected.projected_config import ProjectedConfig
+from model.projected.projected_reranker import ProjectedReranker
 from model.reranker import ListReranker, MambaReranker
 
 
@@ -34,7 +34,7 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A re-ranker in evaluation mode, where it runs, and by which kernel: of the scan, or of the
+    """A re-ranker in evaluation mode, its device, and its kernel: of the scan, or of the
     Longformer's attention. `kernel_note` says why it is not the fastest one."""
 
     reranker: ListReranker
@@ -61,7 +61,7 @@ def write_config(config: ModelConfig, path: Path) -> None:
 
 
 AnyConfig: TypeAlias = MambaConfig | ProjectedConfig | LongformerConfig | ElvisConfig | AmesConfig
-"""Of any backbone that there is."""
+"""The config of any backbone."""
 
 _CONFIGS: TypeAdapter[AnyConfig] = TypeAdapter(
     Annotated[AnyConfig, Field(discriminator="backbone")]
@@ -70,15 +70,15 @@ _CONFIGS: TypeAdapter[AnyConfig] = TypeAdapter(
 
 def read_config(path: Path) -> AnyConfig:
     """The config beside a checkpoint file. Raises CheckpointError."""
-    beside = path.with_suffix(".json")
+    json_path = path.with_suffix(".json")
     try:
-        return _CONFIGS.validate_json(beside.read_bytes())
+        return _CONFIGS.validate_json(json_path.read_bytes())
     except FileNotFoundError:
-        raise CheckpointError(f"{beside}: no such file") from None
+        raise CheckpointError(f"{json_path}: no such file") from None
     except OSError as error:
-        raise CheckpointError(f"{beside}: cannot be read ({error.strerror})") from None
+        raise CheckpointError(f"{json_path}: cannot be read ({error.strerror})") from None
     except ValidationError as error:
-        raise CheckpointError(f"{beside}: {reason(error)}") from None
+        raise CheckpointError(f"{json_path}: {reason(error)}") from None
 
 
 def load_checkpoint(
@@ -101,8 +101,8 @@ def load_weights(
 ) -> LoadedModel:
     """Each tensor is read once: loading takes little more memory than the weights.
 
-    Raises CheckpointError for a missing or damaged file, and where a tensor is missing,
-    superfluous, not of the config's shape or not of floating-point numbers.
+    Raises CheckpointError for a missing or damaged file, and for a tensor that is missing,
+    superfluous, of another shape than the config's, or not of floating-point numbers.
     """
     reranker, kernel, note = new_network(config, device, dtype, empty=True)
     expected = {name: tensor.shape for name, tensor in reranker.state_dict().items()}
@@ -125,14 +125,14 @@ def load_weights(
 def new_network(
     config: ModelConfig, device: torch.device, dtype: torch.dtype, *, empty: bool = False
 ) -> tuple[ListReranker, str, str | None]:
-    """A re-ranker that is to run on `device`, its weights random, or, where it is `empty`, none
-    that take memory; its kernel's name, and why that is not the fastest.
+    """A re-ranker for `device` with random weights, or, if `empty`, with weights that take no
+    memory; its kernel's name, and why that is not the fastest.
 
-    Raises CheckpointError where packages that it needs are not installed.
+    Raises CheckpointError if packages that it needs are not installed.
     """
     where = torch.device("meta" if empty else "cpu")
     if isinstance(config, MambaConfig | ProjectedConfig):
-        # Not on `where`: a kernel is tried out on real numbers.
+        # Not on `where`: the trial of a kernel needs real numbers.
         kernel, note = select_kernel(config, device, dtype)
         with where:
             hybrid = (
@@ -163,7 +163,7 @@ def new_network(
 def check_shapes(
     path: Path, expected: Mapping[str, torch.Size], actual: Mapping[str, torch.Size]
 ) -> None:
-    """Raises CheckpointError naming the first tensor of `path` that the network has not so."""
+    """Raises CheckpointError naming the first tensor of `path` that does not fit the network."""
     for name in sorted(expected.keys() | actual.keys()):
         if expected.get(name) != actual.get(name):
             raise CheckpointError(

@@ -1,4 +1,4 @@
-"""Everything that a checkpoint fixes, as plain validated data (its JSON side)."""
+"""Everything that a checkpoint fixes, as plain validated data: its JSON file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from model.descriptors import DescriptorSizes
 from model.windows import Direction
 
 DEFAULT_CHECKPOINT = Path(__file__).with_name("weights") / "relations.safetensors"
-"""The checkpoint that is served unless another is named."""
+"""The checkpoint that is served by default."""
 
 PUBLISHED = "published"
 
@@ -45,8 +45,8 @@ class ExtractorId(BaseModel):
     version: str
 
     def fits(self, other: ExtractorId) -> bool:
-        """Whether descriptors of both may mix. Published files and checkpoints do not tell which
-        weights made them: their version is `PUBLISHED`, which goes with every other."""
+        """Whether descriptors of both may be compared. Published files and checkpoints do not name
+        their extractor's weights: their version is `PUBLISHED`, which fits every other."""
         unknown = PUBLISHED in (self.version, other.version)
         return self.name == other.name and (unknown or self.version == other.version)
 
@@ -58,26 +58,26 @@ class ModelConfig(BaseModel):
 
     name: str
     extractor: ExtractorId
-    """Which extractor the page and the command line use where none is named."""
+    """The extractor that the page and the command line use by default."""
     descriptors_per_image: int = Field(48, ge=1)
     rerank: RerankDefaults = RerankDefaults()
     held_out_classes: tuple[int, ...] = ()
-    """Classes of its data set that training never saw, and that it may be evaluated on."""
+    """Classes of its data set that were not trained on, for evaluation."""
 
     @property
     def extra_tokens(self) -> int:
-        """Tokens that an image takes beside its locals."""
+        """Tokens of an image in addition to its locals."""
         raise NotImplementedError
 
     def window_cost(self, locals_: Sequence[int]) -> WindowCost:
-        """The cost of a window whose images, the query first, have so many locals each. All are
+        """The cost of a window, from the numbers of locals of its images, the query first. All are
         read, and images are padded to the longest."""
         images, extra = len(locals_), self.extra_tokens
         return WindowCost(0, images, max(locals_) + extra, sum(locals_) + images * extra)
 
     @property
     def sizes(self) -> DescriptorSizes | None:
-        """The sizes of descriptors that the backbone asks for; None where any will do."""
+        """The sizes of descriptors that the backbone needs; None if it takes any."""
         return None
 
     @property
@@ -87,15 +87,15 @@ class ModelConfig(BaseModel):
 
     @property
     def longest_window(self) -> int | None:
-        """Images of the longest window that can be read; None where there is no limit."""
+        """Images of the longest window; None if there is no limit."""
         return None
 
 
-LONGEST_LIST = 101
-"""Images of a list, the query among them, that have a position where attention stands for Mamba."""
+MAX_LIST = 101
+"""Images of a list, with the query, that have a position if attention replaces Mamba."""
 
 Mixer = Literal["mamba", "windowed-attention", "longformer", "none"]
-"""What mixes the tokens of a whole list. Only Mamba is shipped; the others show what it brings."""
+"""What mixes the tokens of a list. Only Mamba is shipped; the others are for comparison."""
 
 
 class HybridConfig(ModelConfig):
@@ -128,13 +128,12 @@ class HybridConfig(ModelConfig):
 
 
 class MambaConfig(HybridConfig):
-    """Sizes of the Mamba re-ranker (design.md, "The model"). It reads relations alone, so
-    descriptors may have any size."""
+    """Sizes of the Mamba re-ranker. It reads relations alone, so descriptors may have any size."""
 
     backbone: Literal["mamba"] = "mamba"
 
     matches_per_image: int = Field(4, ge=1)
-    """Matches of an image with the query that become tokens; all count in the features."""
+    """Matches of an image with the query that become tokens; the features count all."""
     mixer: Mixer = "mamba"
 
     @property
@@ -143,8 +142,8 @@ class MambaConfig(HybridConfig):
         return 1
 
     def window_cost(self, locals_: Sequence[int]) -> WindowCost:
-        """Relations are computed of each window in its own shape; what is padded are the tokens of
-        the network, as many an image whatever its locals."""
+        """Relations are computed for each window in its own shape. Only the tokens of the network
+        are padded; every image has the same number of them."""
         images, matches = len(locals_), min(self.matches_per_image, locals_[0])
         compared = images / 20 + locals_[0] * sum(locals_) / (1000 * images)
         return WindowCost(
@@ -156,16 +155,16 @@ class MambaConfig(HybridConfig):
 
     @property
     def longest_window(self) -> int | None:
-        return LONGEST_LIST - 1 if self.mixer == "windowed-attention" else None
+        return MAX_LIST - 1 if self.mixer == "windowed-attention" else None
 
 
 Scoring = Literal["max-sum", "max-start", "max-end", "max-prod"]
-"""LOCORE's ways from the logits of an image's tokens to its score: their sum, the first, that of
-the last local, their product."""
+"""LOCORE's score of an image from the logits of its tokens: their sum, the first, that of the last
+local, or their product."""
 
 
 class LongformerConfig(ModelConfig):
-    """Sizes of LOCORE's published re-ranker (Xiao et al., CVPR 2025). A `global_dim` of 0: it
+    """Sizes of LOCORE's published re-ranker (Xiao et al., CVPR 2025). With a `global_dim` of 0 it
     reads no global descriptor."""
 
     backbone: Literal["longformer"] = "longformer"
@@ -182,11 +181,11 @@ class LongformerConfig(ModelConfig):
     positions: int = Field(5122, ge=3)
     """Rows of the table of positions; the first two are not used."""
     project_locals: bool = False
-    """Whether locals are projected to `dim`; where they are not they have that size."""
+    """Whether locals are projected to `dim`; otherwise they must have that size."""
     project_global: bool = False
     scoring: Scoring = "max-end"
     softmax: bool = False
-    """Whether scores are made of probabilities instead of the positive class's raw logit."""
+    """Whether scores are probabilities instead of the positive class's raw logit."""
 
     @property
     def sizes(self) -> DescriptorSizes:
@@ -206,7 +205,7 @@ class LongformerConfig(ModelConfig):
         return 2 if self.global_dim else 1
 
     def window_cost(self, locals_: Sequence[int]) -> WindowCost:
-        """All images take all their slots, so that only images pad."""
+        """All images take all their slots, so that padding consists of whole images."""
         images, extra = len(locals_), self.extra_tokens
         return WindowCost(0, images, self.slots, sum(locals_) + images * extra)
 
@@ -229,16 +228,16 @@ class LongformerConfig(ModelConfig):
 
 
 class PairConfig(ModelConfig):
-    """What re-rankers of pairs share. They read no global and no scales."""
+    """What re-rankers of pairs share. They read neither globals nor scales."""
 
     descriptor_dim: int | None = Field(None, ge=1)
-    """None: locals are compared as they are, of any length."""
+    """None: locals of any length are compared without a projection."""
     descriptors_per_image: int = Field(600, ge=1)
 
     dim: int = Field(128, ge=1)
-    """Numbers of a local once it is projected."""
+    """Numbers of a projected local."""
     bits: int | None = Field(None, ge=1)
-    """Signs that a local is reduced to before; None where it is not."""
+    """Signs to which a local is reduced before the projection; None for no reduction."""
 
     @property
     def extra_tokens(self) -> int:
@@ -261,13 +260,13 @@ class ElvisConfig(PairConfig):
     vote_dim: int = Field(16, ge=1)
     """Hidden numbers of the network that makes a vote of a match."""
     logit_dim: int = Field(64, ge=1)
-    """Of the one that makes a logit of all votes, in training."""
+    """Hidden numbers of the network that makes a logit of all votes, in training."""
     dust_bin_dim: int = Field(128, ge=1)
-    """Of the one that says how much a local would rather not be matched."""
+    """Hidden numbers of the network that gives a local's similarity to the dustbin."""
     sharpness: float = Field(10.0, gt=0)
-    """What similarities and dustbins are multiplied by."""
+    """Factor of similarities and dustbins."""
     iterations: int = Field(10, ge=1)
-    """Of Sinkhorn's algorithm."""
+    """Iterations of Sinkhorn's algorithm."""
 
 
 class AmesConfig(PairConfig):
@@ -288,7 +287,7 @@ class AmesConfig(PairConfig):
 
 
 def reason(error: ValidationError) -> str:
-    """What is wrong with a config first, in one line, with the field's name."""
+    """The first fault of a config, in one line, with the field's name."""
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":

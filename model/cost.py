@@ -1,4 +1,4 @@
-"""What a window costs a forward pass: plain numbers, so that who forms batches needs no tensor."""
+"""What a window costs a forward pass, in plain numbers: forming batches needs no tensor."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 class WindowCost:
     """The unit is the work of one token in the network, padding or not.
 
-    `own`: work that is done for the window alone, in its own shape. `images` (with the query) and
-    `slots` (tokens of an image): what it takes of the grid, in which a batch is as wide as its
-    widest window and as deep as its deepest. `tokens`: those of the grid that are no padding.
+    `own`: work for this window alone, in its own shape. `images` (with the query) and `slots`
+    (tokens of an image): its shape in the grid, which has the largest of both in a batch. `tokens`:
+    those of the grid that are not padding.
     """
 
     own: float
@@ -21,5 +21,5 @@ class WindowCost:
 
     @property
     def alone(self) -> float:
-        """Work of the window where nothing is padded."""
+        """Work of the window in a pass of its own."""
         return self.own + self.images * self.slots

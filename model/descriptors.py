@@ -24,7 +24,7 @@ class DescriptorSizes:
 @dataclass(frozen=True, eq=False)
 class ImageDescriptors:
     """One image. `locals`: (n, d), strongest first, rows of length 1; `scales`: (n,), at which
-    step of the image pyramid each row was found; `global_`: (g,), length 1, or None; `padding`:
+    step of the image pyramid each row was found; `global_`: (e,), length 1, or None; `padding`:
     (n,), rows of zeros that are not read but keep their place, None where there are none."""
 
     locals: NDArray[np.floating]
@@ -67,7 +67,7 @@ class ExtractedImage:
 
     keypoints (n, 2): x and y of each local as fractions of the image's width and height;
     scales (n,): step of the image pyramid, in the extractor's own order; weights (n,): detection
-    strength; descriptors (n, d); global_ (g,).
+    strength; descriptors (n, d); global_ (e,).
     """
 
     keypoints: NDArray[np.float32]
@@ -107,7 +107,7 @@ def normalised_rows(
 
 
 def stacked_globals(images: Sequence[ImageDescriptors]) -> NDArray[np.float32] | None:
-    """The images' globals (images, g) as they are; None unless all have one of the same size."""
+    """The images' globals (images, e) as they are; None unless all have one of the same size."""
     vectors = [image.global_ for image in images if image.global_ is not None]
     if len(vectors) < len(images) or len({vector.shape for vector in vectors}) > 1:
         return None

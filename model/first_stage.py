@@ -1,8 +1,8 @@
 """The first stage: every query's nearest gallery images by the cosine of their globals, exactly.
 
 faiss searches the gallery block by block in float32, whose last digits depend on how a block is
-cut. So it is asked for some more than is wanted, those are scored again in float64, rounded to
-float32, and ordered by that and then by index: the lists do not depend on the blocks. Where what
+cut. So faiss returns some more candidates than needed; these are scored again in float64, rounded
+to float32, and ordered by that and then by index: the lists do not depend on the blocks. Where what
 faiss left out might still belong to a list, that query is searched again in float64 throughout.
 """
 
@@ -19,9 +19,9 @@ from model.formats.nn_file import Neighbours
 from model.global_rows import GlobalRows
 
 _SPARE = 64
-"""How many more than wanted faiss is asked for."""
+"""Additional candidates that faiss returns."""
 _PAIRS, _ROWS, _QUERIES = 8192, 4096, 512
-"""Pairs, gallery rows and queries that are in memory in float64 at a time."""
+"""Pairs, gallery rows and queries in memory at a time, as float64."""
 
 _Scores = NDArray[np.float32]
 _Images = NDArray[np.int64]
@@ -29,16 +29,16 @@ _Images = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Search:
-    """`most`: length of a list, as far as there are images; `without_self`: query i is image i of
-    the gallery, which is left out of its own list; blocks in rows."""
+    """`max_length`: images of a list; `without_self`: query i is image i of the gallery, and not in
+    its own list; blocks in rows."""
 
-    most: int
+    max_length: int
     without_self: bool = False
     block: int = 65536
     query_block: int = 8192
 
     def length(self, gallery: int) -> int:
-        return min(self.most, gallery - self.without_self)
+        return min(self.max_length, gallery - self.without_self)
 
     def steps(self, queries: int, gallery: int) -> int:
         """How many times a search calls `advance`."""
@@ -82,19 +82,19 @@ def nearest_in_blocks(
     for start, block in queries.unit_blocks(search.query_block):
         if start + len(block) <= first:
             continue
-        own = np.arange(start, start + len(block)) if search.without_self else None
-        yield start, Neighbours(*_lists(block, own, gallery, length, search, advance))
+        self_places = np.arange(start, start + len(block)) if search.without_self else None
+        yield start, Neighbours(*_lists(block, self_places, gallery, length, search, advance))
 
 
 def _lists(
     queries: _Scores,
-    own: _Images | None,
+    self_places: _Images | None,
     gallery: GlobalRows,
     length: int,
     search: Search,
     advance: Callable[[int], None],
 ) -> tuple[_Scores, _Images]:
-    """Lists for one block of queries; `own` are their places in the gallery."""
+    """Lists for one block of queries; `self_places` are their places in the gallery."""
     candidates = min(length + search.without_self + _SPARE, len(gallery))
     heap = faiss.ResultHeap(len(queries), candidates, keep_max=True)
     for start, block in gallery.unit_blocks(search.block):
@@ -105,7 +105,7 @@ def _lists(
         advance(1)
     heap.finalize()
     scores, images = _best(
-        _exact_cosines(queries, heap.I, gallery, search.block), heap.I, own, length
+        _exact_cosines(queries, heap.I, gallery, search.block), heap.I, self_places, length
     )
     if candidates < len(gallery):
         # What faiss left out scored no more than its last, give or take the rounding of a sum of
@@ -114,7 +114,7 @@ def _lists(
         unsure = np.flatnonzero(scores[:, -1] <= heap.D[:, -1] + rounding)
         for part in np.split(unsure, range(_QUERIES, len(unsure), _QUERIES)):
             if part.size:
-                of = None if own is None else own[part]
+                of = None if self_places is None else self_places[part]
                 scores[part], images[part] = _exact_lists(
                     queries[part], of, gallery, length, search.block
                 )
@@ -134,7 +134,7 @@ def _exact_cosines(queries: _Scores, images: _Images, gallery: GlobalRows, block
 
 
 def _exact_lists(
-    queries: _Scores, own: _Images | None, gallery: GlobalRows, length: int, block: int
+    queries: _Scores, self_places: _Images | None, gallery: GlobalRows, length: int, block: int
 ) -> tuple[_Scores, _Images]:
     """As `_lists`, in float64 throughout."""
     scores = np.empty((len(queries), 0), np.float32)
@@ -143,7 +143,7 @@ def _exact_lists(
         cosines = (queries.astype(np.float64) @ rows.astype(np.float64).T).astype(np.float32)
         places = np.broadcast_to(np.arange(start, start + len(rows)), cosines.shape)
         scores, images = _best(
-            np.hstack((scores, cosines)), np.hstack((images, places)), own, length
+            np.hstack((scores, cosines)), np.hstack((images, places)), self_places, length
         )
     return scores, images
 
@@ -155,10 +155,10 @@ def _pieces(gallery: GlobalRows, block: int) -> Iterator[tuple[int, _Scores]]:
 
 
 def _best(
-    scores: _Scores, images: _Images, own: _Images | None, length: int
+    scores: _Scores, images: _Images, self_places: _Images | None, length: int
 ) -> tuple[_Scores, _Images]:
     """The best `length` of each row, without the query itself."""
-    if own is not None:
-        scores = np.where(images == own[:, None], np.float32(-np.inf), scores)
+    if self_places is not None:
+        scores = np.where(images == self_places[:, None], np.float32(-np.inf), scores)
     order = np.lexsort((images, -scores), axis=-1)[:, :length]
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(images, order, axis=1)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.closing import Closing
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from model.formats.globals import open_globals
 
 _BYTES = 4

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class GlobalsMatrix:
-    """`ids` of the images that have a global; `rows` (images, g): float32, of length 1 each."""
+    """`ids` of the images that have a global; `rows` (images, e): float32, of length 1 each."""
 
     ids: Sequence[str]
     rows: NDArray[np.float32]
@@ -21,17 +21,17 @@ class GlobalsMatrix:
         return int(self.rows.shape[1])
 
     def nearest(
-        self, query: NDArray[np.floating], most: int, without: str | None = None
+        self, query: NDArray[np.floating], limit: int, without: str | None = None
     ) -> list[tuple[str, float]]:
-        """The `most` ids with the greatest cosine and these, best first, equal ones in the order of
-        `ids`; `without` an image, such as the query itself. `query`: (g,), of length 1."""
+        """Ids and cosines of the `limit` nearest, best first, ties in the order of `ids`; not
+        `without`, the query itself for example. `query`: (e,), of length 1."""
         cosines = self.rows @ query.astype(np.float32)
-        count = min(most + (without is not None), len(cosines))
+        count = min(limit + (without is not None), len(cosines))
         if not count:
             return []
-        # All that are at least as near as the last: of equal ones the first count.
-        least = np.partition(cosines, -count)[-count]
-        candidates = np.flatnonzero(cosines >= least)
+        # All that are at least as near as the last one: of ties the first ones count.
+        cutoff = np.partition(cosines, -count)[-count]
+        candidates = np.flatnonzero(cosines >= cutoff)
         order = candidates[np.argsort(-cosines[candidates], kind="stable")]
         pairs = ((self.ids[place], float(cosines[place])) for place in order)
-        return [(image_id, cosine) for image_id, cosine in pairs if image_id != without][:most]
+        return [(image_id, cosine) for image_id, cosine in pairs if image_id != without][:limit]

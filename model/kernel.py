@@ -1,5 +1,5 @@
-"""The implementations of the scan: `mamba_ssm`'s Triton kernel under our signature, and which one
-a machine gets."""
+"""The implementations of the scan: `mamba_ssm`'s Triton kernel under our signature, and the choice
+for a machine."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def mamba_ssm_scan(combined: Callable[..., Tensor]) -> Scan:
     def scan(
         x: Tensor, forward: Tensor, backward: Tensor, a: Tensor, b: Tensor, c: Tensor
     ) -> Tensor:
-        # One of its launches does not say on which device.
+        # One of its launches names no device.
         with torch.cuda.device(x.device):
             y = combined(
                 torch.cat((x, x.flip(1))),

@@ -14,12 +14,12 @@ import transformers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.batch import Window, WindowBatch, collate
 from model.config import LongformerConfig, Scoring
 from model.reranker import ListReranker
+from model.window_batch import Window, WindowBatch, collate
 
 _FIRST_POSITION = 2
-"""As RoBERTa counts: 0 is not used, 1 is padding's."""
+"""RoBERTa's numbering of positions: 0 is not used, 1 is for padding."""
 
 
 class _Longformer(transformers.LongformerModel):  # type: ignore[no-untyped-call]
@@ -29,7 +29,7 @@ class _Longformer(transformers.LongformerModel):  # type: ignore[no-untyped-call
         super().__init__(config, add_pooling_layer=False)
         del self.embeddings.word_embeddings
         self.sep_embedding = nn.Parameter(torch.randn(config.hidden_size) * 0.02)
-        # There to be read from a checkpoint and written to one; padding is masked.
+        # Only to be loaded from a checkpoint and saved to one; padding is masked.
         padding = torch.zeros(config.hidden_size)
         self.pad_embedding = nn.Parameter(padding, requires_grad=False)
 
@@ -92,7 +92,7 @@ class LongformerReranker(ListReranker):
         return replace(batch, scales=batch.scales.clamp(max=self.config.scale_levels - 1))
 
     def recompute_in_backward(self) -> None:
-        """Activations are computed again for the gradients: less memory, more time."""
+        """Computes activations again for the gradients: less memory, more time."""
         longformer = self.language_model.longformer
         longformer.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
 

@@ -1,4 +1,4 @@
-"""Which local descriptors of two images match: a reading aid, not what a re-ranker goes by."""
+"""Which local descriptors of two images match: to show them, not to re-rank by them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Match:
 
 
 def mutual_matches(query: ImageDescriptors, gallery: ImageDescriptors) -> list[Match]:
-    """Pairs of rows of which each is the other's nearest by cosine, strongest first; padding
-    matches nothing."""
+    """Pairs of rows that are each other's nearest by cosine, strongest first; padding matches
+    nothing."""
     rows, columns = _valid(query), _valid(gallery)
     cosines = query.locals[rows].astype(np.float32) @ gallery.locals[columns].T.astype(np.float32)
     nearest, back = cosines.argmax(axis=1), cosines.argmax(axis=0)

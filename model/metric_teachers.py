@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from model.descriptors import ImageDescriptors
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from model.formats.labels import LabelledImages, labels_of_folders, labels_of_views, read_labels
-from model.metric import Teacher
+from model.learnt_metric import Teacher
 from model.progress import Report, silent
 
 

@@ -1,4 +1,4 @@
-"""What could stand where our blocks have Mamba, all else equal: to read off what Mamba brings."""
+"""Alternatives to Mamba in our blocks, all else equal, to measure what Mamba brings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.config import LONGEST_LIST
+from model.config import MAX_LIST
 from model.scan import Scan
 
 SIDE = 256
@@ -21,22 +21,22 @@ class Positions(nn.Module):
     def __init__(self, dim: int, slots: int) -> None:
         super().__init__()
         self.slots = slots
-        self.embedding = nn.Embedding(LONGEST_LIST * slots, dim)
+        self.embedding = nn.Embedding(MAX_LIST * slots, dim)
         nn.init.normal_(self.embedding.weight, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
         """x (w, i, s, dim), its positions added."""
         images, slots = x.shape[1:3]
         start = 0
-        if self.training and images < LONGEST_LIST:
-            start = int(torch.randint(LONGEST_LIST - images + 1, ()))
+        if self.training and images < MAX_LIST:
+            start = int(torch.randint(MAX_LIST - images + 1, ()))
         first = (start + torch.arange(images, device=x.device).unsqueeze(1)) * self.slots
         placed: Tensor = x + self.embedding(first + torch.arange(slots, device=x.device))
         return placed
 
     def filled(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Pads to all slots of an image: how far the list is padded must not move a token out of
-        sight."""
+        """Pads to all slots of an image: the padding of the list must not change which tokens
+        attend to each other."""
         missing = self.slots - x.shape[2]
         return F.pad(x, (0, 0, 0, missing)), F.pad(mask, (0, missing))
 
@@ -127,7 +127,7 @@ def windowed_attention(q: Tensor, k: Tensor, v: Tensor, valid: Tensor, side: int
     near = (key - torch.arange(side, device=q.device).unsqueeze(1)).abs() <= side
     visible = F.pad(valid, (side, padding + side)).unfold(1, 3 * side, side)
     allowed = near & visible[:, None, :, None, :]
-    # A place that sees nothing is padding itself; attending to all it stays finite.
+    # A place without any valid one is padding; it attends to all, so that it stays finite.
     allowed = allowed | ~allowed.any(-1, keepdim=True)
     y = F.scaled_dot_product_attention(
         q.unflatten(2, (blocks, side)), around(k), around(v), attn_mask=allowed
@@ -136,7 +136,7 @@ def windowed_attention(q: Tensor, k: Tensor, v: Tensor, valid: Tensor, side: int
 
 
 class NoMixer(nn.Module):
-    """Nothing: images see each other in the layers between images alone."""
+    """No mixer: images attend to each other in the layers between images alone."""
 
     def forward(self, x: Tensor, mask: Tensor, scan: Scan) -> Tensor:  # noqa: ARG002
         return torch.zeros_like(x)

@@ -1,4 +1,4 @@
-"""How far the neighbourhoods of a window's images overlap, and how far that may be trusted.
+"""The overlap of the neighbourhoods of a window's images, and how far to trust it.
 
 What k-reciprocal encoding (Zhong et al., CVPR 2017) and diffusion (Iscen et al., CVPR 2017) do by
 hand on global descriptors is computed here on standardised similarities, and made smooth.
@@ -17,20 +17,20 @@ GRAPHS = ("globals", "locals", "trusted")
 NEIGHBOURHOODS = (5, 10, 20, 30)
 """Sizes of neighbourhoods that are compared."""
 EXPANSIONS = (2, 3, 5, 6)
-"""An image's neighbourhood is the mean over its so many nearest, itself among them."""
+"""Neighbourhoods are averaged over so many nearest images, the image itself among them."""
 
 _EDGE = 0.2
-"""How wide the edge of a neighbourhood is, in spreads of the similarity: rounding moves nothing
-far. Four times as wide costs 2 to 3 points of mAP@R."""
+"""Width of the edge of a neighbourhood, in standard deviations of the similarity: wide enough that
+rounding moves nothing far. Four times the width costs 2 to 3 points of mAP@R."""
 _SHARPNESS = 0.5
-_LEAST_TRUST = 0.02
-_LEAST = 1e-20
+_MIN_TRUST = 0.02
+_MIN_WEIGHT = 1e-20
 
 
 def coherence(graphs: Tensor, others: Tensor) -> Tensor:
-    """(w, graphs), between -1 and 1: of similarities (w, graphs, i, i) the correlation over pairs
-    of images of their similarity with how alike their rows are. Noise has none: there the
-    neighbours of neighbours are no nearer than others."""
+    """(w, graphs), between -1 and 1, of similarities (w, graphs, i, i): the correlation, over pairs
+    of images, of their similarity with the cosine of their rows. It is 0 for noise, where the
+    neighbours of neighbours are no nearer than other images."""
     weight = others.to(graphs.dtype)
     images = others.shape[0]
     rows = graphs * weight
@@ -62,7 +62,7 @@ def neighbourhood_overlaps(
 ) -> Tensor:
     """(w, GRAPHS x NEIGHBOURHOODS, i, i) of standardised similarities (w, i, i); `trust` (w, 2)
     their coherence; `others` (i, i): all pairs but those of an image with itself."""
-    weight = trust.clamp(min=_LEAST_TRUST).square()
+    weight = trust.clamp(min=_MIN_TRUST).square()
     weight = (weight / torch.linalg.vector_norm(weight, dim=1, keepdim=True))[:, :, None, None]
     trusted = weight[:, 0] * by_globals + weight[:, 1] * by_locals
     graphs = torch.stack((by_globals, by_locals, trusted), dim=1)
@@ -70,37 +70,37 @@ def neighbourhood_overlaps(
 
 
 def _overlaps(graphs: Tensor, others: Tensor) -> Tensor:
-    """(w, graphs, NEIGHBOURHOODS, i, i): the Bhattacharyya coefficient of two images'
-    neighbourhoods, who are, softly, among each other's k nearest, each the mean of those of an
+    """(w, graphs, NEIGHBOURHOODS, i, i): the Bhattacharyya coefficient of two neighbourhoods. A
+    neighbourhood is a soft set of images that are among each other's k nearest, averaged over an
     image and its nearest (k-reciprocal encoding with local query expansion, Zhong et al., eq. 7 and
     11)."""
-    apart = graphs.masked_fill(~others, -torch.inf)
-    falling = apart.topk(min(NEIGHBOURHOODS[-1] + 1, len(others)), dim=-1).values
-    closest = torch.where(falling[..., :1].isfinite(), falling[..., :1], 0.0)
+    masked = graphs.masked_fill(~others, -torch.inf)
+    descending = masked.topk(min(NEIGHBOURHOODS[-1] + 1, len(others)), dim=-1).values
+    closest = torch.where(descending[..., :1].isfinite(), descending[..., :1], 0.0)
     strength = torch.exp(_SHARPNESS * torch.where(others, graphs, closest)).unsqueeze(2)
-    among = _nearest(apart, falling, NEIGHBOURHOODS)
-    encoded = _with_itself(among * among.mT, _EDGE**2).mul_(strength)
+    membership = _nearest(masked, descending, NEIGHBOURHOODS)
+    encoded = _with_itself(membership * membership.mT, _EDGE**2).mul_(strength)
     encoded /= encoded.sum(-1, keepdim=True)
-    expansion = _with_itself(_nearest(apart, falling, [k - 1 for k in EXPANSIONS]), _EDGE)
+    expansion = _with_itself(_nearest(masked, descending, [k - 1 for k in EXPANSIONS]), _EDGE)
     expansion /= expansion.sum(-1, keepdim=True)
-    # A CPU takes the root of 0 thirty times as long as that of other numbers.
-    reached = (expansion @ encoded).clamp_(min=_LEAST).sqrt_()
-    return reached @ reached.mT
+    # On a CPU the square root of 0 takes thirty times as long as that of other numbers.
+    reach = (expansion @ encoded).clamp_(min=_MIN_WEIGHT).sqrt_()
+    return reach @ reach.mT
 
 
-def _nearest(apart: Tensor, falling: Tensor, sizes: Sequence[int]) -> Tensor:
-    """(w, graphs, sizes, i, i): how surely an image of the last axis is among the k nearest, from 0
-    to `_EDGE`."""
-    last = max(apart.shape[-1] - 2, 0)
-    inner = falling[..., [min(k - 1, last) for k in sizes]]
-    outer = falling[..., [min(k, last) for k in sizes]]
+def _nearest(masked: Tensor, descending: Tensor, sizes: Sequence[int]) -> Tensor:
+    """(w, graphs, sizes, i, i): from 0 to `_EDGE`, how surely an image of the last axis is among
+    the k nearest."""
+    last = max(masked.shape[-1] - 2, 0)
+    inner = descending[..., [min(k - 1, last) for k in sizes]]
+    outer = descending[..., [min(k, last) for k in sizes]]
     edge = (inner + outer).mT.unsqueeze(-1) / 2
     edge = torch.where(edge.isfinite(), edge, 0.0)
-    # The edge comes off first: what lies on it is then at the middle to the bit.
-    return (apart.unsqueeze(2) - edge).clamp_(-_EDGE / 2, _EDGE / 2).add_(_EDGE / 2)
+    # The edge is subtracted first, so that a value on it is at the middle to the bit.
+    return (masked.unsqueeze(2) - edge).clamp_(-_EDGE / 2, _EDGE / 2).add_(_EDGE / 2)
 
 
-def _with_itself(weights: Tensor, most: float) -> Tensor:
-    """In place, of weights (…, i, i) that an image has none of itself: its own becomes the most."""
-    weights.diagonal(dim1=-2, dim2=-1).fill_(most)
+def _with_itself(weights: Tensor, maximum: float) -> Tensor:
+    """In place: weights (…, i, i) in which an image has the maximum for itself."""
+    weights.diagonal(dim1=-2, dim2=-1).fill_(maximum)
     return weights

@@ -1,4 +1,4 @@
-"""Fewer locals of an image: those that are nearly the same become one.
+"""Fewer locals of an image: similar ones are merged.
 
 Token pooling (Clavié, Chaffin & Adams, "Reducing the footprint of multi-vector retrieval with
 minimal performance impact via token pooling", 2024), for images.
@@ -13,9 +13,9 @@ from model.descriptors import ImageDescriptors, normalised
 
 def pooled(image: ImageDescriptors, count: int) -> ImageDescriptors:
     """At most `count` locals, by hierarchical clustering (Ward): each is the mean of a cluster, of
-    length 1, and has the place and the scale of the strongest local in it. An image of so many
-    valid locals, or fewer, comes back as it is; of any other the padding goes."""
-    # Importing it takes a second, which every command would wait for.
+    length 1, and has the place and the scale of the strongest local in it. An image with `count`
+    valid locals or fewer is returned unchanged; otherwise its padding is dropped."""
+    # Here, since every command would wait a second for the import.
     from scipy.cluster.hierarchy import fcluster, ward
 
     valid = image.without_padding()

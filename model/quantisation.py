@@ -32,7 +32,7 @@ CodeType = Literal["int8", "int4", "binary"]
 CODE_TYPES: tuple[CodeType, ...] = get_args(CodeType)
 StoreDtype = Literal["float32", "float16", CodeType]
 STORE_DTYPES: tuple[StoreDtype, ...] = get_args(StoreDtype)
-"""All that descriptors may be stored as, from the largest to the smallest."""
+"""The forms in which descriptors are stored, from the largest to the smallest."""
 
 _Rows = NDArray[np.float32]
 """(n, d)"""
@@ -88,7 +88,7 @@ def _unit(rows: _Rows) -> _Rows:
 
 
 def _levels(code_type: CodeType) -> NDArray[np.float32]:
-    """Rising, for a normal number of spread 1."""
+    """Ascending, for the standard normal distribution."""
     upper = np.array(_UPPER_LEVELS[code_type], np.float32)
     return np.concatenate((-upper[::-1], upper))
 
@@ -133,7 +133,7 @@ class _Rotation:
 
 
 def _with_product(rows: _Rows, part: slice, left: _Rows, right: _Rows) -> _Rows:
-    """Rows anew, of whose `part` as matrices (a, b) both products are taken."""
+    """The rows, with their `part`, as matrices (a, b), multiplied on both sides."""
     matrices = rows[:, part].reshape(-1, len(right)) @ right
     product = np.matmul(left, matrices.reshape(-1, len(left), len(right)))
     if product[0].size == rows.shape[1]:

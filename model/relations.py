@@ -1,11 +1,10 @@
 """What the Mamba re-ranker reads of a window: relations between its images, never descriptors.
 
-A relation is a similarity that is standardised over the window, so its scale and its offset do not
-matter, nor does the extractor or the length of its descriptors. ELViS (Suma et al., ICLR 2026)
-showed for pairs that a network in similarity space carries over to other domains.
+A relation is a similarity, standardised over the window. So neither its scale and offset matter,
+nor the extractor and the length of its descriptors. ELViS (Suma et al., ICLR 2026) showed for pairs
+that a network in similarity space carries over to other domains.
 
-Shapes: w windows, all of one shape; i images, the query first; g = i - 1 gallery images; n locals
-of an image; m locals of the query; r relations between images.
+The windows here have one shape. For the letters of shapes see `model`.
 """
 
 from __future__ import annotations
@@ -18,9 +17,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.neighbours import GRAPHS, NEIGHBOURHOODS, coherence, neighbourhood_overlaps
+from model.standardisation import BOUND, ROUNDING, standardised, standardised_pairs
 
 COMPARED_LOCALS = 8
-"""Of each image, its strongest, that are compared with those of other images."""
+"""The strongest locals of an image, which are compared with those of other images."""
 
 RELATIONS = (
     "globals",
@@ -28,8 +28,9 @@ RELATIONS = (
     "profiles",
     *(f"{graph} {k}" for graph in GRAPHS for k in NEIGHBOURHOODS),
 )
-"""Between any two images of a window: cosine of the globals; Chamfer similarity of the strongest
-locals; how alike two images match the query's locals; and how far neighbourhoods overlap."""
+"""Between any two images of a window: the cosine of the globals, the Chamfer similarity of the
+strongest locals, the correlation of their matches with the query's locals, and the overlap of
+neighbourhoods."""
 
 TO_QUERY = (
     *RELATIONS,
@@ -44,70 +45,54 @@ TO_QUERY = (
     "mutual matches, counted",
     "matches by rank",
 )
-"""Between an image and the query: all of the above, and how their locals match. A match tells
-something where it is better than in the other images of the list, and is rare where few are."""
-RANKED = ("globals", "query to image", "mutual matches", "trusted 20")
-IMAGE_FEATURES = len(TO_QUERY) + len(RANKED) + 1
-MATCH_FEATURES = 10
-COHESIVE = ("globals", "locals", "trusted 20")
-SIZES_OF_TOP = (4, 8, 16, 32, 64)
-CONTEXT_FEATURES = 3 + 3 + 4 * len(RANKED) + 2 * len(COHESIVE) * len(SIZES_OF_TOP)
+"""Between an image and the query: the above, and the matches of their locals. A match is telling
+where it is better than in the other images of the list, and rare where few images have one."""
 
-_BOUND = 8.0
-_ROUNDING = 16 * torch.finfo(torch.float32).eps
+RANKED = ("globals", "query to image", "mutual matches", "trusted 20")
+"""Those of TO_QUERY whose ranks are features too."""
+IMAGE_FEATURES = len(TO_QUERY) + len(RANKED) + 1
+"""The last one: whether the image has a global."""
+
+MATCH = (
+    "advantage",
+    "cosine",
+    "rarity",
+    "cosine among the image's matches",
+    "gap to a mutual match",
+    "mutual",
+    "rank in the list",
+    "deviation in the list",
+    "place in the query",
+    "place in the image",
+)
+MATCH_FEATURES = len(MATCH)
+
+COHERENT = ("globals", "locals")
+LIST = ("agreement", "gallery images", "query locals", "images with globals")
+SHAPE = ("largest", "fourth largest", "skewness", "kurtosis")
+COHESIVE = ("globals", "locals", "trusted 20")
+TOP_SIZES = (4, 8, 16, 32, 64)
+CONTEXT_FEATURES = (
+    len(COHERENT) + len(LIST) + len(SHAPE) * len(RANKED) + 2 * len(COHESIVE) * len(TOP_SIZES)
+)
+"""Of a list as a whole: coherence of the graphs, its size, the shape of the distribution of each of
+RANKED, and the cohesion of its first images."""
+
 _BEST_MATCHES = 8
 _BLOCK = 32
 
 
 @dataclass(frozen=True, eq=False)
 class Relations:
-    """pairs (w, r, i, i): RELATIONS, standardised over the pairs of a window; image
+    """pairs (w, r, i, i): RELATIONS, standardised over the pairs of a window. image
     (w, i, IMAGE_FEATURES): TO_QUERY standardised over the gallery, ranks, and whether the image has
-    a global; 0 in the query's row but for the last. matches (w, g, t, MATCH_FEATURES): of every
-    gallery image the t query locals that it matches best for its list; context
-    (w, CONTEXT_FEATURES): of a list as a whole."""
+    a global; the query's row is 0 but for the last. matches (w, g, t, MATCH_FEATURES): the t query
+    locals that a gallery image matches best, by its list. context (w, CONTEXT_FEATURES)."""
 
     pairs: Tensor
     image: Tensor
     matches: Tensor
     context: Tensor
-
-
-def standardised(values: Tensor, dims: tuple[int, ...], mask: Tensor | None = None) -> Tensor:
-    """Standardise over `dims`; masked entries are 0. A spread that is within rounding is none:
-    then all are 0. Results are bounded by 8."""
-    count: float | Tensor
-    if mask is None:
-        count = float(math.prod(values.shape[dim] for dim in dims))
-        rest = values - values.mean(dims, keepdim=True)
-    else:
-        weight = mask.to(values.dtype)
-        count = weight.sum(dims, keepdim=True).clamp(min=1)
-        values = torch.where(mask, values, 0.0)
-        rest = (values - values.sum(dims, keepdim=True) / count) * weight
-    # Cosines and standardised values are of order 1, so that is what rounding goes by at least.
-    largest = torch.linalg.vector_norm(values, torch.inf, dim=dims, keepdim=True).clamp(min=1.0)
-    return _scaled(rest, dims, count, largest)
-
-
-def standardised_pairs(values: Tensor) -> Tensor:
-    """Standardise (…, i, i) in place over pairs of two images; the diagonal is 0. Of values that
-    are bounded by 1, or as good as."""
-    images = values.shape[-1]
-    count = float(max(1, images * (images - 1)))
-    values.diagonal(dim1=-2, dim2=-1).zero_()
-    values -= values.sum((-2, -1), keepdim=True) / count
-    values.diagonal(dim1=-2, dim2=-1).zero_()
-    return _scaled(values, (-2, -1), count, 1.0)
-
-
-def _scaled(
-    rest: Tensor, dims: tuple[int, ...], count: float | Tensor, largest: float | Tensor
-) -> Tensor:
-    """In place: differences from the mean over their spread."""
-    deviation = torch.linalg.vector_norm(rest, dim=dims, keepdim=True) / count**0.5
-    scale = torch.where(deviation <= _ROUNDING * largest, 0.0, 1 / deviation)
-    return rest.mul_(scale).clamp_(-_BOUND, _BOUND)
 
 
 def window_relations(
@@ -116,9 +101,9 @@ def window_relations(
     globals_: Tensor,
     has_global: Tensor,
     query_locals: int,
-    most_matches: int,
+    max_matches: int,
 ) -> Relations:
-    """Of windows without padding images, whose queries have `query_locals` locals each: locals
+    """Of windows without padding images and with `query_locals` locals in each query: locals
     (w, i, n, d), local_mask (w, i, n), globals (w, i, e), has_global (w, i). Valid locals come
     first in an image's row."""
     images = locals_.shape[1]
@@ -146,7 +131,7 @@ def window_relations(
         by_globals = standardised_pairs(by_globals)
     else:
         by_globals = standardised(by_globals, (1, 2), others & both)
-        # Where an image has no global its locals speak for it.
+        # An image without a global is compared by its locals.
         by_globals = torch.where(both, by_globals, by_locals)
     profiles = F.pad(_profiles(advantage), (1, 0, 1, 0))
     profiles[:, 0, 1:] = profiles[:, 1:, 0] = standardised(advantage.mean(2), (1,))
@@ -156,7 +141,7 @@ def window_relations(
     pairs = torch.cat((direct, standardised_pairs(overlaps)), dim=1)
 
     deviation = best.std(1, unbiased=False, keepdim=True)
-    own = torch.stack(
+    query_features = torch.stack(
         (
             best.mean(2),
             torch.where(gallery_mask, best_of_image, 0.0).sum(2) / gallery_mask.sum(2),
@@ -171,7 +156,7 @@ def window_relations(
         ),
         dim=1,
     )
-    to_query = standardised(torch.cat((pairs[:, :, 0, 1:], own), dim=1), (2,)).mT
+    to_query = standardised(torch.cat((pairs[:, :, 0, 1:], query_features), dim=1), (2,)).mT
     ranked = to_query[:, :, [TO_QUERY.index(name) for name in RANKED]]
     with_global = (has_global[:, 1:] & has_global[:, :1]).unsqueeze(2).to(to_query.dtype)
     image = torch.cat((to_query, _log_ranks(_ranks(ranked)), with_global), dim=2)
@@ -182,24 +167,24 @@ def window_relations(
     agreement = (by_globals * by_locals).sum((1, 2)) / pair_count
     present = (others & both).sum((1, 2)) / pair_count
     size = torch.tensor([images - 1, query_locals], device=best.device).log2() / 8
-    whole = (agreement.unsqueeze(1), size.expand(len(best), -1), present.unsqueeze(1))
-    context = torch.cat((trust, *whole, _shape(ranked), _cohesion(pairs)), dim=1)
+    list_features = (agreement.unsqueeze(1), size.expand(len(best), -1), present.unsqueeze(1))
+    context = torch.cat((trust, *list_features, _shape(ranked), _cohesion(pairs)), dim=1)
     place = torch.arange(query_locals, device=best.device) / query_locals
     spread = best.std((1, 2), unbiased=False, keepdim=True)
     spread = spread.clamp(min=torch.finfo(best.dtype).tiny)
-    chosen = (advantage + mutual).topk(min(most_matches, query_locals), dim=2).indices
+    selection = (advantage + mutual).topk(min(max_matches, query_locals), dim=2).indices
     matches = torch.stack(
         [
-            feature.expand_as(best).gather(2, chosen)
+            feature.expand_as(best).gather(2, selection)
             for feature in (
                 advantage,
                 overall,
                 rarity,
                 standardised(best, (2,)),
-                (gap / spread).clamp(0, _BOUND),
+                (gap / spread).clamp(0, BOUND),
                 mutual,
                 _log_ranks(ranks),
-                (deviation / spread).clamp(0, _BOUND),
+                (deviation / spread).clamp(0, BOUND),
                 place,
                 partner / gallery_mask.sum(2, keepdim=True),
             )
@@ -212,38 +197,38 @@ def window_relations(
 def _unit(rows: Tensor) -> Tensor:
     """Rows of length 1; most are that already, up to rounding, and padding stays 0."""
     lengths = torch.linalg.vector_norm(rows, dim=-1)
-    off = (lengths - 1).abs() > _ROUNDING
+    off = (lengths - 1).abs() > ROUNDING
     return F.normalize(rows, dim=-1) if bool((off & (lengths > 0)).any()) else rows
 
 
 def _chamfer(locals_: Tensor, mask: Tensor) -> Tensor:
-    """(w, i, i): the mean over the strongest locals of the best cosine in the other image, the mean
-    of both ways."""
-    # An image's locals lie apart, so that the largest of them is that of whole rows.
-    apart = locals_[:, :, :COMPARED_LOCALS].transpose(1, 2).contiguous()
+    """(w, i, i): the mean, over the strongest locals and both ways, of the best cosine in the other
+    image."""
+    # Slots before images, so that the maximum over an image's locals is one of whole rows.
+    slots_first = locals_[:, :, :COMPARED_LOCALS].transpose(1, 2).contiguous()
     mask = mask[:, :, :COMPARED_LOCALS].mT.contiguous()
     weight = mask / mask.sum(1, keepdim=True)
     padded = not bool(mask.all())
-    windows, _, images, _ = apart.shape
-    one_way = apart.new_zeros(windows, images, images)
+    windows, _, images, _ = slots_first.shape
+    one_way = slots_first.new_zeros(windows, images, images)
     # Cosines are the same both ways: each block of images is compared with itself and those after.
     for first in range(0, images, _BLOCK):
-        block, rest = slice(first, first + _BLOCK), slice(first, images)
-        own, others = apart[:, :, block], apart[:, :, rest]
-        cosines = own.flatten(1, 2) @ others.flatten(1, 2).mT
+        own, later = slice(first, first + _BLOCK), slice(first, images)
+        block, rest = slots_first[:, :, own], slots_first[:, :, later]
+        cosines = block.flatten(1, 2) @ rest.flatten(1, 2).mT
         # (w, n, i, n, j)
-        cosines = cosines.unflatten(2, others.shape[1:3]).unflatten(1, own.shape[1:3])
-        of_own = of_others = cosines
+        cosines = cosines.unflatten(2, rest.shape[1:3]).unflatten(1, block.shape[1:3])
+        best_later = best_own = cosines
         if padded:
-            of_own = cosines.masked_fill(~mask[:, None, None, :, rest], -2.0)
-            of_others = cosines.masked_fill(~mask[:, :, block, None, None], -2.0)
-        one_way[:, block, rest] = (of_own.amax(3) * weight[:, :, block, None]).sum(1)
-        one_way[:, rest, block] = (of_others.amax(1) * weight[:, None, :, rest]).sum(2).mT
+            best_later = cosines.masked_fill(~mask[:, None, None, :, later], -2.0)
+            best_own = cosines.masked_fill(~mask[:, :, own, None, None], -2.0)
+        one_way[:, own, later] = (best_later.amax(3) * weight[:, :, own, None]).sum(1)
+        one_way[:, later, own] = (best_own.amax(1) * weight[:, None, :, later]).sum(2).mT
     return (one_way + one_way.mT) / 2
 
 
 def _profiles(advantage: Tensor) -> Tensor:
-    """(w, g, g): correlation of how two images match the query's locals, standardised."""
+    """(w, g, g): correlation of two images' matches with the query's locals, standardised."""
     units = F.normalize(advantage - advantage.mean(2, keepdim=True), dim=2)
     return standardised_pairs(units @ units.mT)
 
@@ -257,14 +242,14 @@ def _ranks(values: Tensor) -> Tensor:
 
 
 def _log_ranks(ranks: Tensor) -> Tensor:
-    """(w, g, f): 1 for the first of a column, falling with the logarithm of the rank to 0."""
+    """(w, g, f): from 1 for the first of a column down to 0, by the logarithm of the rank."""
     return 1 - ranks.log2() / math.log2(ranks.shape[1] + 1)
 
 
 def _cohesion(pairs: Tensor) -> Tensor:
-    """(w, 2 x COHESIVE x SIZES_OF_TOP): how alike the first k images are to each other, and how
-    alike to the query, by each of COHESIVE; first is who shares most neighbours with the query.
-    Where many images are relevant it falls late."""
+    """(w, 2 x COHESIVE x TOP_SIZES): the mean similarity of the first k images to each other, and
+    to the query, by each of COHESIVE. Images are ordered by the neighbours that they share with the
+    query. Where many images are relevant, cohesion falls late."""
     shared = pairs[:, RELATIONS.index("trusted 20"), 0, 1:]
     order = shared.argsort(dim=1, descending=True, stable=True)
     gallery = order.shape[1]
@@ -273,16 +258,16 @@ def _cohesion(pairs: Tensor) -> Tensor:
     ordered = cohesive[..., 1:].gather(3, columns)
     to_query = ordered[:, :, 0].cumsum(2)
     among = ordered[:, :, 1:].gather(2, columns[:, :, 1:].mT).cumsum(2).cumsum(3)
-    top = torch.tensor([min(k, gallery) for k in SIZES_OF_TOP], device=pairs.device)
+    top = torch.tensor([min(k, gallery) for k in TOP_SIZES], device=pairs.device)
     sums = among.diagonal(dim1=2, dim2=3)[..., top - 1]
     mean = torch.cat((sums / (top * (top - 1)).clamp(min=1), to_query[..., top - 1] / top), dim=1)
-    return mean.flatten(1).clamp(-_BOUND, _BOUND) / 2
+    return mean.flatten(1).clamp(-BOUND, BOUND) / 2
 
 
 def _shape(values: Tensor) -> Tensor:
-    """(w, 4 f): of standardised columns (w, g, f) the largest, the fourth largest, skewness and
-    kurtosis, each of order 1: how many images stand out, and how far."""
-    falling = values.topk(min(4, values.shape[1]), dim=1).values
+    """(w, 4 f): SHAPE of standardised columns (w, g, f), each of order 1: how many images stand
+    out, and how far."""
+    descending = values.topk(min(4, values.shape[1]), dim=1).values
     skewness, kurtosis = values.pow(3).mean(1) / 2, values.pow(4).mean(1) / 8
-    shape = torch.cat((falling[:, 0] / 4, falling[:, -1] / 4, skewness, kurtosis), dim=1)
-    return shape.clamp(-_BOUND, _BOUND)
+    shape = torch.cat((descending[:, 0] / 4, descending[:, -1] / 4, skewness, kurtosis), dim=1)
+    return shape.clamp(-BOUND, BOUND)

@@ -11,20 +11,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model.batch import Window, WindowBatch, collate, collate_distinct
 from model.blocks import Block
 from model.config import MambaConfig, ModelConfig
 from model.descriptors import DescriptorSizes, ImageDescriptors, normalised
 from model.relations import CONTEXT_FEATURES, RELATIONS, TO_QUERY
 from model.scan import Scan, chunked_scan
 from model.tokens import IMAGE, Evidence, RelationBatch, Tokens, relate
+from model.window_batch import Window, WindowBatch, collate, collate_distinct
 
 DEFAULT_SIZES = DescriptorSizes(128, 512)
 """Of EfficientNet-Lite0's descriptors."""
 
 
 class Reranker(Protocol):
-    """What the service and the evaluation ask of a backbone; any sequence model can stand here."""
+    """What the service and the evaluation need of a backbone."""
 
     @property
     def config(self) -> ModelConfig: ...
@@ -34,7 +34,7 @@ class Reranker(Protocol):
         ...
 
     def image_logits(self, batch: WindowBatch) -> Tensor:
-        """(w, g): a logit for every gallery image, in list order; anything at padded images."""
+        """(w, g): a logit for every gallery image, in list order; undefined at padded images."""
         ...
 
 
@@ -51,12 +51,12 @@ class ListReranker(nn.Module):
         return collate(windows, descriptors_per_image=self.config.descriptors_per_image)
 
     def forward(self, batch: WindowBatch) -> tuple[Tensor, Tensor]:
-        """Logits to train, (w, g, slots), of a gallery image's tokens or, with one slot, of the
-        image itself; and which are real, (w, g, slots)."""
+        """Logits for the loss, (w, g, s), of a gallery image's tokens or, with one slot, of the
+        image itself; and which are real, (w, g, s)."""
         raise NotImplementedError
 
     def image_scores(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """(w, g) of what `forward` gives."""
+        """(w, g): from the results of `forward`."""
         return (logits * mask).sum(-1) / mask.sum(-1).clamp(min=1)
 
     def image_logits(self, batch: WindowBatch) -> Tensor:
@@ -65,10 +65,10 @@ class ListReranker(nn.Module):
 
 class MambaReranker(ListReranker):
     """Reads the relations between the images of a window (`model.relations`), never a descriptor:
-    a mixer over the tokens of the whole list, bidirectional Mamba-2, then layers between images.
+    bidirectional Mamba-2 over the tokens of the whole list, then attention between images.
 
-    Copies of an image are one image to it, and a list is put into an order of its own, so a score
-    depends neither on the order in which the images were named nor on how often.
+    Copies of an image count once, and the list is sorted by content. So a score depends neither on
+    the order in which the caller names the images nor on how often.
     """
 
     config: MambaConfig
@@ -91,16 +91,16 @@ class MambaReranker(ListReranker):
         return collate_distinct(windows, descriptors_per_image=self.config.descriptors_per_image)
 
     def forward(self, batch: WindowBatch) -> tuple[Tensor, Tensor]:
-        logits = self.read(relate(batch, self.config.matches_per_image))
+        logits = self.list_logits(relate(batch, self.config.matches_per_image))
         return logits.gather(1, batch.places).unsqueeze(2), batch.present.unsqueeze(2)
 
     def image_logits(self, batch: WindowBatch) -> Tensor:
         with one_thread(batch.locals.device):
             return super().image_logits(batch)
 
-    def read(self, relations: RelationBatch) -> Tensor:
-        """(w, i): a logit for every image, the query's without meaning."""
-        order = reading_order(relations)
+    def list_logits(self, relations: RelationBatch) -> Tensor:
+        """(w, i): a logit for every image; the query's has no meaning."""
+        order = scan_order(relations)
         x = self.tokens(relations)
         trust = 2 * torch.sigmoid(self.trust(relations.context.to(x.dtype)))
         pairs = relations.pairs.to(x.dtype)
@@ -113,8 +113,8 @@ class MambaReranker(ListReranker):
 
 @contextmanager
 def one_thread(device: torch.device) -> Iterator[None]:
-    """On a CPU the many small products of a pass are done before several threads have met; where
-    another process has a core, they wait for each other."""
+    """On a CPU the many small products of a pass gain nothing from several threads, which also wait
+    for each other where another process uses a core."""
     threads = torch.get_num_threads()
     if device.type != "cpu" or threads == 1:
         yield
@@ -126,8 +126,8 @@ def one_thread(device: torch.device) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def reading_order(relations: RelationBatch) -> Tensor:
-    """(w, i): the query, then the gallery by falling evidence, then padding."""
+def scan_order(relations: RelationBatch) -> Tensor:
+    """(w, i): the query, then the gallery by descending evidence, then padding."""
     evidence = relations.image[:, :, : len(TO_QUERY)].sum(2)
     evidence = evidence.masked_fill(~relations.mask[:, :, IMAGE], -torch.inf)
     query = torch.arange(evidence.shape[1], device=evidence.device) == 0
@@ -146,8 +146,8 @@ def score_windows(
 
 
 def random_image(rng: np.random.Generator, config: ModelConfig) -> ImageDescriptors:
-    """As large as an image can be for this checkpoint, or, where any size will do, of the sizes of
-    the default extractor; for warming up and measuring."""
+    """As large as an image can be for this checkpoint; if it takes any size, of the default
+    extractor's sizes. For warming up and for measurements."""
     sizes = config.sizes or DEFAULT_SIZES
     rows = config.descriptors_per_image
     locals_ = rng.standard_normal((rows, sizes.local_dim)).astype(np.float32)

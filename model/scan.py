@@ -29,7 +29,7 @@ class Scan(Protocol):
     ) -> Tensor: ...
 
 
-# On a CPU short chunks win: what is done within one grows with its square.
+# On a CPU short chunks win: the work within a chunk grows with its square.
 CHUNK = 32
 
 
@@ -59,54 +59,54 @@ def chunked_scan(
     dt = dt.permute(0, 1, 2, 4, 3)  # (2, b, chunks, h, chunk)
     log_decay = dt * a.to(x.dtype)[:, None]
 
-    # How much of what was written at j is left at i: the decays after j up to i, or from i up to
-    # the one before j. Sums start anew in each chunk and are float64, so that differences of sums
-    # in the thousands keep their digits.
+    # The log of the share of what was written at j that remains at i: the decays after j up to i,
+    # or from i up to the one before j. Sums restart in each chunk and are float64, so that
+    # differences of sums in the thousands keep their digits.
     upto = log_decay.cumsum(-1, dtype=torch.float64)
     before = upto - log_decay
     places = torch.arange(chunk, device=x.device)
     later = places > places.unsqueeze(1)
-    left = torch.where(
+    log_retention = torch.where(
         later,
         before[1].unsqueeze(-2) - before[1].unsqueeze(-1),
         upto[0].unsqueeze(-1) - upto[0].unsqueeze(-2),
     ).to(x.dtype)
     written = torch.where(later, dt[1].unsqueeze(-2), dt[0].unsqueeze(-2))
     scores = c @ b.mT  # (b, chunks, chunk, chunk)
-    mixing = scores.unsqueeze(2) * left.exp() * written
+    mixing = scores.unsqueeze(2) * log_retention.exp() * written
     in_heads = x.transpose(2, 3)  # (b, chunks, h, chunk, p)
-    own = scores.diagonal(dim1=-2, dim2=-1).unsqueeze(2) * dt[1]
-    y = mixing @ in_heads + own.unsqueeze(-1) * in_heads
+    diagonal = scores.diagonal(dim1=-2, dim2=-1).unsqueeze(2) * dt[1]
+    y = mixing @ in_heads + diagonal.unsqueeze(-1) * in_heads
 
-    # What a chunk adds to the state that leaves it, and what the next sees of that state.
-    whole = upto[..., -1:]
-    to_edge = torch.stack((whole[0] - upto[0], before[1])).to(x.dtype).exp() * dt
-    from_edge = torch.stack((upto[0], whole[1] - before[1])).to(x.dtype).exp()
+    # What a chunk adds to the state, and what the next chunk reads from it.
+    chunk_decay = upto[..., -1:]
+    to_edge = torch.stack((chunk_decay[0] - upto[0], before[1])).to(x.dtype).exp() * dt
+    from_edge = torch.stack((upto[0], chunk_decay[1] - before[1])).to(x.dtype).exp()
     added = (to_edge.unsqueeze(-1) * in_heads).transpose(-1, -2).flatten(3, 4) @ b
     added = added.unflatten(3, (heads, width))  # (2, b, chunks, h, p, n)
-    kept = whole.to(x.dtype).exp().unsqueeze(-1)
-    onward, back = _carried(added, kept)
+    retention = chunk_decay.to(x.dtype).exp().unsqueeze(-1)
+    onward, back = _carried(added, retention)
     entering = torch.stack((torch.stack(onward, 1), torch.stack(back[::-1], 1)))
-    seen = c @ entering.flatten(3, 4).mT  # (2, b, chunks, chunk, h p)
-    seen = seen.unflatten(-1, (heads, width)).transpose(3, 4)
-    y = y + from_edge[0].unsqueeze(-1) * seen[0] + from_edge[1].unsqueeze(-1) * seen[1]
+    carried = c @ entering.flatten(3, 4).mT  # (2, b, chunks, chunk, h p)
+    carried = carried.unflatten(-1, (heads, width)).transpose(3, 4)
+    y = y + from_edge[0].unsqueeze(-1) * carried[0] + from_edge[1].unsqueeze(-1) * carried[1]
     result: Tensor = y.transpose(2, 3).flatten(1, 2)[:, :length]
     return result
 
 
-def _carried(added: Tensor, kept: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """The states (b, …) in which chunks are entered: from the first chunk on, and from the last
-    one back."""
+def _carried(added: Tensor, retention: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """The states (b, …) at the entries of the chunks, from the first chunk on and from the last one
+    back."""
 
-    def entered(added: Sequence[Tensor], kept: Sequence[Tensor]) -> list[Tensor]:
+    def entered(added: Sequence[Tensor], retention: Sequence[Tensor]) -> list[Tensor]:
         state = torch.zeros_like(added[0])
         states = []
-        for share, more in zip(kept, added, strict=True):
+        for share, more in zip(retention, added, strict=True):
             states.append(state)
             state = torch.addcmul(more, share, state)
         return states
 
     # unbind, not indexing: the gradient of an index fills a tensor of the whole size with zeros.
     forward, backward = (t.unbind(1) for t in added)
-    keep, keep_back = (t.unbind(1) for t in kept)
-    return entered(forward, keep), entered(backward[::-1], keep_back[::-1])
+    forward_retention, backward_retention = (t.unbind(1) for t in retention)
+    return entered(forward, forward_retention), entered(backward[::-1], backward_retention[::-1])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.descriptor_file import DescriptorReader
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from model.formats.nn_file import Neighbours, read_neighbours
 from model.formats.shortlists import Shortlist, count_shortlists, read_shortlists
 from model.global_rows import GlobalRows
@@ -22,7 +22,7 @@ class ShortlistSource:
     queries: DescriptorReader
     gallery: DescriptorReader
     top: int
-    most: int
+    max_ids: int
     """Ids that a list of `shortlists` may have."""
     shortlists: Path | None = None
     neighbours: Path | None = None
@@ -36,7 +36,7 @@ class ShortlistSource:
     def lists(self, first: int = 0) -> Iterator[Shortlist]:
         """Yields lists from number `first` on. Raises FormatError."""
         if self.shortlists is not None:
-            return read_shortlists(self.shortlists, self.most, first)
+            return read_shortlists(self.shortlists, self.max_ids, first)
         if self.neighbours is not None:
             return self._listed(self.neighbours, first)
         return self._searched(first)

@@ -1,7 +1,7 @@
 """From the relations of windows to tokens: `[image] [matches, rarest first]` for every image.
 
-An image's token opens its row, so its tokens are a prefix of the row and padding is only ever
-behind them. The query has its own token alone: what it matches is told by the others.
+An image's own token opens its row, so padding is only behind its tokens. The query has its own
+token alone: the other images tell what it matches.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.batch import WindowBatch, WindowShape
 from model.config import MambaConfig
 from model.relations import (
     CONTEXT_FEATURES,
@@ -24,19 +23,19 @@ from model.relations import (
     Relations,
     window_relations,
 )
+from model.window_batch import WindowBatch, WindowShape
 
 IMAGE, FIRST_MATCH = 0, 1
 """Slots of an image's row of tokens."""
-_TOGETHER = {"cpu": 128, "cuda": 8192}
-"""Images of windows whose relations are computed at once: on a CPU those of more windows would
-leave its cache."""
+_IMAGES_AT_ONCE = {"cpu": 128, "cuda": 8192}
+"""Images whose relations are computed at once: more would not fit into the cache of a CPU."""
 
 
 @dataclass(frozen=True, eq=False)
 class RelationBatch:
     """Relations of several windows, padded: pairs (w, r, i, i), image (w, i, IMAGE_FEATURES),
-    matches (w, i, t, MATCH_FEATURES), context (w, CONTEXT_FEATURES), mask (w, i, 1 + t) of the
-    tokens that are real."""
+    matches (w, i, t, MATCH_FEATURES), context (w, CONTEXT_FEATURES), mask (w, i, 1 + t): which
+    tokens are real."""
 
     pairs: Tensor
     image: Tensor
@@ -46,18 +45,18 @@ class RelationBatch:
 
 
 @torch.no_grad()
-def relate(batch: WindowBatch, most_matches: int) -> RelationBatch:
+def relate(batch: WindowBatch, max_matches: int) -> RelationBatch:
     """Windows of one shape are computed together, in that shape."""
     by_shape: dict[WindowShape, list[int]] = {}
     for window, shape in enumerate(batch.shapes):
         by_shape.setdefault(shape, []).append(window)
-    together = _TOGETHER[batch.locals.device.type]
+    at_once = _IMAGES_AT_ONCE[batch.locals.device.type]
     groups = [
         part
         for shape, windows in by_shape.items()
-        for part in _split(windows, max(1, together // shape.images))
+        for part in _split(windows, max(1, at_once // shape.images))
     ]
-    relations = [_relations(batch, group, most_matches) for group in groups]
+    relations = [_relations(batch, group, max_matches) for group in groups]
     return _padded(relations, groups, batch.image_mask)
 
 
@@ -65,16 +64,16 @@ def _split(windows: list[int], size: int) -> list[list[int]]:
     return [windows[first : first + size] for first in range(0, len(windows), size)]
 
 
-def _relations(batch: WindowBatch, windows: list[int], most_matches: int) -> Relations:
+def _relations(batch: WindowBatch, windows: list[int], max_matches: int) -> Relations:
     shape = batch.shapes[windows[0]]
-    own = windows if len(windows) < len(batch.shapes) else slice(None)
+    rows = windows if len(windows) < len(batch.shapes) else slice(None)
     return window_relations(
-        batch.locals[own, : shape.images, : shape.locals, : shape.local_dim],
-        batch.local_mask[own, : shape.images, : shape.locals],
-        batch.globals[own, : shape.images, : shape.global_dim],
-        batch.has_global[own, : shape.images],
+        batch.locals[rows, : shape.images, : shape.locals, : shape.local_dim],
+        batch.local_mask[rows, : shape.images, : shape.locals],
+        batch.globals[rows, : shape.images, : shape.global_dim],
+        batch.has_global[rows, : shape.images],
         shape.query_locals,
-        most_matches,
+        max_matches,
     )
 
 
@@ -83,22 +82,22 @@ def _padded(
 ) -> RelationBatch:
     first = relations[0]
     count, images = image_mask.shape
-    most = max(own.matches.shape[2] for own in relations)
-    mask = image_mask.unsqueeze(2).repeat(1, 1, 1 + most)
+    max_matches = max(group.matches.shape[2] for group in relations)
+    mask = image_mask.unsqueeze(2).repeat(1, 1, 1 + max_matches)
     mask[:, 0, FIRST_MATCH:] = False
     if len(groups) == 1:
         matches = F.pad(first.matches, (0, 0, 0, 0, 1, 0))
         return RelationBatch(first.pairs, first.image, matches, first.context, mask)
     pairs = first.pairs.new_zeros(count, len(RELATIONS), images, images)
     image = first.image.new_zeros(count, images, IMAGE_FEATURES)
-    matches = first.matches.new_zeros(count, images, most, MATCH_FEATURES)
+    matches = first.matches.new_zeros(count, images, max_matches, MATCH_FEATURES)
     context = first.context.new_zeros(count, CONTEXT_FEATURES)
-    for own, windows in zip(relations, groups, strict=True):
-        size, slots = own.image.shape[1], own.matches.shape[2]
-        pairs[windows, :, :size, :size] = own.pairs
-        image[windows, :size] = own.image
-        matches[windows, 1:size, :slots] = own.matches
-        context[windows] = own.context
+    for group, windows in zip(relations, groups, strict=True):
+        size, slots = group.image.shape[1], group.matches.shape[2]
+        pairs[windows, :, :size, :size] = group.pairs
+        image[windows, :size] = group.image
+        matches[windows, 1:size, :slots] = group.matches
+        context[windows] = group.context
         mask[windows, :, FIRST_MATCH + slots :] = False
     return RelationBatch(pairs, image, matches, context, mask)
 
@@ -126,9 +125,8 @@ class Tokens(nn.Module):
 
 
 class Evidence(nn.Module):
-    """A logit from the standardised relations to the query alone, weighted as the list as a whole
-    suggests: which cue to trust differs between lists. Untrained it is their sum, which is what
-    learning starts from."""
+    """A logit from the standardised relations to the query alone, weighted by the context: which
+    cue to trust differs between lists. Training starts from their plain sum."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,7 +137,7 @@ class Evidence(nn.Module):
 
     def forward(self, relations: RelationBatch) -> Tensor:
         """(w, i)"""
-        context = _GENTLE * relations.context.to(self.weight.weight.dtype)
+        context = _CONTEXT_SCALE * relations.context.to(self.weight.weight.dtype)
         weights = self.weight(context)
         features = relations.image[:, :, : len(TO_QUERY)].to(weights.dtype)
         logits: Tensor = (features * weights.unsqueeze(1)).sum(2)
@@ -147,9 +145,9 @@ class Evidence(nn.Module):
 
 
 UNTRAINED_WEIGHT = 0.2
-_GENTLE = 0.2
+_CONTEXT_SCALE = 0.2
 """What the context is multiplied by: a step of its weights moves the logits of a whole list, and
-would drown what all others learn."""
+would drown what the other weights learn."""
 
 
 def _embedding(features: int, dim: int) -> nn.Sequential:

@@ -1,9 +1,8 @@
-"""Which windows a shortlist is cut into, and the re-ranking of one list as a state machine.
+"""The windows of a shortlist, and the re-ranking of one list as a state machine.
 
 After LOCORE (Xiao et al., CVPR 2025): a list longer than a window is re-ranked by windows of
-`window` images every `stride`, each of which re-orders its own stretch of the list before the
-next one is cut.
-No I/O, no clock, no tensor: the service and the offline evaluation run this same code.
+`window` images every `stride`; each re-orders its part of the list before the next one is cut.
+No I/O, no clock, no tensor: the service and the offline evaluation both run this code.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 
 
 def plan_windows(count: int, window: int, stride: int, direction: Direction) -> list[slice]:
-    """The stretches of a list of `count` images, in the order in which they are re-ranked.
+    """The windows of a list of `count` images, in the order in which they are re-ranked.
 
     One direction takes ceil((count - window) / stride) + 1 windows, the last one shifted so that
     it too is full. A direction that turns back does not repeat the window at the turn.
@@ -47,8 +46,8 @@ def plan_windows(count: int, window: int, stride: int, direction: Direction) -> 
 @dataclass(frozen=True)
 class RerankOptions:
     """How one list is re-ranked. `alpha` weighs the first stage, see `model.scoring.ensemble`.
-    Where it is not `listwise`, scores do not depend on windows: they only bound a pass, and the
-    list is ordered as a whole."""
+    Unless `listwise`, scores do not depend on windows: these only bound a pass, and the list is
+    sorted once at the end."""
 
     alpha: float
     temperature: float
@@ -58,8 +57,7 @@ class RerankOptions:
     listwise: bool = True
 
     def plan(self, count: int) -> list[slice]:
-        """The windows of a list of `count` images. Where no score changes from one window to the
-        next, none overlap."""
+        """The windows of a list of `count` images. They overlap only if `listwise`."""
         stride = self.stride if self.listwise else self.window
         return plan_windows(count, self.window, stride, self.direction)
 
@@ -67,14 +65,15 @@ class RerankOptions:
 class Reranking:
     """One list on its way from the first stage's order to the re-ranked one.
 
-    Ask for `next_window()`, score those images, hand the logits to `accept()`, until there is no
-    next window. Images are named by their place in the list that came in.
+    Score the images of `next_window()` and pass their logits to `accept()`, until there is no next
+    window. An image is named by its place in the incoming list.
     """
 
     def __init__(
         self, count: int, first_stage: NDArray[np.float32] | None, options: RerankOptions
     ) -> None:
-        """`first_stage`: the global similarities, shape (count,), or None: alpha counts as 0."""
+        """`first_stage`: the global similarities, shape (count,), or None, for which alpha
+        counts as 0."""
         if first_stage is not None and first_stage.shape != (count,):
             raise ValueError(f"{count} images but first-stage scores {first_stage.shape}")
         self._options = options
@@ -89,7 +88,7 @@ class Reranking:
         return len(self._plan) - self._done
 
     def next_window(self) -> NDArray[np.int64] | None:
-        """The images to be scored next, as places in the incoming list; None when all is done."""
+        """The images to score next, as places in the incoming list; None after the last window."""
         if not self.windows_left:
             return None
         return self._order[self._plan[self._done]].copy()
@@ -108,8 +107,8 @@ class Reranking:
         self._done += 1
 
     def result(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """(order, relevance): places best first, and for each of these the score of the last
-        window that it was in. Raises ValueError while windows are left."""
+        """(order, relevance): places, best first, and the score of each in the last window that it
+        was in. Raises ValueError while windows are left."""
         if self.windows_left:
             raise ValueError(f"{self.windows_left} windows have no scores yet")
         order = self._order.copy()

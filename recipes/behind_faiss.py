@@ -37,7 +37,7 @@ def main(
     with (
         Client(url) as client,
         DescriptorReader(gallery) as images,
-        DescriptorReader(queries) as asked,
+        DescriptorReader(queries) as query_reader,
     ):
         # The index has the globals, the service the locals, under the same ids.
         vectors = images.globals()
@@ -45,17 +45,17 @@ def main(
         index.add(vectors)
         client.register(images, collection)
 
-        cosines, places = index.search(asked.globals(), min(top, len(images)))
-        for n, (query_id, query) in enumerate(asked):
+        cosines, places = index.search(query_reader.globals(), min(top, len(images)))
+        for n, (query_id, query) in enumerate(query_reader):
             shortlist = [images.ids[place] for place in places[n]]
             answer = client.rerank(query, shortlist, collection, global_scores=cosines[n])
             better = [result.id for result in answer.results]
-            if query_id == (show or asked.ids[0]):
+            if query_id == (show or query_reader.ids[0]):
                 click.echo(f"{query_id}, before: {' '.join(shortlist[:SHOWN])}")
                 click.echo(f"{query_id}, after:  {' '.join(better[:SHOWN])}")
             right_before += is_right(query_id, shortlist[0])
             right_after += is_right(query_id, better[0])
-        total = len(asked)
+        total = len(query_reader)
     click.echo(f"R@1 of {total} queries: {right_before / total:.1%} before, ", nl=False)
     click.echo(f"{right_after / total:.1%} after")
 

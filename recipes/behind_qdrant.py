@@ -42,7 +42,7 @@ def main(
     with (
         Client(url) as client,
         DescriptorReader(gallery) as images,
-        DescriptorReader(queries) as asked,
+        DescriptorReader(queries) as query_reader,
     ):
         vectors = images.globals()
         if not search.collection_exists(collection):
@@ -58,19 +58,19 @@ def main(
         )
         client.register(images, collection)
 
-        query_vectors = asked.globals()
-        for n, (query_id, query) in enumerate(asked):
-            found = search.query_points(collection, query_vectors[n], limit=top).points
-            shortlist = [point.payload["gallery_id"] for point in found if point.payload]
-            cosines = [point.score for point in found if point.payload]
+        query_vectors = query_reader.globals()
+        for n, (query_id, query) in enumerate(query_reader):
+            points = search.query_points(collection, query_vectors[n], limit=top).points
+            shortlist = [point.payload["gallery_id"] for point in points if point.payload]
+            cosines = [point.score for point in points if point.payload]
             answer = client.rerank(query, shortlist, collection, global_scores=cosines)
             better = [result.id for result in answer.results]
-            if query_id == (show or asked.ids[0]):
+            if query_id == (show or query_reader.ids[0]):
                 click.echo(f"{query_id}, before: {' '.join(shortlist[:SHOWN])}")
                 click.echo(f"{query_id}, after:  {' '.join(better[:SHOWN])}")
             right_before += is_right(query_id, shortlist[0])
             right_after += is_right(query_id, better[0])
-        total = len(asked)
+        total = len(query_reader)
     click.echo(f"R@1 of {total} queries: {right_before / total:.1%} before, ", nl=False)
     click.echo(f"{right_after / total:.1%} after")
 

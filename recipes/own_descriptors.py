@@ -34,8 +34,8 @@ def main(url: str, collection: str) -> None:
         """Locals and global. Half of the locals are the object's own, seen through noise; the rest
         is clutter."""
         locals_ = rng.standard_normal((LOCALS, SIZE))
-        own = rng.permutation(LOCALS)[: LOCALS // 2]
-        locals_[own] = objects[of, own] + 0.7 * locals_[own]
+        rows = rng.permutation(LOCALS)[: LOCALS // 2]
+        locals_[rows] = objects[of, rows] + 0.7 * locals_[rows]
         # A poor global, as of an image that shows more than the object.
         global_ = locals_.mean(0) + NOISE * rng.standard_normal(SIZE)
         return locals_.astype(np.float32), (global_ / np.linalg.norm(global_)).astype(np.float32)

@@ -48,13 +48,13 @@ def main(folder: Path, query: Path, url: str, collection: str, top: int, show: i
     def extracted() -> Iterator[tuple[str, ImageDescriptors]]:
         openers = {image_id: partial(read_image, path) for image_id, path in files.items()}
         extracting = extract_images(extractor, openers, LOCALS, os.cpu_count() or 1)
-        for image_id, found in tracked(extracting, "Extracting", len(files)):
-            if isinstance(found, UnreadableImageError):
-                click.echo(f"left out: {found}", err=True)
+        for image_id, result in tracked(extracting, "Extracting", len(files)):
+            if isinstance(result, UnreadableImageError):
+                click.echo(f"left out: {result}", err=True)
                 continue
             ids.append(image_id)
-            vectors.append(found.global_)
-            yield image_id, found.for_reranking()
+            vectors.append(result.global_)
+            yield image_id, result.for_reranking()
 
     with Client(url) as client:
         # Images are extracted as the client sends them: the folder may be larger than the memory.

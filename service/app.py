@@ -12,21 +12,21 @@ from fastapi import FastAPI
 
 from model.checkpoint import LoadedModel
 from model.config import ModelConfig
-from model.metric import Metric
+from model.learnt_metric import Metric
 from service import __version__
 from service.batching.batcher import Batcher
 from service.batching.window_queue import WindowQueue
 from service.batching.worker import Worker
-from service.extraction.picture_queue import ExtractionQueue
-from service.extraction.process import ExtractorProcess
-from service.gallery.connect import connect_store
+from service.gallery.collection_metrics import load_metrics
 from service.gallery.embedded import EmbeddedValkey
-from service.gallery.gallery import Gallery
-from service.gallery.learnt_metrics import load_metrics
+from service.gallery.registered_images import Gallery
+from service.gallery.store_connection import connect_store
 from service.gallery.sweeper import Sweeper
 from service.machine.memory import memory_limit
 from service.openapi import openapi_document
-from service.page.routes import install_page
+from service.page.endpoints import install_page
+from service.picture_extraction.extractor_process import ExtractorProcess
+from service.picture_extraction.picture_queue import ExtractionQueue
 from service.request.error_answers import install_error_handlers
 from service.request.middleware import install_middleware, quiet
 from service.routes import collections, docs, extract, gallery, health, info, rerank
@@ -155,6 +155,6 @@ def _extraction(settings: Settings, config: ModelConfig) -> ExtractionQueue:
     )
     return ExtractionQueue(
         process,
-        most_requests=settings.max_queued_pictures,
-        most_bytes=BODIES_HELD * settings.max_payload_bytes,
+        max_requests=settings.max_queued_pictures,
+        max_bytes=BODIES_HELD * settings.max_payload_bytes,
     )

@@ -13,9 +13,9 @@ from service.api.errors import UnavailableError
 from service.batching.batcher import Batcher
 from service.batching.worker import Worker
 from service.body.intake import Intake
-from service.extraction.picture_queue import ExtractionQueue
-from service.gallery.gallery import Gallery
+from service.gallery.registered_images import Gallery
 from service.gallery.store import GalleryStore
+from service.picture_extraction.picture_queue import ExtractionQueue
 from service.settings import Settings
 from service.watch.metrics import REJECTED
 

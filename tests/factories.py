@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.batch import Window
 from model.checkpoint import LoadedModel, load_checkpoint, save_checkpoint
 from model.config import ElvisConfig, ExtractorId, MambaConfig, ModelConfig
 from model.descriptors import DescriptorSizes, ImageDescriptors, normalised
 from model.pairs.elvis import ElvisReranker
 from model.reranker import MambaReranker
+from model.window_batch import Window
 
 LOCAL_DIM, GLOBAL_DIM = 8, 12
 SIZES = DescriptorSizes(LOCAL_DIM, GLOBAL_DIM)

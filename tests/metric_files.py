@@ -8,7 +8,7 @@ import numpy as np
 
 from model.config import ExtractorId
 from model.descriptors import DescriptorSizes
-from model.metric import Metric, save_metric
+from model.learnt_metric import Metric, save_metric
 
 MADE_UP = ExtractorId(name="made-up", version="1")
 

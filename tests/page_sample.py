@@ -15,7 +15,7 @@ from model.config import ExtractorId
 from model.descriptor_file import DescriptorReader, DescriptorWriter
 from model.descriptors import ExtractedImage
 from model.extraction.registry import load_extractor
-from service.page.sample.folders import SampleFolders
+from service.page.sample.sample_folders import SampleFolders
 from tests.e2e.service import RunningService, running
 from tests.factories import save_tiny, tiny_config, unit
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from model.batch import Window, WindowBatch, WindowShape
 from model.config import ExtractorId, LongformerConfig, Scoring
 from model.descriptors import ImageDescriptors
+from model.window_batch import Window, WindowBatch, WindowShape
 
 REFERENCES = Path(__file__).with_name("data") / "locore"
 CASES = ("with_global", "local_only")

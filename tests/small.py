@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from model.batch import Window
 from model.descriptors import ImageDescriptors
+from model.window_batch import Window
 
 _REFERENCE = Path(__file__).with_name("data") / "small" / "reference.safetensors"
 

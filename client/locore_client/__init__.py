@@ -1,7 +1,7 @@
 """A client of the service, blocking and asyncio: packs arrays, splits bulk registrations, repeats
 what was refused for now, keeps a deadline, turns errors into exceptions. docs/client.md shows it.
 
-`errors`: an exception for every code; `bodies`: what is sent; `splitting`: a registration in parts;
+`exceptions`: one for every code; `bodies`: what is sent; `splitting`: a registration in parts;
 `calls`: every method as data; `patience`: deadlines and retries; `exchange`: a call under way, and
 what its answer comes to. None of these does I/O: that is `blocking` and `asynchronous`.
 """
@@ -21,7 +21,7 @@ from locore_client.bodies import (
     packed_image,
     rerank_body,
 )
-from locore_client.errors import (
+from locore_client.exceptions import (
     ERRORS,
     ClientError,
     CollectionInUseError,

@@ -28,7 +28,7 @@ from locore_client.contract import (
     RerankResponse,
     StoredImage,
 )
-from locore_client.errors import ClientError
+from locore_client.exceptions import ClientError
 from locore_client.exchange import Answer, Exchange, Setup
 from locore_client.splitting import NewImages, Registration, parts
 

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from locore_client.contract import Direction, ExtractResponse, StoredImage
-from locore_client.errors import InvalidDescriptorsError, InvalidRequestError
+from locore_client.exceptions import InvalidDescriptorsError, InvalidRequestError
 from locore_client.packing import PackedArray, pack, unpack
 
 
 @runtime_checkable
 class Descriptors(Protocol):
     """An image as extractors and descriptor files give it. `locals`: (n, d), strongest first;
-    `scales`: (n,); `global_`: (g,) or None; `padding`: (n,), rows that are not read, or None."""
+    `scales`: (n,); `global_`: (e,) or None; `padding`: (n,), rows that are not read, or None."""
 
     @property
     def locals(self) -> NDArray[np.floating]: ...
@@ -76,7 +76,7 @@ def image_from_arrays(
     locals_: ArrayLike, scales: ArrayLike | None = None, global_: ArrayLike | None = None
 ) -> ImageArrays:
     """An image from arrays: `locals_` (n, d), strongest first; `scales` (n,) small whole numbers,
-    zeros where there are none; `global_` (g,). Lengths do not matter, the service normalises.
+    zeros where there are none; `global_` (e,). Lengths do not matter, the service normalises.
 
     Raises InvalidDescriptorsError for other shapes and for what are no numbers.
     """
@@ -93,14 +93,14 @@ def image_from_arrays(
 def _numbers(values: ArrayLike, ndim: int, what: str) -> NDArray[np.floating]:
     """As they are where they are float16 or float32, which the service takes; else float32."""
     try:
-        found = np.asarray(values)
-        found = found if found.dtype in (np.float16, np.float32) else found.astype(np.float32)
+        array = np.asarray(values)
+        array = array if array.dtype in (np.float16, np.float32) else array.astype(np.float32)
     except (TypeError, ValueError):
         raise _invalid(f"{what}: an array of numbers is asked for") from None
-    if found.ndim != ndim or not found.size:
+    if array.ndim != ndim or not array.size:
         shape = "(n, d)" if ndim == 2 else "(n,)"
-        raise _invalid(f"{what}: shape {found.shape}, where {shape} is asked for")
-    return found
+        raise _invalid(f"{what}: shape {array.shape}, where {shape} is asked for")
+    return array
 
 
 def _within_a_byte(numbers: NDArray[np.floating]) -> bool:

@@ -25,7 +25,7 @@ from locore_client.contract import (
     RerankResponse,
     StoredImage,
 )
-from locore_client.errors import InvalidRequestError
+from locore_client.exceptions import InvalidRequestError
 from locore_client.splitting import Part
 
 _Result = TypeVar("_Result")

@@ -1,4 +1,4 @@
-"""One call from its start to its deadline, but for the I/O, which is left to who runs it."""
+"""One call from its start to its deadline, without its I/O, which the caller does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import httpx
 
 from locore_client.calls import Call, HowToCall, timeout_ms
 from locore_client.contract import REQUEST_ID_HEADER, ErrorResponse
-from locore_client.errors import (
+from locore_client.exceptions import (
     ERRORS,
     ClientError,
     DeadlineExceededError,
@@ -41,8 +41,8 @@ class Exchange(Generic[_Result]):
     def __init__(
         self, call: Call[_Result], url: str, timeout: float, retries: int, how: HowToCall
     ) -> None:
-        given = how.get("timeout")
-        self._timeout = timeout if given is None else given
+        timeout_of_call = how.get("timeout")
+        self._timeout = timeout if timeout_of_call is None else timeout_of_call
         self._url = url
         self._refusal: ClientError | None = None
         self.call = call
@@ -64,15 +64,15 @@ class Exchange(Generic[_Result]):
         return self._patience.wait(error)
 
     def params(self) -> dict[str, str | int]:
-        told = {"timeout_ms": timeout_ms(self.deadline.left())} if self.call.timed else {}
-        return {**self.call.params, **told}
+        timed_params = {"timeout_ms": timeout_ms(self.deadline.left())} if self.call.timed else {}
+        return {**self.call.params, **timed_params}
 
     def body(self) -> bytes | None:
         return None if self.call.body is None else self.call.body(self.deadline.left())
 
     @contextmanager
     def faults(self) -> Iterator[None]:
-        """What goes wrong on the way, as ClientError."""
+        """Turns faults of the connection into ClientError."""
         try:
             yield
         except (TimeoutError, httpx.TimeoutException):
@@ -97,12 +97,12 @@ class Exchange(Generic[_Result]):
         try:
             if 200 <= answer.status < 300:
                 return self.call.read(answer.content)
-            said = ErrorResponse.model_validate_json(answer.content).error
+            error_body = ErrorResponse.model_validate_json(answer.content).error
         except ValueError:
             message = f"{self._url}: HTTP {answer.status}, and not from this service"
             raise self._error(NotFromServiceError, "not_ours", message, answer) from None
-        kind = ERRORS.get(said.code, ClientError)
-        raise self._error(kind, said.code, said.message, answer, said.details)
+        kind = ERRORS.get(error_body.code, ClientError)
+        raise self._error(kind, error_body.code, error_body.message, answer, error_body.details)
 
     def _error(
         self,
@@ -124,7 +124,7 @@ class Exchange(Generic[_Result]):
         return self._refusal
 
 
-def shown(url: str) -> str:
+def public(url: str) -> str:
     """Without a user and password, for messages."""
     return re.sub(r"//[^/]*@", "//", url, count=1)
 
@@ -158,16 +158,16 @@ class Setup:
         return way_to(self.url)
 
     @property
-    def _shown(self) -> str:
+    def _address(self) -> str:
         proxy = self.way["proxy"]
-        return shown(self.url) + (f" through the proxy {shown(proxy)}" if proxy else "")
+        return public(self.url) + (f" through the proxy {public(proxy)}" if proxy else "")
 
-    def headers(self, api_key: str | None, given: Mapping[str, str] | None) -> dict[str, str]:
+    def headers(self, api_key: str | None, extra: Mapping[str, str] | None) -> dict[str, str]:
         key = {} if api_key is None else {"Authorization": f"Bearer {api_key.strip()}"}
-        return sendable({**(given or {}), **key})
+        return sendable({**(extra or {}), **key})
 
     def exchange(self, call: Call[_Result], how: HowToCall) -> Exchange[_Result]:
-        return Exchange(call, self._shown, self.timeout, self.retries, how)
+        return Exchange(call, self._address, self.timeout, self.retries, how)
 
     @contextmanager
     def checking_url(self) -> Iterator[None]:
@@ -175,4 +175,4 @@ class Setup:
         try:
             yield
         except (httpx.InvalidURL, ValueError, ImportError, OSError) as error:
-            raise InvalidRequestError("invalid_request", f"{shown(self.url)}: {error}") from None
+            raise InvalidRequestError("invalid_request", f"{public(self.url)}: {error}") from None

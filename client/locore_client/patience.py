@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
-from locore_client.errors import ClientError, ExtractorUnavailableError, UnreachableError
+from locore_client.exceptions import ClientError, ExtractorUnavailableError, UnreachableError
 
 _REFUSED_FOR_NOW = (429, 503)
-_ASKED_FOR_MORE = 0.25
-"""What is at most added to a Retry-After: clients refused together are not to come back so."""
-_LEAST = 0.001
+_RETRY_SPREAD = 0.25
+"""Largest share added to a Retry-After, so that clients refused together do not return together."""
+_MIN_SECONDS = 0.001
 _FIRST_BOUND, _LAST_BOUND = 0.25, 5.0
-"""Seconds that a wait has at most where the service does not say; each has twice the former's."""
+"""Longest wait, in seconds, if the service says nothing; it doubles with every try."""
 _Item = TypeVar("_Item")
 
 
@@ -29,7 +29,7 @@ class Deadline(Mapping[str, float]):
 
     def left(self) -> float:
         """Seconds, never quite 0: a socket would take that for another mode."""
-        return max(self._at - time.monotonic(), _LEAST)
+        return max(self._at - time.monotonic(), _MIN_SECONDS)
 
     def passed(self) -> bool:
         return time.monotonic() >= self._at
@@ -54,9 +54,8 @@ class Deadline(Mapping[str, float]):
 
 
 class Patience:
-    """How often, and when, a call that failed is made again: at most `retries` times and never past
-    `deadline`, since a wait that would end later is not begun. `repeatable`: whether a call of
-    which no answer came may be made again."""
+    """How often, and when, a failed call is repeated: at most `retries` times, and never past
+    `deadline`. `repeatable`: whether a call without an answer may be repeated."""
 
     def __init__(self, deadline: Deadline, retries: int, *, repeatable: bool) -> None:
         self._deadline = deadline
@@ -65,14 +64,14 @@ class Patience:
         self._bound = _FIRST_BOUND
 
     def wait(self, error: ClientError) -> float | None:
-        """Seconds until the next try; None where there is none, and `error` is what is left. As
-        Retry-After says and a little more, else at random up to 0.25 s, 0.5 s, 1 s, … 5 s."""
+        """Seconds until the next try, or None if there is none: Retry-After and a little more, else
+        at random up to 0.25 s, 0.5 s, 1 s, … 5 s."""
         if not self._retries or not self._may_go_again(error):
             return None
         if error.retry_after is None:
             seconds = random.uniform(0, self._bound)  # noqa: S311
         else:
-            seconds = error.retry_after * random.uniform(1, 1 + _ASKED_FOR_MORE)  # noqa: S311
+            seconds = error.retry_after * random.uniform(1, 1 + _RETRY_SPREAD)  # noqa: S311
         if seconds >= self._deadline.left():
             return None
         self._retries -= 1
@@ -90,10 +89,10 @@ class Patience:
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that the header `Retry-After` asks for (RFC 9110, 10.2.3): a number of them, or a
     date, which is taken by the answer's own `Date` where it has one, as clocks differ."""
-    said = headers.get("Retry-After", "").strip()
-    if said.isdecimal():
-        return float(said)
-    at = _date(said)
+    value = headers.get("Retry-After", "").strip()
+    if value.isdecimal():
+        return float(value)
+    at = _date(value)
     if at is None:
         return None
     now = _date(headers.get("Date", "")) or datetime.now(UTC)
@@ -102,7 +101,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 def _date(text: str) -> datetime | None:
     try:
-        found = parsedate_to_datetime(text)
+        date = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return None
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found
+    return date.replace(tzinfo=UTC) if date.tzinfo is None else date

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from locore_client.bodies import Image, Picture, image_fields, to_json
 from locore_client.contract import RegisterResponse
-from locore_client.errors import ClientError
+from locore_client.exceptions import ClientError
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from panels import ROWS, Panel
+from panels import ROWS
+from parts import Panel
 
 FILE = Path(__file__).parent / "dashboards" / "locore.json"
 SCHEMA_VERSION = 41

@@ -19,7 +19,7 @@ from model.evaluation.protocols import (
     landmark_protocols,
     revisited_protocols,
 )
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from model.formats.ground_truth import read_ground_truth
 from model.formats.image_lists import count_images, read_image_list
 from model.formats.nn_file import read_neighbours

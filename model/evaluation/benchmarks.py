@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 
 Kind = Literal["revisited", "landmarks", "labelled"]
 REPORTED_BY = "Xiao et al., CVPR 2025"

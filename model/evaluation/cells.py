@@ -32,7 +32,7 @@ from model.evaluation.retrieval import (
     score_shortlists,
     served_options,
 )
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from model.formats.labels import read_labels
 from model.progress import Progress, Tracker, untracked
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 _SEED = 0
-_MOST_NUMBERS = 1_000_000
+_MAX_NUMBERS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def mean_interval(values: NDArray[np.float64]) -> Interval:
         raise ValueError("no value has no mean")
     rng = np.random.default_rng(_SEED)
     # Some resamples at a time: all of them would be as large as queries x resamples.
-    block = max(1, _MOST_NUMBERS // len(values))
+    block = max(1, _MAX_NUMBERS // len(values))
     means = [
         values[rng.integers(len(values), size=(min(block, RESAMPLES - start), len(values)))].mean(1)
         for start in range(0, RESAMPLES, block)

@@ -30,14 +30,14 @@ from model.evaluation.retrieval import (
     window_logits,
 )
 from model.formats.labels import LabelledImages
-from model.metric import fit_metric
+from model.learnt_metric import fit_metric
 from model.progress import Progress
 from model.scoring import ensemble
 
 FIGURES = ("R@1", "R@5", "mAP@R")
 R_AT_1, R_AT_5, MAP_AT_R = range(3)
 WITHOUT_LEARNING = ("Chamfer", "k-reciprocal")
-_MOST_RECALL = 5
+_MAX_RECALL = 5
 _FEWEST_CLASSES = 4
 """For a metric that is learnt from one half of the classes and judged on the other."""
 
@@ -107,7 +107,7 @@ class _Figures:
     def __init__(self, task: RetrievalTask, lists: Shortlists) -> None:
         self._relevant = task.relevant.sum(axis=1)
         # No figure looks at a place behind the last of R, or of 5.
-        self._places = max(int(self._relevant.max()), _MOST_RECALL)
+        self._places = max(int(self._relevant.max()), _MAX_RECALL)
         self._shortlists = np.take_along_axis(task.relevant, lists.images, axis=1)
         rest = lists.rest[:, : self._places]
         self._rest = np.take_along_axis(task.relevant, rest, axis=1)
@@ -116,7 +116,7 @@ class _Figures:
         order = np.argsort(-scores, axis=1, kind="stable")
         shortlist = np.take_along_axis(self._shortlists, order, axis=1)
         ranked = np.hstack((shortlist, self._rest))[:, : self._places]
-        recalls = [recall_at(ranked, k) for k in (1, _MOST_RECALL)]
+        recalls = [recall_at(ranked, k) for k in (1, _MAX_RECALL)]
         return np.stack((*recalls, map_at_r(ranked, self._relevant)))
 
 
@@ -137,18 +137,18 @@ def judge(
     lists = first_stage(task, min(top, model.config.rerank.window))
     figures = _Figures(task, lists)
     thousands = lists.images.size / 1000
-    name, own = model.config.name, model.config.rerank
+    name, defaults = model.config.name, model.config.rerank
     settings = [
-        (own.alpha, own.temperature),
+        (defaults.alpha, defaults.temperature),
         *((alpha, t) for t in TEMPERATURES for alpha in ALPHAS),
     ]
     started = time.perf_counter()
     logits = window_logits(model.reranker, task, lists, model.device, progress(name))
     seconds = (time.perf_counter() - started) / thousands
-    every = np.stack([figures(ensemble(logits, lists.scores, *setting)) for setting in settings])
-    alpha, temperature = settings[int(every[:, MAP_AT_R].mean(axis=1).argmax())]
-    served = Contender(name, _words(own.alpha, own.temperature), every[0], seconds)
-    scores = ensemble(logits, lists.scores, own.alpha, own.temperature)
+    grid = np.stack([figures(ensemble(logits, lists.scores, *setting)) for setting in settings])
+    alpha, temperature = settings[int(grid[:, MAP_AT_R].mean(axis=1).argmax())]
+    served = Contender(name, _words(defaults.alpha, defaults.temperature), grid[0], seconds)
+    scores = ensemble(logits, lists.scores, defaults.alpha, defaults.temperature)
     return Judgement(
         [image_id for image_id, asks in zip(images.ids, images.is_query, strict=True) if asks],
         [image_id for image_id, asks in zip(images.ids, images.is_query, strict=True) if not asks],
@@ -158,7 +158,7 @@ def judge(
         Contender("first stage", "", figures(lists.scores), None),
         tuple(_untrained(name, task, lists, figures, thousands) for name in WITHOUT_LEARNING),
         served,
-        Contender(f"{name}, tuned", _words(alpha, temperature), _cross_validated(every), seconds),
+        Contender(f"{name}, tuned", _words(alpha, temperature), _cross_validated(grid), seconds),
         _in_metric(images, described, task, lists, model, served, figures, progress),
         alpha,
         temperature,
@@ -169,25 +169,25 @@ def _words(alpha: float, temperature: float) -> str:
     return f"alpha={alpha:g} T={temperature:g}"
 
 
-def _cross_validated(every: NDArray[np.float64]) -> Figures:
-    """Figures with settings chosen by cross-validation of the mAP@R; `every`: (settings, 3,
+def _cross_validated(grid: NDArray[np.float64]) -> Figures:
+    """Figures with settings chosen by cross-validation of the mAP@R; `grid`: (settings, 3,
     queries)."""
-    choice = cross_validated(every[:, MAP_AT_R])
-    return every[choice, :, np.arange(len(choice))].T
+    choice = cross_validated(grid[:, MAP_AT_R])
+    return grid[choice, :, np.arange(len(choice))].T
 
 
 def _untrained(
     name: str, task: RetrievalTask, lists: Shortlists, figures: _Figures, thousands: float
 ) -> Contender:
-    settings, every = [], []
+    settings, grid = [], []
     started = time.perf_counter()
     by_setting = {words: method(task, lists) for words, method in UNTRAINED[name].items()}
     seconds = (time.perf_counter() - started) / len(by_setting) / thousands
     for words, scores in by_setting.items():
         for alpha in ALPHAS:
             settings.append(f"{words} alpha={alpha:g}".strip())
-            every.append(figures(alpha * lists.scores + (1 - alpha) * scores))
-    values = np.stack(every)
+            grid.append(figures(alpha * lists.scores + (1 - alpha) * scores))
+    values = np.stack(grid)
     best = int(values[:, MAP_AT_R].mean(axis=1).argmax())
     return Contender(name, settings[best], _cross_validated(values), seconds)
 
@@ -208,7 +208,7 @@ def _in_metric(
     if len(classes) < _FEWEST_CLASSES or model.config.sizes is not None:
         return None
     name = f"{served.name}, in a metric"
-    own, half = model.config.rerank, np.isin(images.classes, classes[::2])
+    defaults, half = model.config.rerank, np.isin(images.classes, classes[::2])
     scores = np.empty(lists.scores.shape, np.float64)
     for tested in (half, ~half):
         rows = np.flatnonzero(tested[images.is_query])
@@ -225,5 +225,5 @@ def _in_metric(
         shortlisted = np.take_along_axis(cosines, lists.images[rows], axis=1)
         within = replace(lists, images=lists.images[rows], scores=shortlisted)
         logits = window_logits(model.reranker, part, within, model.device, progress(name))
-        scores[rows] = ensemble(logits, shortlisted, own.alpha, own.temperature)
+        scores[rows] = ensemble(logits, shortlisted, defaults.alpha, defaults.temperature)
     return Contender(name, served.setting, figures(scores), served.seconds)

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from model.batch import Window
 from model.checkpoint import LoadedModel, new_network
 from model.config import ElvisConfig, LongformerConfig
 from model.evaluation.baselines.chamfer import chamfer
 from model.evaluation.baselines.pairwise import PairwiseConfig, PairwiseReranker
 from model.progress import Progress
 from model.reranker import ListReranker, random_window, score_windows
+from model.window_batch import Window
 
 MAXSIM = "MaxSim"
 """Nothing but the best cosine of every query local."""

@@ -12,8 +12,8 @@ from model.descriptor_cache import cache_file
 from model.descriptor_file import DescriptorReader, read_images
 from model.descriptors import ImageDescriptors
 from model.evaluation.own_pictures import OwnPictures
-from model.extraction.description import ExtractionRun, extract_to_file
 from model.extraction.extractor import Extractor
+from model.extraction.file_extraction import ExtractionRun, extract_to_file
 from model.extraction.images import UnreadableImageError
 
 _CACHE = Path(".locore") / "mine"

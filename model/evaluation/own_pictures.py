@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from model.extraction.images import find_images, read_image
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from model.formats.labels import LabelledImages, labels_of_folders, labels_of_views, read_labels
 
 VIEWS = 3
@@ -57,12 +57,16 @@ class OwnPictures:
 
 
 def own_pictures(
-    folder: Path, labels: Path | None = None, *, views: bool = False, most: int | None = None
+    folder: Path,
+    labels: Path | None = None,
+    *,
+    views: bool = False,
+    max_pictures: int | None = None,
 ) -> OwnPictures:
     """Labels are those of the CSV file `labels`, or of the folder's `labels.csv`, whose paths are
     below the folder; or else the names of the sub-folders. Without either, or where `views` are
-    asked for, views of a picture are to find each other. Of more than `most` pictures, or views,
-    some are drawn, whole labels as far as that goes.
+    set, views of a picture are to find each other. Of more than `max_pictures` pictures, or views,
+    a sample is drawn, of complete labels as far as possible.
 
     Raises FormatError and UnreadableImageError where nothing can be judged by them.
     """
@@ -71,12 +75,12 @@ def own_pictures(
         raise FormatError(f"{folder}: has no pictures")
     if labels is None and (folder / "labels.csv").is_file():
         labels = folder / "labels.csv"
-    most = len(files) * VIEWS if most is None else most
+    max_pictures = len(files) * VIEWS if max_pictures is None else max_pictures
     if views or (labels is None and not any("/" in name for name in files)):
-        return _by_views(folder, files, most)
+        return _by_views(folder, files, max_pictures)
     images, notes = _by_folders(folder, files) if labels is None else _by_csv(labels, files)
     _check(images, folder, "label")
-    some = _sample(images, most)
+    some = _sample(images, max_pictures)
     if len(some.ids) < len(images.ids):
         notes.append(f"{len(some.ids):,} of {len(images.ids):,} labelled pictures are judged")
     own = {name: files[name] for name in some.ids}
@@ -111,9 +115,9 @@ def own_labels(pictures: OwnPictures, described: Collection[str], queries: int) 
     return images.only(keep)
 
 
-def _by_views(folder: Path, files: Mapping[str, Path], most: int) -> OwnPictures:
+def _by_views(folder: Path, files: Mapping[str, Path], max_pictures: int) -> OwnPictures:
     names = list(files)
-    count = min(len(names), max(2, most // VIEWS))
+    count = min(len(names), max(2, max_pictures // VIEWS))
     places = np.random.default_rng(_SEED).permutation(len(names))[:count]
     notes = [f"{count:,} of {len(names):,} pictures are judged"] if count < len(names) else []
     own = {names[place]: files[names[place]] for place in np.sort(places)}
@@ -153,13 +157,13 @@ def _check(images: LabelledImages, folder: Path, kind: str) -> None:
         )
 
 
-def _sample(images: LabelledImages, most: int) -> LabelledImages:
-    """Labels in a drawn order until there are `most` images."""
-    if len(images.ids) <= most:
+def _sample(images: LabelledImages, max_pictures: int) -> LabelledImages:
+    """Labels in a drawn order until there are `max_pictures` images."""
+    if len(images.ids) <= max_pictures:
         return images
     keep = np.zeros(len(images.ids), np.bool_)
     for of in np.random.default_rng(_SEED).permutation(np.unique(images.classes)):
-        keep[np.flatnonzero(images.classes == of)[: max(3, most // _SHARE)]] = True
-        if keep.sum() >= most:
+        keep[np.flatnonzero(images.classes == of)[: max(3, max_pictures // _SHARE)]] = True
+        if keep.sum() >= max_pictures:
             break
     return images.only(keep)

@@ -10,7 +10,6 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from model.batch import Window
 from model.checkpoint import LoadedModel
 from model.descriptor_file import NoDescriptorError
 from model.descriptors import ImageDescriptors
@@ -20,10 +19,11 @@ from model.evaluation.retrieval import rerank_list
 from model.progress import Progress
 from model.reranker import score_windows
 from model.scoring import ensemble
+from model.window_batch import Window
 from model.windows import RerankOptions
 
 GRID = tuple(step / 10 for step in range(11))
-"""Of alpha and of T, as published."""
+"""The grid of alpha and of T, as published."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,9 +59,9 @@ def reranked(
     top: int,
     progress: Progress = iter,
 ) -> Ranking:
-    """(queries, k): the first `top` images of a list by `model`, windows and all, the rest in the
-    first stage's order. The first stage's similarity is the list's own. Queries that are not
-    in `queries` keep their list."""
+    """(queries, k): the first `top` images of a list by `model`, by windows, the rest in the first
+    stage's order. The first stage's similarity is the list's own. Queries that are not in `queries`
+    keep their list."""
     ranking = lists.images.copy()
     for query in progress(int(place) for place in queries):
         count = min(top, int(lists.lengths[query]))
@@ -72,7 +72,7 @@ def reranked(
         order, _ = rerank_list(
             model.reranker, model.device, query_image, gallery, options, similarities[places]
         )
-        # What cannot be scored goes behind what can, in the first stage's order.
+        # Images without scores go behind the others, in the first stage's order.
         unscored = np.delete(np.arange(count), places)
         ranking[query, :count] = images[[*places[order], *unscored]]
     return ranking
@@ -141,8 +141,8 @@ class Choice:
 def best_of_grid(
     scored_passes: Sequence[tuple[Pass, NDArray[np.float32]]], progress: Progress = iter
 ) -> Choice:
-    """Searches the grid, given every pass with its `window_logits`. Among equals the first wins,
-    alpha before T."""
+    """Searches the grid, given every pass with its `window_logits`. Of ties the first wins, alpha
+    before T."""
     every = [protocol for one, _ in scored_passes for protocol in one.protocols]
     chief_figures = {protocol.name: protocol.chief for protocol in selection_protocols(every)}
     cells = list(product(GRID, GRID))

@@ -15,7 +15,7 @@ _LEFT = 12
 _RIGHT = WIDTH - _LEFT
 _TOP, _ROW = 16, 44
 _HEIGHT = 220
-_MOST_TICKS = 6
+_MAX_TICKS = 6
 _STEPS = (0.5, 1, 2, 5, 10, 20, 50, 100)
 
 
@@ -112,7 +112,7 @@ def _bounds(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, float
 
 
 def _round_values(low: float, high: float) -> list[float]:
-    step = next((s for s in _STEPS if (high - low) / s <= _MOST_TICKS), _STEPS[-1])
+    step = next((s for s in _STEPS if (high - low) / s <= _MAX_TICKS), _STEPS[-1])
     first, last = int(np.ceil(low / step)), int(np.floor(high / step))
     return [step * place for place in range(first, last + 1)]
 

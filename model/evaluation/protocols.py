@@ -16,7 +16,7 @@ Ranking = NDArray[np.int64]
 Figures = dict[str, float]
 DIFFICULTIES = ("easy", "medium", "hard")
 PRIVATE_QUERIES = 750
-"""The last so many test queries of GLDv2; the others are public, and used for validation."""
+"""The number of private test queries of GLDv2, the last ones; the others are for validation."""
 _PLACES = 100
 _BLOCK = 1024
 
@@ -131,7 +131,7 @@ def labelled_protocol(
     def judge(ranking: Ranking) -> Figures:
         rows = np.flatnonzero(counted)
         complete = ranking.shape[1] >= len(gallery_labels) - int(among_themselves)
-        # Where lists name the query itself, which then comes last, they are one place shorter.
+        # Lists that name the query itself, which goes last, are one place shorter.
         with_query = among_themselves and bool((ranking[rows, -1] == rows).any())
         length = ranking.shape[1] - int(with_query)
         usable = [k for k in ks if complete or k <= length]
@@ -155,8 +155,8 @@ def labelled_protocol(
 
 
 def selection_protocols(protocols: Sequence[Protocol]) -> list[Protocol]:
-    """Those by whose chief figures, in the mean, alpha and T are chosen: Medium and Hard as
-    published, the public queries of GLDv2, or what there is."""
+    """The protocols that choose alpha and T, by the mean of their chief figures: Medium and Hard as
+    published, the public queries of GLDv2, or all."""
     validation = [p for p in protocols if p.name == "public"]
     harder = [p for p in protocols if p.name in ("medium", "hard")]
     return validation or harder or list(protocols)

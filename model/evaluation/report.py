@@ -1,4 +1,4 @@
-"""A judgement as one page: nothing on it comes from elsewhere, pictures are in the page itself."""
+"""A judgement as one self-contained page, with its pictures."""
 
 from __future__ import annotations
 

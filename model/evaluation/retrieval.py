@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.batch import Window
 from model.config import ModelConfig
 from model.descriptors import ImageDescriptors, first_stage_scores, stacked_globals
 from model.evaluation.measures import map_at_r, recall_at_1
@@ -18,6 +17,7 @@ from model.formats.labels import LabelledImages
 from model.progress import Progress
 from model.reranker import Reranker, score_windows
 from model.scoring import ensemble
+from model.window_batch import Window
 from model.windows import Reranking, RerankOptions
 
 
@@ -78,7 +78,7 @@ def first_stage(task: RetrievalTask, top: int) -> Shortlists:
 
 
 def first_stage_order(query: ImageDescriptors, gallery: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Places of `gallery` (images, g), unit rows, by their cosine with the query, best first.
+    """Places of `gallery` (images, e), unit rows, by their cosine with the query, best first.
 
     Raises ValueError where the query has no global descriptor.
     """

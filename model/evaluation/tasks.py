@@ -11,9 +11,9 @@ from model.config import ModelConfig
 from model.descriptor_file import read_images
 from model.evaluation.grocery import split
 from model.evaluation.retrieval import RetrievalTask, labelled_task
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from model.formats.labels import LabelledImages, labels_of_views, read_labels
-from model.metric import Metric
+from model.learnt_metric import Metric
 from model.progress import Tracker, untracked
 
 

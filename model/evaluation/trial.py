@@ -25,7 +25,7 @@ from model.evaluation.retrieval import (
     score_shortlists,
     served_options,
 )
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from model.progress import Tracker, untracked
 
 _TIMED_QUERIES = 20

@@ -11,12 +11,12 @@ from model.evaluation.judgement import MAP_AT_R, R_AT_1, Contender, Judgement
 from model.evaluation.own_pictures import OwnPictures
 
 FEWEST_QUERIES = 30
-"""Below that an interval says little of other queries."""
+"""Queries below which an interval says little about others."""
 _SETTLED = 0.98
 """mAP@R of a first stage that leaves nothing to gain."""
 _LITTLE = 0.01
 _COVERAGE = 0.7
-"""Of a shortlist, below which the first stage is what to mend."""
+"""Recall of a shortlist below which the first stage needs to improve."""
 
 Answer = Literal["yes", "no", "open"]
 
@@ -99,7 +99,7 @@ def _answer(judgement: Judgement) -> tuple[Answer, str]:
 
 
 def _rival(judgement: Judgement) -> str:
-    """What learns nothing, where it helps and the checkpoint is not surely better."""
+    """The re-ranker without learning, if it helps and the checkpoint is not surely better."""
     best = max(judgement.untrained, key=lambda one: one.figures[MAP_AT_R].mean())
     gain = best.gains(judgement.served)[MAP_AT_R]
     if gain.high < 0 or best.gains(judgement.first)[MAP_AT_R].low <= 0:
@@ -109,7 +109,7 @@ def _rival(judgement: Judgement) -> str:
 
 
 def _next(judgement: Judgement, of: Circumstances) -> tuple[str, str | None]:
-    """What was measured to help most; else what the numbers suggest, unmeasured."""
+    """The advice that was measured to help most; else what the figures suggest, unmeasured."""
     if judgement.first.figures[MAP_AT_R].mean() >= _SETTLED:
         return "nothing, the first stage has nearly all right pictures in front already", None
     measured = [

@@ -15,7 +15,7 @@ from model.extraction.extractor import BatchExtractor, Box, NoDescriptorsError, 
 from model.extraction.images import UnreadableImageError
 
 _WAITING_BATCHES = 8
-"""Images of so many batches are looked through for those of one size: they are kept in memory."""
+"""Batches of images that are searched for images of one size. They are in memory."""
 
 _Item = TypeVar("_Item")
 _Prepared = PreparedImage | UnreadableImageError
@@ -34,8 +34,8 @@ def extract_in_batches(
     not all of it.
 
     The workers read and resize, up to `batch` images of one size then go through the network
-    together. An image that cannot be read, or of which there are no descriptors, comes as an error
-    that names it.
+    together. For an image that cannot be read or has no descriptors it yields an error that names
+    it.
     """
     boxes = boxes or {}
 

@@ -15,8 +15,8 @@ from model.descriptors import ExtractedImage
 
 
 class Extractor(Protocol):
-    """Makes descriptors of images. `name` and `version` are stored with all that it makes:
-    descriptors of two versions do not mix."""
+    """Makes descriptors of images. `name` and `version` are stored with the descriptors: those of
+    two versions do not mix."""
 
     @property
     def name(self) -> str: ...
@@ -33,7 +33,7 @@ class Extractor(Protocol):
 
 
 class NoDescriptorsError(ValueError):
-    """An image of which a network makes NaN, infinity or a descriptor of zeros."""
+    """An image for which a network returns NaN, infinity or a descriptor of zeros."""
 
 
 Box = tuple[float, float, float, float]
@@ -45,7 +45,7 @@ class PreparedImage:
     """An image as a batch takes it: `pixels` a step of the pyramid each, (height, width, 3) uint8.
 
     `corner` and `extent`: x and y of the part that they show, and its width and height, as
-    fractions of the whole image's; keypoints are told of the whole image.
+    fractions of the whole image's; keypoints refer to the whole image.
     """
 
     pixels: tuple[NDArray[np.uint8], ...]

@@ -31,7 +31,7 @@ _OTHER_SUFFIXES = _suffixes("""
 SUFFIXES = _COMMON_SUFFIXES | (_HEIF_SUFFIXES if HEIF else frozenset())
 _UNREAD_SUFFIXES = (_OTHER_SUFFIXES | _HEIF_SUFFIXES) - SUFFIXES
 _RESOURCE_FORK = "._"
-"""How macOS begins the name of what it keeps beside a file."""
+"""The prefix of the files in which macOS stores metadata of others."""
 
 _Key = tuple[int, int]
 
@@ -45,8 +45,8 @@ def find_images(
     relative_to: Path | None = None,
     report: Report = silent,
 ) -> dict[str, Path]:
-    """Ids and files: a file is known by its name, one in a folder by its path below that folder;
-    with `relative_to` all of them by their path below that one.
+    """Ids and files: the id of a file is its name, of one in a folder its path below that folder;
+    with `relative_to` its path below that.
 
     Linked folders are followed; a folder that two paths lead to counts once. `report` is told, a
     line each, of what looks like a picture and is left out. Nothing but plain files is opened.
@@ -108,8 +108,8 @@ def _pictures(folder: Path, report: Report) -> Iterator[Path]:
 
 
 def _files(folder: Path, report: Report) -> Iterator[Path]:
-    """All that is below `folder` and no folder. Links are followed after the folders themselves, so
-    a file is known by its own path where there is one."""
+    """All files below `folder`. Links are followed after the folders themselves, so a file is known
+    by its own path where there is one."""
     visited: dict[_Key, Path] = {}
     links = deque([folder])
 

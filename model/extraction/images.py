@@ -22,7 +22,7 @@ __all__ = ["UnreadableImageError", "extract_images", "find_images", "image_id", 
 def read_image(path: Path, *, full_size: bool = False) -> Image.Image:
     """RGB, upright, as a viewer shows it; with `full_size` never shrunk. Raises
     UnreadableImageError."""
-    # Whoever opens a pipe waits for someone to write into it.
+    # Opening a pipe waits for a writer.
     if path.exists() and not path.is_file():
         raise UnreadableImageError(f"{path}: no plain file")
     try:
@@ -39,8 +39,8 @@ def extract_images(
     count: int,
     workers: int,
 ) -> Iterator[tuple[str, ExtractedImage | UnreadableImageError]]:
-    """Extracts in the order of `images`, and opens each when it is its turn. An image that cannot
-    be read comes as its error.
+    """Extracts in the order of `images`, and opens each when it is its turn. For an image that
+    cannot be read it yields the error.
 
     One image is too small a task for several threads, so each worker takes an image for itself.
     """

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from model.descriptor_file import DescriptorReader
 from model.extraction.extractor import Box
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from model.formats.ground_truth import read_ground_truth
 from model.formats.image_lists import read_image_list
 from model.image_ids import MAX_ID, image_id, portable

@@ -21,7 +21,7 @@ from model.extraction.resizing import resized
 @dataclass(frozen=True, eq=False)
 class PatchGrid:
     """A step of the pyramid of b images: unit descriptors (b, rows, columns, d), their strengths
-    (b, rows, columns), and globals (b, g)."""
+    (b, rows, columns), and globals (b, e)."""
 
     descriptors: Tensor
     strengths: Tensor

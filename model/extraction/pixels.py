@@ -1,8 +1,8 @@
 """A picture's pixels as a viewer shows them: RGB of 8 bits, upright, on white, at a bounded cost.
 
-What decoding takes is told from the header, before anything is decoded. JPEG and JPEG 2000 are
-decoded at a fraction of their size where they are large; what is decoded whole becomes RGB strip
-by strip. Bytes of a pixel were measured: Pillow 13.0.0's peak on pictures of 40 million pixels.
+The header tells what decoding takes, before anything is decoded. JPEG and JPEG 2000 are decoded at
+a fraction of their size where they are large; what is decoded whole becomes RGB strip by strip.
+Bytes of a pixel were measured: Pillow 13.0.0's peak on pictures of 40 million pixels.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", *HEI
 MAX_SIDE = 65_535
 """Pixels, the longest side of a JPEG. Resizing keeps numbers for every pixel of a side."""
 MAX_BYTES = 400_000_000
-"""What decoding one picture may take."""
-MOST_SHOWN = 1 << 24
-"""Pixels; a larger picture is shrunk by a whole factor. No extractor looks at more of them."""
+"""Bytes that decoding one picture may take."""
+MAX_PIXELS = 1 << 24
+"""A larger picture is shrunk by a whole factor. No extractor needs more pixels."""
 
 _BYTES = {"PNG": 4, "GIF": 4, "BMP": 4, "TIFF": 8, "HEIF": 8, "AVIF": 16, "WEBP": 16}
 """Of a pixel; a strip of a TIFF may be the whole picture."""
@@ -57,7 +57,7 @@ _WHITES = (255, 1023, 4095)
 _STRIP = 1 << 20
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 _FLAT = 8
-"""Grey levels that a picture has at least, or it shows nothing."""
+"""A picture with fewer grey levels shows nothing."""
 
 # The limits here are stricter, and for each format its own.
 Image.MAX_IMAGE_PIXELS = MAX_SIDE**2
@@ -95,13 +95,13 @@ def read_pixels(source: Path | io.BytesIO, *, full_size: bool = False) -> Pixels
     try:
         with _opened(source) as image:
             size = image.size
-            _check(size, _told_to_shrink(image, 1 if full_size else _factor(size)))
+            _check(size, _draft_bytes(image, 1 if full_size else _factor(size)))
             _load(image)
             rgb = _as_rgb(image, 1 if full_size else _factor(image.size))
             turn = _orientation(image)
     except (PixelsError, FileNotFoundError):
         raise
-    # Decoders raise nearly anything of a damaged file: of arithmetic, of look-ups, of memory.
+    # Decoders raise nearly any error for a damaged file.
     except Exception as error:  # noqa: BLE001
         raise PixelsError(str(error) or type(error).__name__) from None
     if turn in _UPRIGHT:
@@ -132,17 +132,17 @@ def _opened(source: Path | io.BytesIO) -> Image.Image:
 
 
 def _factor(size: tuple[int, int]) -> int:
-    """The least by which both sides are to be divided."""
+    """The smallest divisor of both sides that is enough."""
     width, height = size
     factor = 1
-    while -(-width // factor) * -(-height // factor) > MOST_SHOWN:
+    while -(-width // factor) * -(-height // factor) > MAX_PIXELS:
         factor += 1
     return factor
 
 
-def _told_to_shrink(image: Image.Image, factor: int) -> int:
-    """Tells the decoder to shrink by `factor` or the next power of two, where it can; bytes that it
-    then takes."""
+def _draft_bytes(image: Image.Image, factor: int) -> int:
+    """Has the decoder shrink by `factor` or the next power of two, if it can; returns the bytes
+    that it takes."""
     pixels = image.width * image.height
     levels = (factor - 1).bit_length()
     if isinstance(image, JpegImagePlugin.JpegImageFile):
@@ -165,8 +165,8 @@ def _check(size: tuple[int, int], cost: int) -> None:
             f"{width} x {height} pixels, where a side has at most {MAX_SIDE:,}", MAX_SIDE**2
         )
     if cost > MAX_BYTES:
-        most = width * height * MAX_BYTES // cost
-        raise TooManyPixelsError(f"{width} x {height} pixels, over {most:,} in all", most)
+        limit = width * height * MAX_BYTES // cost
+        raise TooManyPixelsError(f"{width} x {height} pixels, over {limit:,} in all", limit)
 
 
 def _load(image: Image.Image) -> None:
@@ -188,19 +188,19 @@ def _orientation(image: Image.Image) -> int:
 def _as_rgb(image: Image.Image, factor: int) -> Image.Image:
     """RGB, divided by `factor`. Where transparency over white shows nothing, as with a white logo,
     it is over black."""
-    seen_through = image.has_transparency_data
-    if factor == 1 and image.mode == "RGB" and not seen_through:
+    transparent = image.has_transparency_data
+    if factor == 1 and image.mode == "RGB" and not transparent:
         return image.copy()
     on_white = _composed(image, factor, _WHITE)
-    if not seen_through or not _flat(on_white):
+    if not transparent or not _flat(on_white):
         return on_white
     on_black = _composed(image, factor, _BLACK)
     return on_white if _flat(on_black) else on_black
 
 
 def _flat(image: Image.Image) -> bool:
-    least, most = image.convert("L").getextrema()
-    return float(most) - float(least) < _FLAT  # type: ignore[arg-type]
+    dark, bright = image.convert("L").getextrema()
+    return float(bright) - float(dark) < _FLAT  # type: ignore[arg-type]
 
 
 def _composed(image: Image.Image, factor: int, ground: tuple[int, int, int]) -> Image.Image:
@@ -240,15 +240,21 @@ def _levels(image: Image.Image) -> tuple[float, float] | None:
     ranges = [(v.min(), v.max()) for v in map(_finite, _strips(image)) if v.size]
     if not ranges:
         raise PixelsError("no pixel is a number")
-    least, most = float(min(low for low, _ in ranges)), float(max(high for _, high in ranges))
+    dark, bright = (
+        float(min(low for low, _ in ranges)),
+        float(max(high for _, high in ranges)),
+    )
     tags = getattr(image, "tag_v2", {})
     if image.mode.startswith("I;16"):
         bits = int(tags.get(_BITS_PER_SAMPLE, (16,))[0])
-        least, most = 0, next((white for white in _WHITES if most <= white), (1 << bits) - 1)
-    elif image.mode == "F" and least >= 0 and most <= 1:
-        least, most = 0, 1
+        dark, bright = (
+            0,
+            next((white for white in _WHITES if bright <= white), (1 << bits) - 1),
+        )
+    elif image.mode == "F" and dark >= 0 and bright <= 1:
+        dark, bright = 0, 1
     # TIFF's "white is zero", which Pillow heeds in 8 bits alone.
-    return (most, least) if tags.get(_PHOTOMETRIC) == 0 else (least, most)
+    return (bright, dark) if tags.get(_PHOTOMETRIC) == 0 else (dark, bright)
 
 
 def _finite(strip: tuple[int, Image.Image]) -> NDArray[np.generic]:

@@ -10,7 +10,7 @@ from typing import Literal
 from model.extraction.extractor import Extractor, ExtractorError, ExtractorOptions
 
 HUGGING_FACE = "hf:"
-"""Before a folder: the vision transformer that is in it."""
+"""The prefix of a folder with a vision transformer."""
 
 
 @dataclass(frozen=True)

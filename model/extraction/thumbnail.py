@@ -6,21 +6,21 @@ import io
 
 from PIL import Image
 
-MOST_SIDE = 192
+MAX_SIDE = 192
 """Pixels."""
-MOST_BYTES = 16 << 10
+MAX_BYTES = 16 << 10
 
 # Side and quality, until one is small enough: the last always is.
-_ATTEMPTS = ((MOST_SIDE, 70), (MOST_SIDE, 40), (MOST_SIDE // 2, 40), (MOST_SIDE // 4, 40))
+_ATTEMPTS = ((MAX_SIDE, 70), (MAX_SIDE, 40), (MAX_SIDE // 2, 40), (MAX_SIDE // 4, 40))
 
 
 def thumbnail(image: Image.Image) -> bytes:
-    """WebP of an RGB picture: sides of at most MOST_SIDE pixels, at most MOST_BYTES."""
+    """WebP of an RGB picture: sides of at most MAX_SIDE pixels, at most MAX_BYTES."""
     for side, quality in _ATTEMPTS:
         small = image.copy()
         small.thumbnail((side, side))
         data = io.BytesIO()
         small.save(data, "WEBP", quality=quality)
-        if data.tell() <= MOST_BYTES:
+        if data.tell() <= MAX_BYTES:
             break
     return data.getvalue()

@@ -15,10 +15,10 @@ from model.extraction.images import read_image
 
 @dataclass(frozen=True)
 class ViewOptions:
-    """`least_shown`: share of each side that a crop keeps at least; `tilt`: how far a corner may
+    """`min_share`: share of each side that a crop keeps at least; `tilt`: how far a corner may
     move, as a share of the crop's side; `occluded`: largest share of a side that is hidden."""
 
-    least_shown: float = 0.55
+    min_share: float = 0.55
     tilt: float = 0.18
     light: float = 0.45
     occluded: float = 0.45
@@ -29,7 +29,7 @@ def random_view(
     image: Image.Image, rng: np.random.Generator, options: ViewOptions = ViewOptions()
 ) -> Image.Image:
     """One view of an RGB image; the same generator state gives the same pixels."""
-    view = _seen_from_elsewhere(image, rng, options)
+    view = _random_crop(image, rng, options)
     for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
         view = enhance(view).enhance(float(rng.uniform(1 - options.light, 1 + options.light)))
     if rng.random() < 0.3:
@@ -47,16 +47,14 @@ def numbered_view(name: str, path: Path, number: int) -> Image.Image:
     return random_view(read_image(path), np.random.default_rng([number, *name.encode()]))
 
 
-def _seen_from_elsewhere(
-    image: Image.Image, rng: np.random.Generator, options: ViewOptions
-) -> Image.Image:
-    shown = rng.uniform(options.least_shown, 1.0, size=2)
-    start = rng.uniform(0, 1 - shown)
-    size = np.array(image.size) * shown
+def _random_crop(image: Image.Image, rng: np.random.Generator, options: ViewOptions) -> Image.Image:
+    share = rng.uniform(options.min_share, 1.0, size=2)
+    start = rng.uniform(0, 1 - share)
+    size = np.array(image.size) * share
     corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1)])
     moved = corners + rng.uniform(-options.tilt, options.tilt, (4, 2))
     # Corners stay inside the photograph: a view has no empty edges.
-    source = np.clip((start + moved * shown), 0, 1) * image.size
+    source = np.clip((start + moved * share), 0, 1) * image.size
     ratio = options.longest_side / size.max()
     width, height = (max(32, round(side * ratio)) for side in size)
     target = corners * (width, height)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.descriptors import InvalidDescriptorsError, normalised
-from model.formats.errors import FormatError, opening
+from model.formats.format_error import FormatError, opening
 
 _BYTES = 4
 

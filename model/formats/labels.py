@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from model.formats.text import text_of
 from model.image_ids import image_id, portable
 
 _EVERY_THIRD = 3
-_MOST_DIGITS = 18
-"""Of a label that is a number: so many always fit into 64 bits."""
+_MAX_DIGITS = 18
+"""Digits of a label that is a number: these always fit into 64 bits."""
 _PATH = "path"
 _LABELS = ("label", "class_id")
 _ROLES = {"query": True, "gallery": False, "test": True, "train": False, "val": False}
@@ -112,7 +112,7 @@ def labelled(
     if len(set(ids)) < len(ids):
         repeated = next(image_id for image_id in ids if ids.count(image_id) > 1)
         raise FormatError(f"{what}: {repeated} is named twice")
-    if all(label.isdecimal() and len(label) <= _MOST_DIGITS for label in labels):
+    if all(label.isdecimal() and len(label) <= _MAX_DIGITS for label in labels):
         classes = np.array([int(label) for label in labels], np.int64)
     else:
         _, classes = np.unique(np.array(labels, dtype=str), return_inverse=True)

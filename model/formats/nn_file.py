@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from model.formats.pickles import as_array, load_pickle
 
 _EXACT_IN_FLOAT32 = 2**24
@@ -27,9 +27,11 @@ class Neighbours:
     images: NDArray[np.int64]
 
 
-def read_neighbours(path: Path, queries: int, gallery: int, most: int | None = None) -> Neighbours:
-    """The lists of `queries` queries among `gallery` images, or their first `most` places. The
-    whole file is in memory while it is read.
+def read_neighbours(
+    path: Path, queries: int, gallery: int, max_neighbours: int | None = None
+) -> Neighbours:
+    """The lists of `queries` queries among `gallery` images, or their first
+    `max_neighbours`. The whole file is in memory while it is read.
 
     Raises FormatError for another shape or number of queries, NaN, an index that is no place
     of the gallery, and one that is in a list twice.
@@ -44,8 +46,8 @@ def read_neighbours(path: Path, queries: int, gallery: int, most: int | None = N
         raise FormatError(f"{path}: lists of {stacked.shape[1]} queries, where there are {queries}")
     with np.errstate(over="ignore"):
         # A copy: a view would keep the whole file in memory.
-        similarities = np.array(stacked[0, :, :most], np.float32)
-    indices = stacked[1, :, :most]
+        similarities = np.array(stacked[0, :, :max_neighbours], np.float32)
+    indices = stacked[1, :, :max_neighbours]
     # One query at a time: temporary arrays would take several times the file.
     images = np.empty(indices.shape, np.int64)
     for query, row in enumerate(indices):

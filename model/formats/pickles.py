@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch._utils import _rebuild_tensor_v2
 
-from model.formats.errors import FormatError, opening
+from model.formats.format_error import FormatError, opening
 
 _ZIP_MAGIC = b"PK"
 _DAMAGED = (

@@ -8,12 +8,12 @@ from pathlib import Path
 from model.closing import Closing
 from model.descriptor_file import DescriptorReader
 from model.descriptors import DescriptorSizes, ImageDescriptors
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from model.formats.globals import GlobalFile
 
 
 class PublishedImages(Closing):
-    """Images by place, `images[i]`, with their first `most` locals. Only the rows of that image
+    """Images by place, `images[i]`, with their first `max_locals` locals. Only that image's rows
     are read."""
 
     def __init__(
@@ -21,14 +21,14 @@ class PublishedImages(Closing):
         locals_path: Path,
         globals_path: Path | None,
         sizes: DescriptorSizes | None,
-        most: int,
+        max_locals: int,
     ) -> None:
         """`sizes` that descriptors must have, if any. No globals without a `globals_path`.
 
         Raises DescriptorFileError, and FormatError for other sizes.
         """
         self.path = locals_path
-        self._most = most
+        self._max_locals = max_locals
         self._reader = DescriptorReader(locals_path, None if sizes is None else sizes.local_dim)
         try:
             self._globals = None if globals_path is None else GlobalFile(globals_path, len(self))
@@ -49,7 +49,7 @@ class PublishedImages(Closing):
     def __getitem__(self, place: int) -> ImageDescriptors:
         """Raises NoDescriptorError for an image that is all padding, DescriptorFileError and
         FormatError for what cannot be scored, such as NaN."""
-        image = self._reader.read(place, self._most, with_global=False)
+        image = self._reader.read(place, self._max_locals, with_global=False)
         return image if self._globals is None else replace(image, global_=self._globals[place])
 
 

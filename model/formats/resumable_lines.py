@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from model.closing import Closing
-from model.formats.errors import FormatError, opening
+from model.formats.format_error import FormatError, opening
 
 
 def partial_of(output: Path) -> Path:

@@ -16,7 +16,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model.config import reason
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from model.formats.text import text_of
 
 
@@ -38,15 +38,15 @@ class _Line(BaseModel):
     global_scores: list[Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]] | None = None
 
 
-def parse_shortlist(line: str | bytes, most: int) -> Shortlist:
-    """One line, of at most `most` ids. Raises ValueError that says what is wrong with it."""
+def parse_shortlist(line: str | bytes, max_ids: int) -> Shortlist:
+    """One line, of at most `max_ids` ids. Raises ValueError that says what is wrong with it."""
     try:
         parsed = _Line.model_validate_json(line)
     except ValidationError as error:
         raise ValueError(reason(error)) from None
     ids, scores = parsed.gallery_ids, parsed.global_scores
-    if len(ids) > most:
-        raise ValueError(f"{len(ids)} ids, where a list has at most {most}")
+    if len(ids) > max_ids:
+        raise ValueError(f"{len(ids)} ids, where a list has at most {max_ids}")
     if len(set(ids)) < len(ids):
         raise ValueError(f"id {Counter(ids).most_common(1)[0][0]!r} comes twice")
     if scores is not None and len(scores) != len(ids):
@@ -54,7 +54,7 @@ def parse_shortlist(line: str | bytes, most: int) -> Shortlist:
     return Shortlist(parsed.query, ids, scores)
 
 
-def read_shortlists(path: Path, most: int, first: int = 0) -> Iterator[Shortlist]:
+def read_shortlists(path: Path, max_ids: int, first: int = 0) -> Iterator[Shortlist]:
     """Reads lists from number `first` on; empty lines do not count. Raises FormatError naming the
     line."""
     with text_of(path) as file:
@@ -66,7 +66,7 @@ def read_shortlists(path: Path, most: int, first: int = 0) -> Iterator[Shortlist
             if place <= first:
                 continue
             try:
-                shortlist = parse_shortlist(line, most)
+                shortlist = parse_shortlist(line, max_ids)
             except ValueError as error:
                 raise FormatError(f"{path}: line {number}: {error}") from None
             yield shortlist

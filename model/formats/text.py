@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from model.formats.errors import FormatError, opening
+from model.formats.format_error import FormatError, opening
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),

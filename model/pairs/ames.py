@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.config import AmesConfig
-from model.pairs.reranker import PairReranker, Side
+from model.pairs.pair_reranker import PairReranker, Side
 
 
 class _Layer(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.config import ElvisConfig
-from model.pairs.reranker import PairReranker, Side
+from model.pairs.pair_reranker import PairReranker, Side
 
 _ABSENT = -1e4
 """A similarity whose exponential is 0 beside any other, and whose gradient is a number."""

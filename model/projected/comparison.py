@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.batch import WindowBatch
+from model.window_batch import WindowBatch
 
 LOCAL_FEATURES = 4
 IMAGE_FEATURES = 22
@@ -22,7 +22,7 @@ IMAGE_FEATURES = 22
 class Comparison:
     """Cosines: to_query (w, i, n, m), every local with each local of the query, m = n; by_globals
     and in_metric (w, i, i), the images of a window with each other, as they are and in the metric.
-    And what they are cosines of, rows of length 1: locals (w, i, n, d), float32, globals (w, i, g),
+    And what they are cosines of, rows of length 1: locals (w, i, n, d), float32, globals (w, i, e),
     means of the locals (w, i, d)."""
 
     to_query: Tensor
@@ -34,7 +34,7 @@ class Comparison:
 
 
 def compare(batch: WindowBatch, metric: Tensor) -> Comparison:
-    """`metric` (g + d, g + d): what an image's global beside the mean of its locals is multiplied
+    """`metric` (e + d, e + d): what an image's global beside the mean of its locals is multiplied
     with. Where one of two images has no global, the means of their locals are compared instead, so
     the cosine of two images does not depend on who else is in the list."""
     locals_ = F.normalize(batch.locals.double(), dim=-1)

@@ -1,4 +1,4 @@
-"""The graph on which the images of a window lend each other evidence.
+"""The graph by which the images of a window share evidence.
 
 What k-reciprocal encoding (Zhong et al., CVPR 2017) and diffusion (Iscen et al., CVPR 2017) do by
 hand on global descriptors is computed here twice, in the metric and by globals and strongest
@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from model.batch import WindowBatch
 from model.projected.comparison import Comparison, masked_mean, standardised
+from model.window_batch import WindowBatch
 
 NEIGHBOURHOODS = (8, 16, 32)
 """Sizes of neighbourhoods that are compared."""
@@ -64,16 +64,16 @@ def _overlap(graph: Tensor, pairs: Tensor, k: int, softness: float) -> Tensor:
     a step leading to images that are, softly, among each other's `k` nearest."""
     graph = graph.masked_fill(~pairs, -torch.inf)
     others = pairs.sum(2)  # (w, i)
-    falling = graph.sort(dim=2, descending=True).values
+    descending = graph.sort(dim=2, descending=True).values
     place = (others.clamp(max=k) - 1).clamp(min=0)
-    least = falling.gather(2, place.unsqueeze(2))  # (w, i, 1): the k-th nearest's
-    least = torch.where(others.unsqueeze(2) > 0, least, 0.0)
-    among = torch.sigmoid((graph - least) / softness)
-    weights = among * among.mT * torch.exp(_SHARPNESS * softness * graph)
-    nearest = torch.where(others > 0, falling[:, :, 0], 0.0)
+    kth = descending.gather(2, place.unsqueeze(2))  # (w, i, 1): the k-th nearest's
+    kth = torch.where(others.unsqueeze(2) > 0, kth, 0.0)
+    membership = torch.sigmoid((graph - kth) / softness)
+    weights = membership * membership.mT * torch.exp(_SHARPNESS * softness * graph)
+    nearest = torch.where(others > 0, descending[:, :, 0], 0.0)
     weights = weights + torch.diag_embed(torch.exp(_SHARPNESS * softness * nearest))
     step = weights / weights.sum(2, keepdim=True)
-    reached = step @ step
-    # Rows sum to 1, so what two have in common is 1 less half of what they differ by.
-    common = 1 - torch.cdist(reached, reached, p=1) / 2
+    reach = step @ step
+    # Rows sum to 1, so what two rows have in common is 1 minus half of their difference.
+    common = 1 - torch.cdist(reach, reach, p=1) / 2
     return common / (2 - common)

@@ -26,9 +26,9 @@ class Spectrum:
     variances: Rows
 
 
-def spectrum(vectors: NDArray[np.floating], most: int = 20_000) -> Spectrum:
-    """The spectrum of about `most` of the vectors, evenly spaced."""
-    sample = vectors[:: max(1, len(vectors) // most)].astype(np.float64)
+def spectrum(vectors: NDArray[np.floating], max_vectors: int = 20_000) -> Spectrum:
+    """The spectrum of about `max_vectors` of the vectors, evenly spaced."""
+    sample = vectors[:: max(1, len(vectors) // max_vectors)].astype(np.float64)
     mean = sample.mean(0)
     variances, axes = np.linalg.eigh((sample - mean).T @ (sample - mean) / len(sample))
     return Spectrum(

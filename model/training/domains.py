@@ -14,7 +14,7 @@ from model.descriptors import DescriptorSizes, ImageDescriptors
 from model.evaluation.grocery import split
 from model.evaluation.retrieval import RetrievalTask, labelled_task
 from model.formats.labels import LabelledImages, labels_of_views
-from model.training.lists import (
+from model.training.training_lists import (
     DomainLists,
     ListOptions,
     ListSource,
@@ -25,7 +25,7 @@ from model.training.lists import (
 
 VIEWS_SHARE = 0.15
 """Of the lists, where views are given at all: those that ask for views of one image."""
-MOST_LOCALS = 48
+MAX_LOCALS = 48
 
 Described = Mapping[str, ImageDescriptors]
 """Images by id, as one extractor describes them."""
@@ -120,7 +120,7 @@ def domain_lists(domain: Domain, options: ListOptions) -> DomainLists:
         name: [images[image_id] for image_id in domain.images.ids]
         for name, images in domain.described.items()
     }
-    locals_ = {name: locals_of(images, MOST_LOCALS) for name, images in described.items()}
+    locals_ = {name: locals_of(images, MAX_LOCALS) for name, images in described.items()}
     globals_ = {}
     for name, images in described.items():
         vectors = [image.global_ for image in images if image.global_ is not None]

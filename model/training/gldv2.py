@@ -14,8 +14,8 @@ from model.formats.image_lists import read_image_list
 from model.formats.nn_file import read_neighbours
 from model.formats.published_images import PublishedImages
 from model.training.domains import TrainingData
-from model.training.errors import TrainingError
 from model.training.neighbour_lists import NeighbourLists
+from model.training.training_error import TrainingError
 
 _EXTRACTORS = {"dinov2": "dinov2-vitb14-reg"}
 """Of published files, which do not name theirs, by what their names begin with."""
@@ -69,12 +69,12 @@ def gldv2_data(
         )
     global_dim = open_globals(files.globals_, count).shape[1] if with_global else 0
     # One more than a list has, since an image may be in its own.
-    neighbours = read_neighbours(files.neighbours, count, count, most=longest + 1)
+    neighbours = read_neighbours(files.neighbours, count, count, max_neighbours=longest + 1)
     if neighbours.images.shape[1] < 3:
         raise TrainingError(f"{files.neighbours}: lists of fewer than 3 images")
     sizes = DescriptorSizes(dim, global_dim or None)
     images = PublishedImages(
-        files.descriptors, files.globals_ if with_global else None, sizes, most=rows
+        files.descriptors, files.globals_ if with_global else None, sizes, max_locals=rows
     )
     digest = hashlib.sha256(repr((folder.name, made_by, sizes, rows)).encode())
     digest.update(image_list.labels.tobytes())

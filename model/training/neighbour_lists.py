@@ -7,10 +7,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from model.batch import Window
 from model.descriptor_file import NoDescriptorError
 from model.descriptors import ImageDescriptors
-from model.training.lists import ListShape, TrainingList
+from model.training.training_lists import ListShape, TrainingList
+from model.window_batch import Window
 
 _TRIES = 100
 

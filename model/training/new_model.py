@@ -14,7 +14,7 @@ from model.config import ElvisConfig, LongformerConfig, MambaConfig, ModelConfig
 from model.progress import Report, silent
 from model.reranker import ListReranker
 from model.training.domains import TrainingData
-from model.training.errors import TrainingError
+from model.training.training_error import TrainingError
 
 if TYPE_CHECKING:
     from model.longformer import LongformerReranker

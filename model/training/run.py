@@ -14,10 +14,10 @@ from model.checkpoint import save_checkpoint
 from model.progress import Bar, no_bar, tracked
 from model.reranker import ListReranker
 from model.training.domains import TrainingData
-from model.training.lists import ListSource
-from model.training.processes import Processes
 from model.training.selection import Validation, select_on_validation
+from model.training.torchrun import Processes
 from model.training.trainer import R, Trainer, TrainOptions
+from model.training.training_lists import ListSource
 
 SAVE_SECONDS = 120.0
 LOG_STEPS = 25

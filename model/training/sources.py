@@ -7,7 +7,7 @@ from pathlib import Path
 
 from model.config import ExtractorId
 from model.descriptor_file import DescriptorFileError, read_images
-from model.extraction.description import ExtractionRun, extract_to_file
+from model.extraction.file_extraction import ExtractionRun, extract_to_file
 from model.extraction.images import find_images
 from model.extraction.registry import load_extractor
 from model.formats.labels import LabelledImages, labels_of_folders, read_labels
@@ -19,9 +19,9 @@ from model.training.domains import (
     labelled_data,
     views_data,
 )
-from model.training.errors import TrainingError
-from model.training.lists import ListOptions
 from model.training.new_model import DESCRIPTORS
+from model.training.training_error import TrainingError
+from model.training.training_lists import ListOptions
 
 _VIEWS_OF_AN_IMAGE = 4
 _HELD_OUT = 5

@@ -24,11 +24,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from model.batch import WindowBatch
 from model.reranker import ListReranker
-from model.training.errors import TrainingError
-from model.training.lists import ListShape, ListSource, TrainingList
-from model.training.processes import ALONE, Processes
+from model.training.torchrun import ALONE, Processes
+from model.training.training_error import TrainingError
+from model.training.training_lists import ListShape, ListSource, TrainingList
+from model.window_batch import WindowBatch
 
 R = TypeVar("R", bound=ListReranker)
 
@@ -57,13 +57,13 @@ class TrainOptions:
     shortest: int = 32
     longest: int = 100
     fewest_descriptors: int = 16
-    most_descriptors: int = 48
+    max_descriptors: int = 48
     seed: int = 0
 
     def shape(self, rng: np.random.Generator) -> ListShape:
         return ListShape(
             int(rng.integers(self.shortest, self.longest + 1)),
-            int(rng.integers(self.fewest_descriptors, self.most_descriptors + 1)),
+            int(rng.integers(self.fewest_descriptors, self.max_descriptors + 1)),
         )
 
 

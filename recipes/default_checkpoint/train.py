@@ -25,8 +25,6 @@ from model.checkpoint import save_checkpoint
 from model.config import MambaConfig, RerankDefaults
 from model.reranker import MambaReranker
 from model.tokens import RelationBatch, relate
-from model.training.errors import TrainingError
-from model.training.lists import ListSource
 from model.training.sources import folders_data
 from model.training.trainer import (
     TrainOptions,
@@ -38,6 +36,8 @@ from model.training.trainer import (
     token_loss,
     weight_groups,
 )
+from model.training.training_error import TrainingError
+from model.training.training_lists import ListSource
 from service.cli.common import tracked
 
 LISTS = 16
@@ -115,8 +115,8 @@ class Learner:
 
     def step(self, batch: Batch, done: float) -> None:
         """`done`: the share of the training that is over; the rate falls along a cosine."""
-        for own, given in zip(self._batch, batch, strict=True):
-            own.copy_(given)
+        for target, source in zip(self._batch, batch, strict=True):
+            target.copy_(source)
         rate = RATE * min(1.0, (self.steps + 1) / WARM_UP) * falling(min(1.0, done))
         self.rate.fill_(rate)
         if self.rate.device.type == "cpu":
@@ -130,7 +130,7 @@ class Learner:
         *relations, places, relevant = self._batch
         pairs, image, matches, context, mask = relations
         batch = RelationBatch(pairs.float(), image.float(), matches.float(), context, mask)
-        scores = self.network.read(batch).gather(1, places)
+        scores = self.network.list_logits(batch).gather(1, places)
         present = places > 0
         loss = token_loss(scores.unsqueeze(2), present.unsqueeze(2), relevant)
         loss = loss + TrainOptions.ranking * smooth_ap_loss(scores, relevant, present)

@@ -19,9 +19,9 @@ MAX_ROWS = 10_000
 
 @dataclass(frozen=True)
 class JsonBytes:
-    """Marks a field of a schema: JSON of more than `most` bytes is refused unparsed."""
+    """Marks a field of a schema: JSON of more than `max_bytes` bytes is refused unparsed."""
 
-    most: int
+    max_bytes: int
 
 
 @dataclass(frozen=True)

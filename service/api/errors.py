@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from service.api.sizes import Misfit
 
-_MOST_FAULTS = 20
-_MOST_LETTERS = 300
+_MAX_FAULTS = 20
+_MAX_LETTERS = 300
 
 
 class ApiError(Exception):
@@ -83,13 +83,13 @@ class UnprocessableError(ApiError):
 
 
 class DescriptorDimMismatchError(UnprocessableError):
-    """Descriptors of another length than what `whose` names has."""
+    """Descriptors of another length than what `owner` names has."""
 
     code = "descriptor_dim_mismatch"
 
-    def __init__(self, field: str, wrong: Misfit, whose: str, **details: Any) -> None:
+    def __init__(self, field: str, wrong: Misfit, owner: str, **details: Any) -> None:
         super().__init__(
-            f"{field}: {wrong.actual} numbers, where {whose} has {wrong.expected}",
+            f"{field}: {wrong.actual} numbers, where {owner} has {wrong.expected}",
             field=field,
             expected=wrong.expected,
             found=wrong.actual,
@@ -132,7 +132,7 @@ def invalid_model(error: ValidationError, place: str = "") -> UnprocessableError
     faults = error.errors(include_url=False, include_context=False, include_input=False)
     outer = (place,) if place else ()
     return invalid_fields(
-        [(field_name((*outer, *e["loc"])), e["msg"]) for e in faults[:_MOST_FAULTS]]
+        [(field_name((*outer, *e["loc"])), e["msg"]) for e in faults[:_MAX_FAULTS]]
     )
 
 
@@ -143,13 +143,13 @@ def invalid_fields(faults: list[tuple[str, str]]) -> UnprocessableError:
     return UnprocessableError(
         f"{field}: {message}",
         field=field,
-        errors=[{"field": field, "message": message} for field, message in short[:_MOST_FAULTS]],
+        errors=[{"field": field, "message": message} for field, message in short[:_MAX_FAULTS]],
     )
 
 
 def shortened(text: str) -> str:
     """Long texts of a client are not sent back whole."""
-    return text if len(text) <= _MOST_LETTERS else text[:_MOST_LETTERS] + "…"
+    return text if len(text) <= _MAX_LETTERS else text[:_MAX_LETTERS] + "…"
 
 
 def field_name(location: tuple[int | str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""How a list is re-ranked: the request's choices, else the checkpoint's defaults."""
+"""How a list is re-ranked: the caller's choices, else the checkpoint's defaults."""
 
 from __future__ import annotations
 

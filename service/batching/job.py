@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from model.batch import Window
 from model.config import ModelConfig
 from model.cost import WindowCost
 from model.descriptors import ImageDescriptors
+from model.window_batch import Window
 from model.windows import Reranking, RerankOptions
 
 

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from model.batch import Window
 from model.checkpoint import LoadedModel
 from model.reranker import random_window, score_windows
+from model.window_batch import Window
 from service.batching.speed import Speed
 
 STUCK_SECONDS = 120.0

@@ -33,13 +33,13 @@ _Result = TypeVar("_Result")
 
 
 class Intake:
-    """`most_bytes`: of all bodies in memory at a time, over all requests.
+    """`max_bytes`: of all bodies in memory at a time, over all requests.
 
     Parsing holds the interpreter lock, so more threads would only delay the event loop. There are
     two, so that small bodies do not wait for large ones."""
 
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         self._held = 0
         self._small = ThreadPoolExecutor(1, "small-bodies")
         self._large = ThreadPoolExecutor(1, "large-bodies")
@@ -62,12 +62,12 @@ class Intake:
             if isinstance(error, ClientDisconnect):
                 raise ClientDisconnectedError("the client has gone") from None
             raise
-        whole = b"".join(chunks)
+        data = b"".join(chunks)
         chunks.clear()
         try:
-            yield whole
+            yield data
         finally:
-            self._held -= len(whole)
+            self._held -= len(data)
 
     async def _receive(self, request: Request, limit: int, chunks: list[bytes]) -> None:
         declared = request.headers.get("content-length", "")
@@ -80,7 +80,7 @@ class Intake:
             self._held += len(chunk)
             if size > limit:
                 _refuse_as_too_large(limit)
-            if self._held > self._most_bytes:
+            if self._held > self._max_bytes:
                 REJECTED.labels("bodies").inc()
                 raise OverloadedError("too many large bodies at a time", retry_after=1)
 
@@ -151,14 +151,14 @@ def _unzipped(body: bytes, limit: int) -> bytes:
     """Raises TooLargeError once it is, and InvalidJsonError."""
     unzip = zlib.decompressobj(_GZIP)
     try:
-        whole = unzip.decompress(body, limit + 1)
+        data = unzip.decompress(body, limit + 1)
     except zlib.error:
         raise InvalidJsonError("the body is not gzip, as its Content-Encoding says") from None
-    if len(whole) > limit:
+    if len(data) > limit:
         _refuse_as_too_large(limit)
     if not unzip.eof or unzip.unused_data:
         raise InvalidJsonError("the body is not one whole gzip")
-    return whole
+    return data
 
 
 def _refuse_as_too_large(limit: int) -> NoReturn:

@@ -37,7 +37,7 @@ _Mark = TypeVar("_Mark")
 _Decoded = TypeVar("_Decoded")
 _Json = bytes | msgspec.Raw
 
-MOST_MARKS = 1 << 19
+MAX_MARKS = 1 << 19
 """More rows than 32 MiB of descriptors have, more names than 256 images with all their metadata."""
 _MARKS = {b"[": "lists and rows", b":": "names of fields"}
 _COUNTED_BYTES = 1 << 20
@@ -45,7 +45,7 @@ _SCALAR_BYTES = 4096
 _ESCAPED_BYTES = 64 << 10
 _NOT_JSON = (b"-Infinity", b"Infinity", b"NaN")
 """How some writers spell numbers that JSON lacks."""
-_MOST_REPLACED = 100_000
+_MAX_REPLACED = 100_000
 _TOO_LARGE = b"1e99"
 """Valid JSON, but too large for any array."""
 
@@ -54,28 +54,28 @@ def read_request(
     body: bytes,
     schema: type[_Request],
     decode: Callable[[_Request], _Decoded],
-    most_objects: int = 1,
+    max_objects: int = 1,
 ) -> tuple[_Request, _Decoded]:
-    """A request, and the result of `decode`. `most_objects`: the most that a list of objects may
+    """A request, and the result of `decode`. `max_objects`: the most that a list of objects may
     have.
 
     Raises InvalidJsonError, UnprocessableError, TooLargeError and what `decode` raises."""
 
-    def read(text: bytes) -> tuple[_Request, _Decoded]:
-        request = _object(text, schema, "", most_objects)
+    def parse(text: bytes) -> tuple[_Request, _Decoded]:
+        request = _object(text, schema, "", max_objects)
         return request, decode(request)
 
     body = body.removeprefix(b"\xef\xbb\xbf")
     _check_marks(body)
     try:
-        return read(body)
+        return parse(body)
     except InvalidJsonError:
         # An array with NaN gets an error that names it; all else is just not JSON.
         with_numbers = body
         for text in _NOT_JSON:
-            with_numbers = with_numbers.replace(text, _TOO_LARGE, _MOST_REPLACED)
+            with_numbers = with_numbers.replace(text, _TOO_LARGE, _MAX_REPLACED)
         if with_numbers != body:
-            read(with_numbers)
+            parse(with_numbers)
         raise
 
 
@@ -85,8 +85,8 @@ def _check_marks(body: bytes) -> None:
     for start in range(0, len(body), _COUNTED_BYTES):
         for mark, what in _MARKS.items():
             counts[mark] += body.count(mark, start, start + _COUNTED_BYTES)
-            if counts[mark] > MOST_MARKS:
-                raise invalid_fields([("body", f"over {MOST_MARKS:,} {what}")])
+            if counts[mark] > MAX_MARKS:
+                raise invalid_fields([("body", f"over {MAX_MARKS:,} {what}")])
 
 
 @contextmanager
@@ -118,13 +118,13 @@ def _outline(schema: type[BaseModel]) -> type[msgspec.Struct]:
 
 
 @lru_cache
-def _list_of(most_objects: int) -> type[msgspec.Struct]:
+def _list_of(max_objects: int) -> type[msgspec.Struct]:
     """A list of JSON values; as a struct, since msgspec ends that at the first value too many."""
-    places = [(f"at_{place}", msgspec.Raw, msgspec.UNSET) for place in range(most_objects)]
+    places = [(f"at_{place}", msgspec.Raw, msgspec.UNSET) for place in range(max_objects)]
     return msgspec.defstruct("List", places, array_like=True, forbid_unknown_fields=True)
 
 
-def _object(text: _Json, schema: type[_Request], place: str, most_objects: int) -> _Request:
+def _object(text: _Json, schema: type[_Request], place: str, max_objects: int) -> _Request:
     with _faults(place):
         try:
             outline = msgspec.json.decode(text, type=_outline(schema))
@@ -137,26 +137,26 @@ def _object(text: _Json, schema: type[_Request], place: str, most_objects: int) 
         value = getattr(outline, name)
         if value is not msgspec.UNSET:
             alias = field.alias or name
-            fields[alias] = _value(value, field, joined_place(place, alias), most_objects)
+            fields[alias] = _value(value, field, joined_place(place, alias), max_objects)
     try:
         return schema.model_validate(fields)
     except ValidationError as error:
         raise invalid_model(error, place) from None
 
 
-def _value(text: msgspec.Raw, field: FieldInfo, place: str, most_objects: int) -> Any:
+def _value(text: msgspec.Raw, field: FieldInfo, place: str, max_objects: int) -> Any:
     kind = field.annotation
     (schema,) = get_args(kind) if get_origin(kind) is list else (None,)
     if schema is not None and _is_schema(schema):
-        texts = _texts(text, place, most_objects)
-        return [_object(t, schema, f"{place}.{n}", most_objects) for n, t in enumerate(texts)]
+        texts = _texts(text, place, max_objects)
+        return [_object(t, schema, f"{place}.{n}", max_objects) for n, t in enumerate(texts)]
     json, kinds = bytes(text), get_args(kind) or (kind,)
     forms = [form for form in kinds if _is_schema(form)]
     if forms and (json != b"null" or NoneType not in kinds):
         form = forms[0] if len(forms) == 1 else _form_of(text, forms, place)
-        return _object(text, form, place, most_objects)
+        return _object(text, form, place, max_objects)
     if _mark(field, Numbers) and json.startswith(b"{"):
-        return _object(json, PackedArray, place, most_objects)
+        return _object(json, PackedArray, place, max_objects)
     with _faults(place):
         return _parsed(json, field)
 
@@ -170,10 +170,10 @@ def _form_of(text: msgspec.Raw, forms: Sequence[type[BaseModel]], place: str) ->
     marks = {next(iter(form.model_fields)): form for form in forms}
     with _faults(place):
         fields = msgspec.json.decode(text, type=_marks_of(tuple(marks)))
-    there = [mark for mark in marks if getattr(fields, mark) is not msgspec.UNSET]
-    if len(there) != 1:
+    present = [mark for mark in marks if getattr(fields, mark) is not msgspec.UNSET]
+    if len(present) != 1:
         raise invalid_fields([(place, f"exactly one of {', '.join(marks)} is asked for")])
-    return marks[there[0]]
+    return marks[present[0]]
 
 
 @lru_cache
@@ -181,17 +181,17 @@ def _marks_of(names: tuple[str, ...]) -> type[msgspec.Struct]:
     return msgspec.defstruct("Form", [(name, msgspec.Raw, msgspec.UNSET) for name in names])
 
 
-def _texts(text: msgspec.Raw, place: str, most: int) -> list[msgspec.Raw]:
+def _texts(text: msgspec.Raw, place: str, limit: int) -> list[msgspec.Raw]:
     with _faults(place):
         try:
-            values = msgspec.json.decode(text, type=_list_of(most))
+            values = msgspec.json.decode(text, type=_list_of(limit))
         except msgspec.ValidationError as error:
             if "at most length" not in str(error):
                 raise
             raise TooLargeError(
-                f"{place}: over {most}, which may come at once",
+                f"{place}: over {limit}, which may come at once",
                 code="too_many_images",
-                max_images_per_request=most,
+                max_images_per_request=limit,
             ) from None
     return [value for value in msgspec.structs.astuple(values) if value is not msgspec.UNSET]
 
@@ -201,8 +201,8 @@ def _parsed(text: bytes, field: FieldInfo) -> Any:
     if numbers is not None and text != b"null":
         return nested.vector(text) if numbers.ndim == 1 else nested.matrix(text)
     limit = _mark(field, JsonBytes) or JsonBytes(_SCALAR_BYTES)
-    if len(text) > limit.most:
-        raise InvalidArrayError(f"{len(text):,} bytes of JSON, over {limit.most:,}")
+    if len(text) > limit.max_bytes:
+        raise InvalidArrayError(f"{len(text):,} bytes of JSON, over {limit.max_bytes:,}")
     if len(text) > _ESCAPED_BYTES and 8 * text.count(b"\\") > len(text):
         # Some writers escape the plus or slash of base64, none escapes all of it.
         raise InvalidArrayError("most of its characters are escaped")

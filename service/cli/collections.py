@@ -29,19 +29,21 @@ def list_collections(as_json: bool, url: str, api_key: str | None) -> None:
     with Client(url, api_key) as client:
         listing = list(client.collections())
     if as_json:
-        _print_json([one.model_dump(by_alias=True) for one in listing])
+        _print_json([summary.model_dump(by_alias=True) for summary in listing])
         return
     table = Table()
     table.add_column("collection", overflow="fold")
     for title in ("images", "local", "global", "bytes"):
         table.add_column(title, justify="right")
     table.add_column("aliases", overflow="fold")
-    for one in listing:
+    for summary in listing:
         local, global_ = ("", "")
-        if one.sizes is not None:
-            local, global_ = str(one.sizes.local), str(one.sizes.global_ or "")
-        aliases = " ".join(one.aliases)
-        table.add_row(one.name, f"{one.count:,}", local, global_, decimal(one.bytes), aliases)
+        if summary.sizes is not None:
+            local, global_ = str(summary.sizes.local), str(summary.sizes.global_ or "")
+        aliases = " ".join(summary.aliases)
+        table.add_row(
+            summary.name, f"{summary.count:,}", local, global_, decimal(summary.bytes), aliases
+        )
     console.print(table, highlight=False, markup=False)
 
 
@@ -83,13 +85,13 @@ def aliases(as_json: bool, url: str, api_key: str | None) -> None:
     with Client(url, api_key) as client:
         listing = list(client.aliases())
     if as_json:
-        _print_json([one.model_dump() for one in listing])
+        _print_json([summary.model_dump() for summary in listing])
         return
     table = Table()
     for title in ("alias", "collection"):
         table.add_column(title, overflow="fold")
-    for one in listing:
-        table.add_row(one.alias, one.collection)
+    for summary in listing:
+        table.add_row(summary.alias, summary.collection)
     console.print(table, highlight=False, markup=False)
 
 
@@ -121,15 +123,15 @@ def unalias(alias: str, url: str, api_key: str | None) -> None:
 
 def _ask(what: str, client: Client, name: str) -> None:
     """Raises click.ClickException unless the answer is yes."""
-    one = client.collection(name)
+    summary = client.collection(name)
     try:
-        sure = click.confirm(f"{what} {one.name} with {one.count:,} images?", err=True)
+        sure = click.confirm(f"{what} {summary.name} with {summary.count:,} images?", err=True)
     except click.Abort:
         if sys.stdin.isatty():
             raise
-        raise click.UsageError(f"{one.name}: nobody answers here: give --yes") from None
+        raise click.UsageError(f"{summary.name}: nobody answers here: give --yes") from None
     if not sure:
-        raise click.ClickException(f"{one.name}: left as it is")
+        raise click.ClickException(f"{summary.name}: left as it is")
 
 
 def _print_json(value: object) -> None:

@@ -23,7 +23,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from model.extraction.description import BATCH, ExtractionRun
+from model.extraction.file_extraction import BATCH, ExtractionRun
 from model.progress import tracked as counted
 from model.quantisation import STORE_DTYPES
 from model.shipped import checkpoint_file

@@ -152,19 +152,19 @@ def _check_output(output: Path, *, pickled: bool, force: bool) -> None:
     if not output.parent.is_dir():
         raise click.UsageError(f"{output.parent}: no such folder")
     written = [output.with_suffix(".json"), *([output] if pickled else [])]
-    there = next((path for path in written if path.exists()), None)
-    if there is not None and not force:
-        raise click.UsageError(f"{there} is there already; --force replaces it")
+    existing = next((path for path in written if path.exists()), None)
+    if existing is not None and not force:
+        raise click.UsageError(f"{existing} is there already; --force replaces it")
 
 
 def _summary(reranker: ListReranker, config: LongformerConfig | ElvisConfig | AmesConfig) -> str:
     weights = sum(p.numel() for p in reranker.parameters())
     layers = "" if isinstance(config, ElvisConfig) else f"{config.depth} layers of {config.dim}, "
-    read = f"{config.descriptors_per_image} locals of {config.descriptor_dim}"
+    amount = f"{config.descriptors_per_image} locals of {config.descriptor_dim}"
     if not isinstance(config, LongformerConfig):
-        read = f"up to {read}"
+        amount = f"up to {amount}"
         if config.bits:
-            read += f" as {config.bits} bits"
+            amount += f" as {config.bits} bits"
     global_dim = config.global_dim if isinstance(config, LongformerConfig) else 0
     global_ = f"a global of {global_dim}" if global_dim else "no global"
-    return f"{config.backbone}, {weights:,} weights, {layers}{read} and {global_} an image"
+    return f"{config.backbone}, {weights:,} weights, {layers}{amount} and {global_} an image"

@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 from PIL import Image
 
-from model.extraction.description import BATCH, extract_to_file
 from model.extraction.extractor import (
     ExtractorOptions,
 )
+from model.extraction.file_extraction import BATCH, extract_to_file
 from model.extraction.images import (
     UnreadableImageError,
     find_images,

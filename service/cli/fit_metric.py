@@ -9,7 +9,7 @@ import numpy as np
 
 from model.config import ExtractorId
 from model.descriptor_file import read_images
-from model.metric import SHRINKAGE, Teacher, fit_metric, save_metric
+from model.learnt_metric import SHRINKAGE, Teacher, fit_metric, save_metric
 from model.metric_teachers import labelled_teacher, views_teacher
 from service.cli.common import any_path, say, tracked
 

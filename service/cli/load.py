@@ -26,9 +26,9 @@ from service.cli.common import (
     service_options,
     storage_options,
 )
-from service.gallery.connect import connect_store
-from service.gallery.gallery import Gallery
 from service.gallery.record import GalleryRecord
+from service.gallery.registered_images import Gallery
+from service.gallery.store_connection import connect_store
 
 BATCH = 128
 """Images of one registration: a few MiB."""
@@ -66,17 +66,19 @@ def load(
     _check_before(reader, collection)
     if redis_url is None:
         with Client(url, api_key) as client:
-            count, there = load_images(reader, ThroughService(client, collection), replace=replace)
+            count, present = load_images(
+                reader, ThroughService(client, collection), replace=replace
+            )
     else:
         with asyncio.Runner() as runner:
             target = StraightToRedis(runner, redis_url, collection, store_dtype, pool_locals)
             try:
-                count, there = load_images(reader, target, replace=replace)
+                count, present = load_images(reader, target, replace=replace)
             finally:
                 target.close()
-    if not count and not there:
+    if not count and not present:
         raise DescriptorFileError(f"{file}: none of its {len(reader)} images could be loaded")
-    click.echo(f"{count} images loaded, {there} were there already", err=True)
+    click.echo(f"{count} images loaded, {present} were there already", err=True)
 
 
 class Target(Protocol):
@@ -140,19 +142,19 @@ def load_images(
     reader: DescriptorReader, target: Target, *, replace: bool = False
 ) -> tuple[int, int]:
     """(images registered, images that were there already)."""
-    there: set[str] = set()
+    present: set[str] = set()
     cursor: str | None = None
     while not replace:
         ids, cursor = target.page(cursor)
-        there.update(ids)
+        present.update(ids)
         if cursor is None:
             break
-    left = [place for place in range(len(reader)) if reader.ids[place] not in there]
-    already = len(reader) - len(left)
-    left = [place for place in left if _takes(reader, place)]
+    absent = [place for place in range(len(reader)) if reader.ids[place] not in present]
+    already = len(reader) - len(absent)
+    absent = [place for place in absent if _acceptable(reader, place)]
     registered = 0
-    with progress_bar("Loading", len(left)) as advance:
-        for places in _batches(left):
+    with progress_bar("Loading", len(absent)) as advance:
+        for places in _batches(absent):
             images = dict(_described(reader, places))
             if images:
                 target.register(images)
@@ -161,7 +163,7 @@ def load_images(
     return registered, already
 
 
-def _takes(reader: DescriptorReader, place: int) -> bool:
+def _acceptable(reader: DescriptorReader, place: int) -> bool:
     why = _refusal(reader.ids[place])
     if why is not None:
         say(f"left out: {reader.path}: {why}")

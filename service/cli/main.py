@@ -14,9 +14,9 @@ from model.checkpoint import CheckpointError
 from model.descriptor_file import DescriptorFileError
 from model.extraction.extractor import ExtractorError, NoDescriptorsError
 from model.extraction.images import UnreadableImageError
-from model.formats.errors import FormatError
-from model.metric import MetricError
-from model.training.errors import TrainingError
+from model.formats.format_error import FormatError
+from model.learnt_metric import MetricError
+from model.training.training_error import TrainingError
 from service import __version__
 from service.api.errors import ApiError, StoreUnavailableError
 from service.cli.bench import bench

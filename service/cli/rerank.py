@@ -20,7 +20,7 @@ from model.evaluation.retrieval import first_stage_order
 from model.extraction.images import read_image
 from model.extraction.registry import load_extractor
 from model.formats.text import lines_of
-from model.metric import Metric, load_metric
+from model.learnt_metric import Metric, load_metric
 from model.windows import DIRECTIONS
 from service.api.schemas import MAX_SHORTLIST
 from service.cli.common import (

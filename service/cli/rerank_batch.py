@@ -30,7 +30,7 @@ from service.cli.common import (
     progress_bar,
     storage_options,
 )
-from service.gallery.learnt_metrics import metric_for
+from service.gallery.collection_metrics import metric_for
 from service.offline.file_reranker import OfflineOptions, OfflineReranker
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])

@@ -10,13 +10,13 @@ from locore_client import Client, ClientError, rerank_body
 from model.config import ModelConfig
 from model.descriptor_file import DescriptorFileError, DescriptorReader
 from model.evaluation.retrieval import first_stage_order
-from model.extraction.description import extract_to_file
+from model.extraction.file_extraction import extract_to_file
 from model.extraction.images import find_images
 from model.extraction.registry import load_extractor
 from service.cli.common import console, extraction_run, say, tracked
 from service.cli.load import ThroughService, load_images
-from service.page.sample.folders import COLLECTION, SampleFolders
-from service.page.sample.views import PHOTOGRAPHS, write_views
+from service.page.sample.sample_folders import COLLECTION, SampleFolders
+from service.page.sample.sample_views import PHOTOGRAPHS, write_views
 from service.server import DrainingServer
 from service.settings import Settings
 

@@ -11,7 +11,6 @@ import torch
 
 from model.config import DEFAULT_CHECKPOINT, LongformerConfig, Mixer
 from model.evaluation.grocery import FOLDS
-from model.training.errors import TrainingError
 from model.training.gldv2 import gldv2_data
 from model.training.new_model import (
     DESCRIPTORS,
@@ -22,10 +21,11 @@ from model.training.new_model import (
     new_config,
     starting_point,
 )
-from model.training.processes import joined
 from model.training.run import train as run_to_checkpoint
 from model.training.sources import folders_data, images_data
+from model.training.torchrun import joined
 from model.training.trainer import TrainOptions
+from model.training.training_error import TrainingError
 from service.cli.common import (
     any_checkpoint,
     any_path,
@@ -258,7 +258,7 @@ def train(
             shortest=shortest,
             longest=longest,
             fewest_descriptors=min(fewest, config.descriptors_per_image),
-            most_descriptors=config.descriptors_per_image,
+            max_descriptors=config.descriptors_per_image,
         )
         build = builder(config, initial, on, getattr(torch, dtype), recompute=recompute, report=say)
         validation = run_to_checkpoint(

@@ -13,19 +13,19 @@ Key = tuple[str, str]
 """Collection and id."""
 
 ENTRY_OVERHEAD = 512
-"""Bytes that an entry takes beside its record, about."""
+"""Bytes of an entry in addition to its record, about."""
 
 
 @dataclass(slots=True)
 class CachedRecord:
-    """`version` is the record's header as the store had it when it was last seen, at `seen`;
-    `size`: bytes of the decoded arrays, or of the stored record where they are views of it, and of
-    what was made of them; `expires`: it may go by itself at any time."""
+    """`version`: the record's header as the store had it at `checked_at`; `size`: bytes of the
+    decoded arrays, or of the stored record where they are views of it, and of what was made of
+    them; `expires`: it may go by itself at any time."""
 
     record: GalleryRecord
     version: bytes
     size: int
-    seen: float
+    checked_at: float
     expires: bool = False
 
     @property
@@ -44,8 +44,8 @@ class RecordCache:
 
     @contextmanager
     def loading(self, keys: Iterable[Key]) -> Iterator[set[Key]]:
-        """Those of `keys` that are not discarded during the block. The others may be loaded in an
-        older version than the one they were discarded for: they must not be cached."""
+        """Those of `keys` that are not discarded during the block. The others must not be cached:
+        what was loaded may be older than the change that discarded them."""
         valid = set(keys)
         self._loads.append(valid)
         try:
@@ -70,7 +70,7 @@ class RecordCache:
             self.bytes -= oldest.cost
 
     def discard(self, key: Key) -> None:
-        """Forgets the entry, and the key in all loads that are under way."""
+        """Removes the entry, and the key from all current loads."""
         for load in self._loads:
             load.discard(key)
         self._drop(key)

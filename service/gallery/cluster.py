@@ -109,15 +109,15 @@ class ClusterStore(GalleryStore):
         keys = [image_key(generation, image_id) for image_id in ids]
         answers = await self._answers([(name, key) for key in keys for name in ("GET", "PTTL")])
         rows = zip(ids, answers[::2], answers[1::2], strict=True)
-        return {i: (record, left) for i, record, left in rows if record and left != -2}
+        return {i: (record, ttl_ms) for i, record, ttl_ms in rows if record and ttl_ms != -2}
 
     async def _put_back(self, generation: str, records: dict[str, bytes], before: _Before) -> None:
         ids = list(records)
         undo = []
         for image_id in ids:
-            old, left = before.get(image_id, (b"", -1))
+            old, ttl_ms = before.get(image_id, (b"", -1))
             ours = records[image_id][:HEADER_BYTES]
-            undo.append(commands.put_back(image_key(generation, image_id), ours, old, left))
+            undo.append(commands.put_back(image_key(generation, image_id), ours, old, ttl_ms))
         try:
             async with asyncio.timeout(LONGEST_SECONDS):
                 outcomes = await self._by_node(undo)

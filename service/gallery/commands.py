@@ -23,7 +23,7 @@ Command = tuple[str | bytes | int, ...]
 
 EXPIRED_AT_ONCE = 1000
 OVER = -1
-"""Answered where the generation is not the one that counts, or the name is an alias."""
+"""The answer if the generation is not the current one, or the name is an alias."""
 _CLAIM_SECONDS = 30
 """Longer than any operation of the store."""
 
@@ -177,9 +177,9 @@ return 0
 """
 )
 
-# ARGV: our record's header, the record from before or nothing, its milliseconds to live or -1.
-# Where somebody else has changed the image since, it stays as it is. After the DEL, which a full
-# node takes too, it does not refuse the SET: no script is broken off in the midst of its writes.
+# ARGV: our record's header, the record from before or nothing, its milliseconds to live or -1. An
+# image that another client has changed since stays as it is. After the DEL, which a full node takes
+# too, it does not refuse the SET: no script is broken off in the midst of its writes.
 _PUT_BACK = """
 if redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARGV[1] then
     return 0
@@ -196,7 +196,7 @@ return 1
 
 
 def trial() -> Command:
-    """Runs a script that writes to a key of ours, and changes nothing."""
+    """Runs a script that writes to one of our keys and changes nothing."""
     return script("return redis.call('DEL', KEYS[1])", ["locore:trial"])
 
 
@@ -206,7 +206,7 @@ def expire(generation: str) -> Command:
 
 
 def count_expiring(generation: str) -> Command:
-    """How many images of a generation go by themselves at some time."""
+    """How many images of a generation have a time to live."""
     _, expiry, _, _, _ = generation_keys(generation)
     return ("ZCARD", expiry)
 
@@ -233,9 +233,8 @@ def list_ids(
 
 
 def claim(generation: str, sizes: DescriptorSizes) -> Command:
-    """Keep other sizes away for as long as a registration takes. Answers 0; or OVER; or the
-    collection's sizes, where they differ, for `sizes_from`; or nothing, where images are listed
-    that are from before there were sizes."""
+    """Reserve the sizes for the time of a registration. Answers 0; OVER; the collection's sizes if
+    they differ, for `sizes_from`; or nothing if the listed images are older than sizes."""
     return script(_CLAIM, generation_keys(generation), *_checks(generation, sizes))
 
 
@@ -260,8 +259,8 @@ def note_thumbnails(generation: str, sizes: Mapping[str, int]) -> Command:
 
 
 def put_back(key: str, header: bytes, before: bytes, milliseconds: int) -> Command:
-    """The record from `before` in the place of that with our `header`; answers 0 where another is
-    there by now."""
+    """Put the record from `before` back in the place of that with our `header`; answers 0 if there
+    is another one."""
     return script(_PUT_BACK, [key], header, before, milliseconds)
 
 
@@ -294,5 +293,5 @@ def _numbers(sizes: DescriptorSizes) -> tuple[int, int]:
 
 
 def script(text: str, keys: Sequence[str], *arguments: str | bytes | int) -> Command:
-    # Not by its digest: a replica that becomes primary does not know a script that it never ran.
+    # Not by its digest: a replica that becomes primary does not know scripts that it has not run.
     return ("EVAL", text, len(keys), *keys, *arguments)

@@ -62,7 +62,7 @@ class EmbeddedValkey:
 
     @property
     def url(self) -> str:
-        """Of a store that has been started."""
+        """URL of the running store."""
         return f"unix://{self._socket}"
 
     async def start(self) -> None:
@@ -103,14 +103,14 @@ class EmbeddedValkey:
         return True
 
     def _choose_socket(self) -> None:
-        """In the data directory; where its path is too long for a socket, in a directory of our
-        own whose name nobody knows before. Raises OSError."""
+        """In the data directory; where its path is too long for a socket, in a private temporary
+        directory with a random name. Raises OSError."""
         if len(os.fsencode(self._socket)) <= _LONGEST_SOCKET_PATH:
             return
         name = hashlib.sha256(os.fsencode(self._dir)).hexdigest()[:16]
-        for left in Path(tempfile.gettempdir()).glob(f"locore-{name}-*"):
-            if left.lstat().st_uid == os.getuid():
-                shutil.rmtree(left, ignore_errors=True)
+        for folder in Path(tempfile.gettempdir()).glob(f"locore-{name}-*"):
+            if folder.lstat().st_uid == os.getuid():
+                shutil.rmtree(folder, ignore_errors=True)
         self._short = Path(tempfile.mkdtemp(prefix=f"locore-{name}-"))
         self._socket = self._short / "valkey.sock"
 
@@ -121,11 +121,11 @@ class EmbeddedValkey:
 
     async def _launch(self) -> None:
         if self._short is not None:
-            # Whoever tidies up the shared folder may have removed it; the name is known by now.
+            # A clean-up of the shared folder may have removed it; its name is no secret any more.
             self._short.mkdir(mode=0o700, exist_ok=True)
             if self._short.is_symlink() or self._short.stat().st_uid != os.getuid():
                 raise EmbeddedStoreError(f"{self._short} belongs to somebody else")
-        # What it says is of the Valkey that has the lock, or of nobody.
+        # It describes the Valkey that has the lock, if any.
         self._pid_file.unlink(missing_ok=True)
         options = {
             "pidfile": str(self._pid_file),
@@ -150,7 +150,7 @@ class EmbeddedValkey:
                 start_new_session=True,
                 pass_fds=[lock.fileno() for lock in self._locks[1:]],
             )
-        # A large gallery takes its time to be read back: while it loads, it is waited for.
+        # Loading a large gallery takes time: wait for it.
         silent_since = time.monotonic()
         while (answer := await self._answer()) is not _Answer.READY:
             if self._process.returncode is not None:
@@ -163,7 +163,7 @@ class EmbeddedValkey:
             await asyncio.sleep(0.02)
 
     def _client(self) -> redis.Redis:
-        # redis-py would otherwise try for seconds to reach a server that is not there.
+        # Otherwise redis-py tries for seconds to reach a server that is not there.
         once = Retry(NoBackoff(), 0)
         return redis.Redis(unix_socket_path=str(self._socket), socket_timeout=5.0, retry=once)
 
@@ -180,7 +180,7 @@ class EmbeddedValkey:
         return _Answer.READY
 
     async def _stop_orphan(self) -> None:
-        """A service that was killed left its Valkey behind: end it, and wait until it has."""
+        """Ends the Valkey that a killed service left behind, and waits for its end."""
         until = time.monotonic() + _START_SECONDS
         previous = None
         while not self._lock("store.lock"):
@@ -195,15 +195,15 @@ class EmbeddedValkey:
         self._socket.unlink(missing_ok=True)
 
     def _has_lock(self, pid: int) -> bool:
-        """Whether it is our Valkey and not what got its number since, perhaps in this container;
-        where the system does not tell, it is taken for ours."""
+        """Whether the process is our Valkey, not another one with the same number, perhaps in this
+        container. True if the system does not tell."""
         if not Path("/proc/self/fd").exists():
             return True
         lock = self._dir / "store.lock"
         return any(link.readlink() == lock for link in Path(f"/proc/{pid}/fd").iterdir())
 
     async def _supervise(self) -> None:
-        """Starts the server again when it has died, or lost its socket: nobody would find it."""
+        """Starts the server again when it has died or lost its socket."""
         while True:
             assert self._process is not None
             with contextlib.suppress(TimeoutError):

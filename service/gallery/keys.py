@@ -34,7 +34,7 @@ IDS = "locore:ids:"
 
 
 def generation_of(collection: str, token: str) -> str:
-    """What a generation is called: `COLLECTION`, the first, or `COLLECTION|TOKEN`."""
+    """The name of a generation: `COLLECTION` for the first, then `COLLECTION|TOKEN`."""
     return f"{collection}|{token}" if token else collection
 
 

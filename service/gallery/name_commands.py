@@ -17,12 +17,12 @@ from service.gallery.keys import (
 )
 
 SAMPLE = 32
-"""Records whose lengths are looked at to reckon those of all."""
+"""Records in the sample that estimates the bytes of a collection."""
 
 UNKNOWN, IN_USE = -2, -3
 INTENT_SECONDS = 30
-"""An alias that has not come to point here for longer than this never will: more than any
-operation of the store takes."""
+"""After this time an alias that does not point here yet never will: it is longer than any operation
+of the store."""
 
 _LEASE_SECONDS = 60
 
@@ -197,13 +197,13 @@ def forget(collection: str, intent: bytes) -> Command:
 
 
 def note(key: str, names: Sequence[str], *, timed: bool = False) -> Command:
-    """Put names on a list, with the time where it is a list of what is over."""
+    """Put names on a list; on a list of ended generations with the time."""
     return script(_NOTE, [key], int(timed), *names)
 
 
-def names_after(key: str, after: str | None, most: int) -> Command:
+def names_after(key: str, after: str | None, limit: int) -> Command:
     start = "-" if after is None else f"({after}"
-    return ("ZRANGEBYLEX", key, start, "+", "LIMIT", 0, most)
+    return ("ZRANGEBYLEX", key, start, "+", "LIMIT", 0, limit)
 
 
 def summary(generation: str) -> Command:
@@ -212,7 +212,7 @@ def summary(generation: str) -> Command:
 
 
 def lease() -> Command:
-    """Answers 0 where another has it."""
+    """Answers 0 if another service has it."""
     return script(_LEASE, [SWEEPER])
 
 
@@ -220,13 +220,13 @@ def keep_lease() -> Command:
     return ("EXPIRE", SWEEPER, _LEASE_SECONDS)
 
 
-def due(key: str, seconds: float, most: int) -> Command:
-    """What has been on a list for so long."""
-    return script(_DUE, [key], str(seconds), most)
+def due(key: str, seconds: float, limit: int) -> Command:
+    """Names that have been on a list for so long."""
+    return script(_DUE, [key], str(seconds), limit)
 
 
 def swept(generation: str) -> Command:
-    """Answers how many generations of the collection are left to be swept."""
+    """Answers how many generations of the collection remain to be swept."""
     dropped = dropped_key(collection_of(generation))
     keys = [*generation_keys(generation), dropped, *change_keys(generation)]
     return script(_SWEPT, keys, token_of(generation))

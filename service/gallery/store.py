@@ -32,7 +32,7 @@ class CollectionSizesError(Exception):
 
 
 class GenerationOverError(Exception):
-    """The generation to write to was emptied or dropped meanwhile, or does not exist yet."""
+    """The generation was emptied or dropped, or does not exist yet."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ class GalleryStore(StoreSession):
         """Store records by id, all or none; returns how many replaced an image. All have the
         `sizes`, or no global.
 
-        Raises StoreFullError where the store refuses writes for want of memory,
-        CollectionSizesError and GenerationOverError.
+        Raises StoreFullError if the store has no memory left, CollectionSizesError and
+        GenerationOverError.
         """
         async with self._timed("put"):
             await self._drop_expired(generation)
@@ -133,8 +133,8 @@ class GalleryStore(StoreSession):
         )
 
     async def _checked(self, command: Command, generation: str, sizes: DescriptorSizes) -> int:
-        """The number that a script answers which checks the collection's sizes; the collection is
-        listed by then. Raises CollectionSizesError and GenerationOverError."""
+        """The number answered by a script that checks the collection's sizes, after listing the
+        collection. Raises CollectionSizesError and GenerationOverError."""
         while True:
             _, answer = await self._answers([commands.note_collection(generation), command])
             if answer == commands.OVER:
@@ -148,8 +148,8 @@ class GalleryStore(StoreSession):
     async def _learn_sizes(
         self, generation: str, otherwise: DescriptorSizes | None = None
     ) -> DescriptorSizes | None:
-        """Gives a gallery from before collections had sizes those of its first images; those
-        `otherwise` where it lists none that is there."""
+        """Gives a collection without sizes those of its first images, or `otherwise` if none of its
+        listed images is there."""
         key, _, sizes_key, _, _ = generation_keys(generation)
         sizes: DescriptorSizes | None = None
         start = 0
@@ -174,15 +174,15 @@ class GalleryStore(StoreSession):
         )
 
     async def _drop_expired(self, generation: str) -> None:
-        """The records go by themselves; their ids are removed from the lists here, in one step:
-        an image that is registered again meanwhile must keep its place."""
+        """Expired records delete themselves; this removes their ids from the lists, in one step, so
+        that an image that is registered again keeps its place."""
         command = commands.expire(generation)
         while await self._answers([command]) == [commands.EXPIRED_AT_ONCE]:
             pass
 
     async def remove(self, generation: str, ids: Sequence[str]) -> None:
-        """Records and thumbnails, then their ids from the list; not for a generation that
-        counts."""
+        """Removes records and thumbnails, then their ids from the list. Not for a current
+        generation."""
         keys = [key(generation, i) for i in ids for key in (image_key, thumbnail_key)]
         async with self._timed("sweep"):
             await self._answers(self._removal(keys))

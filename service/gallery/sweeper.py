@@ -60,13 +60,13 @@ class Sweeper:
     async def _sweep_collection(self, collection: str) -> int:
         due = name_commands.due(dropped_key(collection), self._grace, _AT_ONCE)
         count = ("ZCARD", dropped_key(collection))
-        tokens, left = await self._store.answers("sweep", [due, count])
+        tokens, remaining = await self._store.answers("sweep", [due, count])
         removed = 0
         for token in tokens:
             generation = generation_of(collection, token.decode())
             removed += await self._sweep_generation(generation)
-            (left,) = await self._store.answers("sweep", [name_commands.swept(generation)])
-        if not left:
+            (remaining,) = await self._store.answers("sweep", [name_commands.swept(generation)])
+        if not remaining:
             await self._store.answers(
                 "sweep", [name_commands.unnote(EMPTIED, collection, self._grace)]
             )

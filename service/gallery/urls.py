@@ -1,4 +1,4 @@
-"""What a store's URL says. Pure: nothing is connected to.
+"""The parts of a store's URL. Pure: connects to nothing.
 
     redis://HOST:PORT/DB, rediss://…, unix://PATH            one Redis, as redis-py reads them
     redis+sentinel://HOST:PORT,HOST:PORT/SERVICE[/DB]        the primary that Sentinels name
@@ -93,15 +93,17 @@ def parse_store_url(url: str) -> SingleUrl | SentinelUrl | ClusterUrl:
 
 
 def _sentinel(transport: str, parts: SplitResult) -> SentinelUrl:
-    service, *rest = [unquote(part) for part in parts.path.strip("/").split("/")]
-    if not service or len(rest) > 1 or not all(part.isdecimal() for part in rest):
+    service, *database = [unquote(part) for part in parts.path.strip("/").split("/")]
+    if not service or len(database) > 1 or not all(part.isdecimal() for part in database):
         raise ValueError("wanted: redis+sentinel://HOST:PORT,HOST:PORT/SERVICE or …/SERVICE/DB")
     options = _options(transport, parts)
-    if rest:
-        options["db"] = int(rest[0])
-    own = {name: options.pop(f"sentinel_{name}", None) for name in ("username", "password")}
-    own |= {name: value for name, value in options.items() if name.startswith("ssl")}
-    return SentinelUrl(_nodes(parts, _SENTINEL_PORT), service, options, own)
+    if database:
+        options["db"] = int(database[0])
+    sentinel_options = {
+        name: options.pop(f"sentinel_{name}", None) for name in ("username", "password")
+    }
+    sentinel_options |= {name: value for name, value in options.items() if name.startswith("ssl")}
+    return SentinelUrl(_nodes(parts, _SENTINEL_PORT), service, options, sentinel_options)
 
 
 def _cluster(transport: str, parts: SplitResult) -> ClusterUrl:

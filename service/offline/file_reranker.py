@@ -11,7 +11,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from model.batch import Window
 from model.checkpoint import LoadedModel
 from model.config import ModelConfig
 from model.descriptor_file import DescriptorFileError, DescriptorReader, NoDescriptorError
@@ -22,9 +21,10 @@ from model.descriptors import (
     first_stage_scores,
 )
 from model.formats.shortlists import Shortlist
-from model.metric import Metric
+from model.learnt_metric import Metric
 from model.quantisation import StoreDtype
 from model.reranker import score_windows
+from model.window_batch import Window
 from model.windows import Direction
 from service.api.rerank_options import rerank_options
 from service.api.sizes import misfit
@@ -39,8 +39,8 @@ from service.gallery.record import (
 )
 from service.offline.shared_passes import rerank_in_batches
 
-_MOST_LISTS = 256
-_TOKENS_HELD = 20
+_MAX_LISTS = 256
+_QUEUED_TOKENS = 20
 """Tokens of the lists in memory for every token of a batch: enough to choose windows of similar
 length from."""
 
@@ -149,7 +149,7 @@ class Images:
                 raise DescriptorFileError(
                     f"{self._reader.path}: image {image_id!r}: {error}"
                 ) from None
-        self._cache.put(key, CachedRecord(GalleryRecord(image), b"", image.nbytes, seen=0.0))
+        self._cache.put(key, CachedRecord(GalleryRecord(image), b"", image.nbytes, checked_at=0.0))
         return image
 
 
@@ -191,10 +191,10 @@ class OfflineReranker:
         queue = WindowQueue(
             measured_speed(self._model),
             max_batch_tokens=options.batch_tokens,
-            max_queue_tokens=_TOKENS_HELD * options.batch_tokens,
+            max_queue_tokens=_QUEUED_TOKENS * options.batch_tokens,
         )
         lists = (self._list(shortlist) for shortlist in shortlists)
-        for described, job in rerank_in_batches(lists, self._score, queue, _MOST_LISTS):
+        for described, job in rerank_in_batches(lists, self._score, queue, _MAX_LISTS):
             yield self._answer(described, job)
 
     def _list(self, shortlist: Shortlist) -> tuple[_Described, Job | None]:
@@ -212,7 +212,7 @@ class OfflineReranker:
         query = self._queries.get(shortlist.query)
         images = [self._gallery.get(image_id) for image_id in ids]
         if options.on_missing == "error":
-            self._check_all_there(shortlist, query, images)
+            self._check_present(shortlist, query, images)
         places = [place for place, image in enumerate(images) if image is not None]
         gallery = [image for image in images if image is not None]
         described = _Described(shortlist, places)
@@ -226,7 +226,7 @@ class OfflineReranker:
         job.begin(query, gallery, first_stage)
         return described, job
 
-    def _check_all_there(
+    def _check_present(
         self,
         shortlist: Shortlist,
         query: ImageDescriptors | None,

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from model.batch import Window
+from model.window_batch import Window
 from service.batching.job import Job
 from service.batching.window_queue import WindowQueue
 
@@ -21,26 +21,26 @@ Score = Callable[[Sequence[Window]], Sequence[NDArray[np.float32]]]
 
 
 def rerank_in_batches(
-    lists: Iterable[tuple[_Tag, Job | None]], score: Score, queue: WindowQueue, most_lists: int
+    lists: Iterable[tuple[_Tag, Job | None]], score: Score, queue: WindowQueue, max_lists: int
 ) -> Iterator[tuple[_Tag, Job | None]]:
     """The lists with their jobs finished, in their order. A list is a tag of the caller's and a job
     that has begun, None where there is nothing to score.
 
-    At most `most_lists` are held, fewer where `queue` has no room, and one that waits for room.
-    A list that is finished ahead of its turn waits; every list has its share of passes.
+    At most `max_lists` are held, fewer where `queue` has no room, and one that waits for room. A
+    list that finishes early waits for its turn; every list has its share of passes.
     """
     source = iter(lists)
-    held: deque[tuple[_Tag, Job | None]] = deque()
+    pending: deque[tuple[_Tag, Job | None]] = deque()
     following = next(source, None)
-    while following is not None or held:
-        while following is not None and len(held) < most_lists:
+    while following is not None or pending:
+        while following is not None and len(pending) < max_lists:
             _, job = following
             if job is not None:
                 if not queue.has_room(job):
                     break
                 queue.admit(job)
                 queue.add(job)
-            held.append(following)
+            pending.append(following)
             following = next(source, None)
         batch = queue.take()
         if batch.jobs:
@@ -48,7 +48,7 @@ def rerank_in_batches(
             for job, logits in zip(batch.jobs, scores, strict=True):
                 # A finished list keeps its room until its turn: its images are still in memory.
                 queue.accept(job, logits)
-        while held and ((first := held[0][1]) is None or first.finished):
+        while pending and ((first := pending[0][1]) is None or first.finished):
             if first is not None:
                 queue.release(first)
-            yield held.popleft()
+            yield pending.popleft()

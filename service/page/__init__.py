@@ -1,2 +1,2 @@
 """The page at `/`: its files, and what they ask for under /page/. None of it is part of the HTTP
-contract: docs/page.md tells of it."""
+contract: see docs/page.md."""

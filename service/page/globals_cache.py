@@ -1,4 +1,4 @@
-"""The globals of the collections that are looked at, in memory: the page's first stage.
+"""The globals of the collections that the page searches, in memory: its first stage.
 
 A collection is read when it is first searched, and again once its images have changed.
 """
@@ -14,12 +14,12 @@ import numpy as np
 
 from model.globals_search import GlobalsMatrix
 from service.api.errors import UnprocessableError
-from service.gallery.gallery import Gallery
+from service.gallery.registered_images import Gallery
 
-MOST_IMAGES = 200_000
+MAX_IMAGES = 200_000
 _PAGE, _CHUNK = 10_000, 200
 _PATIENCE = 5
-"""A collection that changes all the time is read at most for a sixth of the time."""
+"""A collection that changes all the time is read for at most a sixth of the time."""
 _NUMBER_BYTES = 4
 
 
@@ -28,8 +28,8 @@ class _Entry:
     version: bytes | None
     count: int
     matrix: GlobalsMatrix
-    again: float
-    """Not before this moment is it read again."""
+    stale_at: float
+    """It is not read again before this moment."""
 
     @property
     def nbytes(self) -> int:
@@ -45,12 +45,12 @@ class SearchedGlobals:
 
 
 class GlobalsCache:
-    """At most `most_bytes` of globals in all, those searched least recently dropped first; while a
+    """At most `max_bytes` of globals in all, those searched least recently dropped first; while a
     collection is read again it counts twice."""
 
-    def __init__(self, gallery: Gallery, most_bytes: int) -> None:
+    def __init__(self, gallery: Gallery, max_bytes: int) -> None:
         self._gallery = gallery
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._reading: dict[str, asyncio.Task[_Entry]] = {}
 
@@ -58,40 +58,40 @@ class GlobalsCache:
         """Raises UnprocessableError for a collection that is too large to be searched here."""
         entry = self._entries.get(generation)
         version = await self._gallery.version(generation)
-        if entry is None or (version != entry.version and time.monotonic() >= entry.again):
-            entry = await self._read_once(generation)
+        if entry is None or (version != entry.version and time.monotonic() >= entry.stale_at):
+            entry = await self._shared_reading(generation)
         self._entries[generation] = entry
         self._entries.move_to_end(generation)
-        while sum(e.nbytes for e in self._entries.values()) > self._most_bytes:
+        while sum(e.nbytes for e in self._entries.values()) > self._max_bytes:
             self._entries.popitem(last=False)
         return SearchedGlobals(entry.count, entry.matrix)
 
-    async def _read_once(self, generation: str) -> _Entry:
-        """Those who ask meanwhile wait for the same reading, which goes on should one leave."""
+    async def _shared_reading(self, generation: str) -> _Entry:
+        """Requests for one generation share a reading, which goes on if one of them leaves."""
         task = self._reading.get(generation)
         if task is None:
             task = asyncio.create_task(self._read(generation))
             self._reading[generation] = task
-            task.add_done_callback(lambda done: self._end(generation, done))
+            task.add_done_callback(lambda reading: self._end(generation, reading))
         return await asyncio.shield(task)
 
-    def _end(self, generation: str, done: asyncio.Task[_Entry]) -> None:
+    def _end(self, generation: str, reading: asyncio.Task[_Entry]) -> None:
         del self._reading[generation]
-        if not done.cancelled():
-            done.exception()  # whoever waited has it; asyncio is not to log that nobody did
+        if not reading.cancelled():
+            reading.exception()  # the requests have it; asyncio must not log it as unread
 
     async def _read(self, generation: str) -> _Entry:
         started = time.monotonic()
-        # Before the images: what changes while they are read is seen by the next search.
+        # Before the images, so that the next search sees what changes while they are read.
         version = await self._gallery.version(generation)
         page = await self._gallery.page(generation, _PAGE, None)
         count, dim = page.count, (page.sizes.global_dim if page.sizes else None) or 0
         self._check_room(count, dim)
         rows = np.empty((count, dim), np.float32)
         ids: list[str] = []
-        seen = 0
+        images = 0
         while True:
-            seen += len(page.ids)
+            images += len(page.ids)
             for start in range(0, len(page.ids) if dim else 0, _CHUNK):
                 chunk = page.ids[start : start + _CHUNK]
                 for image_id, vector in (await self._gallery.globals(generation, chunk)).items():
@@ -104,22 +104,22 @@ class GlobalsCache:
             page = await self._gallery.page(generation, _PAGE, page.next_cursor)
         matrix = GlobalsMatrix(ids, rows if len(ids) == count else rows[: len(ids)].copy())
         now = time.monotonic()
-        return _Entry(version, seen, matrix, now + _PATIENCE * (now - started))
+        return _Entry(version, images, matrix, now + _PATIENCE * (now - started))
 
     def _check_room(self, count: int, dim: int) -> None:
-        if count > MOST_IMAGES:
+        if count > MAX_IMAGES:
             raise UnprocessableError(
-                f"the collection has {count:,} images; the page searches up to {MOST_IMAGES:,}",
+                f"the collection has {count:,} images; the page searches up to {MAX_IMAGES:,}",
                 code="too_many_images_to_search",
                 count=count,
-                most=MOST_IMAGES,
+                most=MAX_IMAGES,
             )
         needed = count * dim * _NUMBER_BYTES
-        if needed > self._most_bytes:
+        if needed > self._max_bytes:
             raise UnprocessableError(
                 f"the collection's globals take {needed:,} bytes; the page searches in "
-                f"{self._most_bytes:,} (LOCORE_PAGE_BYTES)",
+                f"{self._max_bytes:,} (LOCORE_PAGE_BYTES)",
                 code="too_many_images_to_search",
                 count=count,
-                most=self._most_bytes // max(dim * _NUMBER_BYTES, 1),
+                most=self._max_bytes // max(dim * _NUMBER_BYTES, 1),
             )

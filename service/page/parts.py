@@ -1,4 +1,4 @@
-"""What the page's routes share beside the service's state."""
+"""What the page's routes share in addition to the service's state."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from model.config import ModelConfig
 from model.descriptor_file import DescriptorFileError
 from service.api.errors import NotFoundError
 from service.page.globals_cache import GlobalsCache
-from service.page.sample.folders import SampleFolders
-from service.page.sample.pictures import Sample, load_sample
+from service.page.sample.sample_folders import SampleFolders
+from service.page.sample.sample_images import Sample, load_sample
 from service.settings import Settings
 from service.state import ServiceState
 
@@ -48,12 +48,12 @@ class PageParts:
 
     async def sample(self) -> Sample:
         """Raises NotFoundError."""
-        sample, why = await self.sample_or_why()
+        sample, why = await self.sample_or_reason()
         if sample is None:
             raise NotFoundError(why, code="no_sample")
         return sample
 
-    async def sample_or_why(self) -> tuple[Sample | None, str]:
+    async def sample_or_reason(self) -> tuple[Sample | None, str]:
         try:
             sample = await asyncio.to_thread(self.load)
         except DescriptorFileError as error:

@@ -20,9 +20,9 @@ from service.api.schemas import MAX_SHORTLIST, Collection, ImageId, QueryDescrip
 from service.api.sizes import misfit
 from service.body.decoding import decode_image
 from service.gallery.keys import collection_of
-from service.page.images import described, known_keypoints
+from service.page.collection_images import described, known_keypoints
+from service.page.page_images import page_images
 from service.page.parts import Answer, PageParts, Parts
-from service.page.shown import shown_images
 from service.request.access import reader
 from service.request.arrival import arrival_of
 from service.request.json_body import parse
@@ -58,19 +58,21 @@ class MatchesRequest(BaseModel):
     id: ImageId
 
 
-def most_bytes(settings: Settings) -> int:
-    """Of a picture that is the whole body."""
+def max_picture_bytes(settings: Settings) -> int:
+    """The limit of a picture that is the whole body."""
     return min(settings.max_payload_bytes, settings.max_image_bytes)
 
 
 @router.post("/extract", dependencies=[Depends(accepting)])
 async def extract(request: Request, state: State) -> Answer:
     """Descriptors and keypoints of the image that is the body."""
-    async with state.intake.body(request, most_bytes(state.settings)) as body:
+    async with state.intake.body(request, max_picture_bytes(state.settings)) as body:
         started = time.perf_counter()
-        done = await extract_picture(body, state.extraction, arrival_of(request) + _EXTRACT_SECONDS)
-    width, height = done.size
-    answer = described(done.features.for_reranking(), done.features.keypoints)
+        picture = await extract_picture(
+            body, state.extraction, arrival_of(request) + _EXTRACT_SECONDS
+        )
+    width, height = picture.size
+    answer = described(picture.features.for_reranking(), picture.features.keypoints)
     return answer | {"width": width, "height": height, "ms": _ms_since(started)}
 
 
@@ -78,10 +80,10 @@ async def extract(request: Request, state: State) -> Answer:
 async def shortlist(request: Request, state: State, parts: Parts) -> Answer:
     """The first stage: the collection's images nearest to the query by their globals, or by their
     ids, where there are none to compare (`order`)."""
-    asked, query = await parse(
+    body, query = await parse(
         request, state, ShortlistRequest, lambda r: decode_image(r.query, parts.config, "query")
     )
-    generation = await state.gallery.names.resolve(asked.collection)
+    generation = await state.gallery.names.resolve(body.collection)
     collection = collection_of(generation)
     sizes = await state.gallery.sizes(generation)
     if sizes is None:
@@ -93,10 +95,10 @@ async def shortlist(request: Request, state: State, parts: Parts) -> Answer:
     by_globals = bool(sizes.global_dim) and image.global_ is not None
     find = _by_globals if by_globals else _by_ids
     started = time.perf_counter()
-    answer, scores = await find(state, parts, generation, asked, image)
+    answer, scores = await find(state, parts, generation, body, image)
     ms = _ms_since(started)
-    shown = await shown_images(state, parts, generation, list(scores))
-    results = [asdict(one) | {"score": scores[one.id]} for one in shown]
+    images = await page_images(state, parts, generation, list(scores))
+    results = [asdict(one) | {"score": scores[one.id]} for one in images]
     return answer | {"collection": collection, "results": results, "ms": ms}
 
 
@@ -107,29 +109,29 @@ async def _by_globals(
     state: ServiceState,
     parts: PageParts,
     generation: str,
-    asked: ShortlistRequest,
+    body: ShortlistRequest,
     query: ImageDescriptors,
 ) -> tuple[Answer, _Scores]:
     """Raises UnprocessableError for a collection that is too large."""
     assert query.global_ is not None  # noqa: S101
-    searched = await parts.globals(state).get(generation)
-    matrix = searched.matrix
+    globals_ = await parts.globals(state).get(generation)
+    matrix = globals_.matrix
     if not len(matrix.ids) or matrix.dim != len(query.global_):
-        return await _by_ids(state, parts, generation, asked, query)
-    found = await asyncio.to_thread(matrix.nearest, query.global_, asked.top, asked.without)
-    about = {"order": "globals", "images": searched.count, "searched": len(matrix.ids)}
-    return about, {image_id: round(cosine, 6) for image_id, cosine in found}
+        return await _by_ids(state, parts, generation, body, query)
+    nearest = await asyncio.to_thread(matrix.nearest, query.global_, body.top, body.without)
+    about = {"order": "globals", "images": globals_.count, "searched": len(matrix.ids)}
+    return about, {image_id: round(cosine, 6) for image_id, cosine in nearest}
 
 
 async def _by_ids(
     state: ServiceState,
     _parts: PageParts,
     generation: str,
-    asked: ShortlistRequest,
+    body: ShortlistRequest,
     _query: ImageDescriptors,
 ) -> tuple[Answer, _Scores]:
-    page = await state.gallery.page(generation, asked.top + 1, None)
-    ids = [image_id for image_id in page.ids if image_id != asked.without][: asked.top]
+    page = await state.gallery.page(generation, body.top + 1, None)
+    ids = [image_id for image_id in page.ids if image_id != body.without][: body.top]
     about = {"order": "ids", "images": page.count, "searched": 0}
     return about, dict.fromkeys(ids)
 
@@ -138,20 +140,20 @@ async def _by_ids(
 async def matches(request: Request, state: State, parts: Parts) -> Answer:
     """Which local descriptors of the query and of a gallery image are each other's nearest; places
     in the pictures are null where they are not known."""
-    asked, (query, keypoints) = await parse(
+    body, (query, keypoints) = await parse(
         request, state, MatchesRequest, lambda r: _with_keypoints(r, parts)
     )
-    generation = await state.gallery.names.resolve(asked.collection)
-    record = await state.gallery.get(generation, asked.id)
+    generation = await state.gallery.names.resolve(body.collection)
+    record = await state.gallery.get(generation, body.id)
     if record is None:
-        message = f"no image {asked.id!r} in collection {asked.collection!r}"
-        raise NotFoundError(message, id=asked.id)
+        message = f"no image {body.id!r} in collection {body.collection!r}"
+        raise NotFoundError(message, id=body.id)
     image = record.descriptors
     wrong = misfit(query.sizes, image.sizes)
     if wrong is not None and wrong.part == "descriptors":
-        raise DescriptorDimMismatchError("query.descriptors", wrong, f"image {asked.id!r}")
-    places = await known_keypoints(state, parts, generation, asked.id, image.count)
-    found = await asyncio.to_thread(mutual_matches, query, image)
+        raise DescriptorDimMismatchError("query.descriptors", wrong, f"image {body.id!r}")
+    places = await known_keypoints(state, parts, generation, body.id, image.count)
+    pairs = await asyncio.to_thread(mutual_matches, query, image)
     return {
         "matches": [
             {
@@ -159,7 +161,7 @@ async def matches(request: Request, state: State, parts: Parts) -> Answer:
                 "gallery": _point(places, match.gallery_row),
                 "cosine": round(match.cosine, 4),
             }
-            for match in found
+            for match in pairs
         ]
     }
 

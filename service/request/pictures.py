@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 from service.api.errors import TooLargeError, UnprocessableError
 from service.body.decoding import Decoded, Undescribed, decode_extracted
-from service.extraction.messages import ExtractedPicture
-from service.extraction.picture_queue import ExtractionQueue
 from service.gallery.record import GalleryRecord
-from service.gallery.thumbnails import Thumbnail
+from service.gallery.thumbnail_store import Thumbnail
+from service.picture_extraction.messages import ExtractedPicture
+from service.picture_extraction.picture_queue import ExtractionQueue
 from service.state import ServiceState
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 
 from service.api.errors import NotFoundError
-from service.page.routes import STATIC, static_response
+from service.page.endpoints import STATIC, static_response
 
 _SWAGGER = Path(str(files("fastapi_offline"))) / "static"
 _FILES = ("swagger-ui.css", "swagger-ui-bundle.js")

@@ -14,7 +14,7 @@ from service.api.errors import DeadlineExceededError, MediaTypeError
 from service.api.schemas import ExtractRequest
 from service.body.decoding import check_picture
 from service.body.intake import JSON, content_type
-from service.extraction.messages import ExtractedPicture
+from service.picture_extraction.messages import ExtractedPicture
 from service.request.access import reader
 from service.request.arrival import arrival_of
 from service.request.disconnect import unless_disconnected

@@ -14,7 +14,7 @@ from service.api.schemas import Collection, ImageId, RegisterRequest
 from service.body.decoding import decode_registration
 from service.gallery.keys import collection_of
 from service.gallery.record import GalleryRecord
-from service.gallery.thumbnails import Thumbnail
+from service.gallery.thumbnail_store import Thumbnail
 from service.request.access import reader, writer
 from service.request.disconnect import unless_disconnected
 from service.request.json_body import documented_body, documented_errors, parse

@@ -28,8 +28,8 @@ from service.api.schemas import QueryId, RerankRequest
 from service.api.sizes import joined, misfit
 from service.batching.job import Job
 from service.body.decoding import Decoded, decode_query
+from service.gallery.collection_metrics import in_metric
 from service.gallery.keys import collection_of
-from service.gallery.learnt_metrics import in_metric
 from service.gallery.record import GalleryRecord
 from service.request.access import reader
 from service.request.arrival import arrival_of, expect
@@ -168,8 +168,8 @@ async def _fetch(
     else:
         image = query.image
         if metric is not None:
-            whose = f"the metric of collection {collection_of(generation)!r}"
-            image = await asyncio.to_thread(in_metric, image, metric, whose, "query")
+            owner = f"the metric of collection {collection_of(generation)!r}"
+            image = await asyncio.to_thread(in_metric, image, metric, owner, "query")
         records = await state.gallery.fetch(generation, ids)
     missing = [i for i in ids if i not in records]
     if not records or (missing and request.on_missing == "error"):
@@ -199,12 +199,12 @@ def _check_sizes(records: Mapping[str, GalleryRecord], config: ModelConfig) -> N
     other. They may not: images may have been registered with another checkpoint, or before
     collections had sizes."""
     expected, first = config.sizes, next(iter(records))
-    whose = "the checkpoint" if expected is not None else f"image {first!r}"
+    owner = "the checkpoint" if expected is not None else f"image {first!r}"
     for image_id, record in records.items():
         sizes = record.descriptors.sizes
         wrong = None if expected is None else misfit(sizes, expected)
         if wrong is not None:
-            raise DescriptorDimMismatchError("gallery_ids", wrong, whose, id=image_id)
+            raise DescriptorDimMismatchError("gallery_ids", wrong, owner, id=image_id)
         expected = sizes if expected is None else joined(expected, sizes)
 
 
@@ -223,8 +223,8 @@ async def _check_query(
     wrong = misfit(sizes, expected)
     if wrong is not None:
         field = f"query.{wrong.part}"
-        whose = f"collection {collection_of(generation)!r}"
-        raise DescriptorDimMismatchError(field, wrong, whose)
+        owner = f"collection {collection_of(generation)!r}"
+        raise DescriptorDimMismatchError(field, wrong, owner)
 
 
 def _results(request: RerankRequest, images: _Images, job: Job) -> list[Result]:

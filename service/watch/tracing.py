@@ -34,7 +34,7 @@ _NO_STAGE = nullcontext(INVALID_SPAN)
 _NO_WINDOWS = nullcontext[None]()
 
 _FLUSH_SECONDS = 3.0
-_MOST_WINDOWS = 64
+_MAX_WINDOWS = 64
 """Windows of one list that get spans: a client may ask for thousands, and the SDK keeps 2,048."""
 
 ERROR_TYPE = "error.type"
@@ -218,7 +218,7 @@ class WindowSpans:
         # perf_counter has no epoch; spans need the system clock's.
         now = time.perf_counter()
         epoch = time.time_ns() - round(now * 1e9)
-        for name, start, end, attributes in self._past[: 2 * _MOST_WINDOWS]:
+        for name, start, end, attributes in self._past[: 2 * _MAX_WINDOWS]:
             span = self._span(name, epoch, start, attributes)
             if ERROR_TYPE in attributes:
                 span.set_status(Status(StatusCode.ERROR, str(attributes[ERROR_TYPE])))

@@ -8,7 +8,7 @@ import pytest
 
 from model.checkpoint import LoadedModel
 from model.descriptors import ImageDescriptors
-from service.page.sample.folders import SampleFolders
+from service.page.sample.sample_folders import SampleFolders
 from tests.e2e.service import RunningService, running
 from tests.factories import image, load_tiny, tiny_config
 from tests.page_sample import EXTRACTOR, serving_page, write_sample

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from model.checkpoint import LoadedModel, load_checkpoint
+from model.checkpoint import LoadedModel, load_checkpoint, save_checkpoint
+from model.config import AmesConfig
+from model.pairs.ames import AmesReranker
 from tests.e2e.by_hand import (
     CONFIG,
     Made,
@@ -22,7 +24,7 @@ from tests.e2e.by_hand import (
     weights,
 )
 from tests.e2e.command import shown_here, succeeded
-from tests.factories import save_tiny
+from tests.factories import LOCAL_DIM, save_tiny
 from tests.minibench import Images, as_tensor, made_up, nearest, write_list, write_pickle
 
 Roxford = tuple[Made, list[dict[str, Any]]]
@@ -105,6 +107,25 @@ def test_sliding_over_revisited_oxford_with_distractors(
         return images_of(pairs)
 
     assert row["reranked"] == pytest.approx(revisited_figures(truth, "medium", slid))
+
+
+def test_windows_change_nothing_for_a_reranker_of_pairs(
+    roxford: Roxford, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    config = AmesConfig(name="ames", extractor=CONFIG.extractor, descriptor_dim=LOCAL_DIM)
+    network = AmesReranker(config)
+    with torch.no_grad():
+        network.classifier.weight.mul_(20)
+    checkpoint = tmp_path / "ames.safetensors"
+    save_checkpoint(network, checkpoint)
+    arguments = ["eval", "roxford5k", "--data", roxford[0].data, "--checkpoint", checkpoint]
+    arguments += ["--protocols", "medium", "--alpha", 0, "--temperature", 0.1]
+    one, many = tmp_path / "one.json", tmp_path / "many.json"
+    shown_here(capsys, *arguments, "--window", 40, "--json", one)
+    sliding = ["--sliding", "end-to-start", "--top", 40, "--window", 5, "--stride", 5]
+    shown_here(capsys, *arguments, *sliding, "--json", many)
+    assert figures_of(one) == figures_of(many)
 
 
 def test_the_grid_on_landmarks(

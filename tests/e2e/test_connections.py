@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.service import RunningService, running
-from tests.e2e.test_dear_bodies import MIB, memory, nobody_waits
+from tests.e2e.test_expensive_bodies import MIB, memory, nobody_waits
 
 START = b"POST /gallery HTTP/1.1\r\nHost: x\r\n"
 CHUNKED = START + b"Transfer-Encoding: chunked\r\n\r\n"

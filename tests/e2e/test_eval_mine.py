@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from model.batch import Window
 from model.checkpoint import load_checkpoint
 from model.descriptor_file import DescriptorReader
 from model.descriptors import ImageDescriptors
 from model.evaluation.baselines.k_reciprocal import encodings, jaccard
 from model.extraction.registry import load_extractor
 from model.reranker import score_windows
+from model.window_batch import Window
 from service.cli.common import console
 from tests.descriptor_files import write_descriptors
 from tests.e2e.command import done_here, refused, run_here

@@ -11,7 +11,7 @@ import pytest
 
 from model.descriptor_file import DescriptorReader
 from model.descriptors import ImageDescriptors
-from model.metric import Metric, load_metric
+from model.learnt_metric import Metric, load_metric
 from tests.any_size import COMMAND
 from tests.descriptor_files import write_descriptors
 from tests.e2e.command import done_here, failed, refused

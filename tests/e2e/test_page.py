@@ -13,7 +13,7 @@ import pytest
 from locore_client import packed_image
 from locore_client.packing import pack
 from model.descriptor_file import DescriptorReader
-from service.page.sample.folders import SampleFolders
+from service.page.sample.sample_folders import SampleFolders
 from tests.e2e.service import RunningService, code_of, ids_of, running, stored
 from tests.page_sample import (
     ROWS,

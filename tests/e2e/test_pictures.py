@@ -27,14 +27,14 @@ from tests.pictures import EXTRACTOR, PHOTOGRAPHS, blank, photograph
 
 PICTURES = {f"{name}.jpg": photograph(name) for name in PHOTOGRAPHS}
 QUERY = photograph("chelsea", 120)
-MOST_BYTES = 100_000
+MAX_BYTES = 100_000
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
     """The shipped checkpoint, so the shipped extractor; `PICTURES` are registered as pictures."""
     data = tmp_path_factory.mktemp("pictures")
-    with running(DEFAULT_CHECKPOINT, data, max_image_bytes=MOST_BYTES) as started:
+    with running(DEFAULT_CHECKPOINT, data, max_image_bytes=MAX_BYTES) as started:
         # Before a picture has come there is no extractor's process.
         assert "extractor_ready" not in started.log
         assert register(started, PICTURES).json() == {
@@ -155,7 +155,7 @@ BAD = {
     "nothing": (b"", 422, "not_an_image"),
     "half": (QUERY[:700], 422, "not_an_image"),
     "too many pixels": (blank((70_000, 1), "L"), 413, "payload_too_large"),
-    "too many bytes": (b"\xff\xd8\xff" + bytes(MOST_BYTES), 413, "payload_too_large"),
+    "too many bytes": (b"\xff\xd8\xff" + bytes(MAX_BYTES), 413, "payload_too_large"),
 }
 
 
@@ -254,7 +254,7 @@ def extractors(service: RunningService) -> list[int]:
     return [
         child
         for child in children
-        if "service.extraction.child" in Path(f"/proc/{child}/cmdline").read_text()
+        if "service.picture_extraction.child" in Path(f"/proc/{child}/cmdline").read_text()
     ]
 
 

@@ -17,11 +17,11 @@ import pytest
 
 from model.config import DEFAULT_CHECKPOINT
 from model.descriptor_file import DescriptorReader
-from model.extraction.description import ExtractionRun, extract_to_file
+from model.extraction.file_extraction import ExtractionRun, extract_to_file
 from model.extraction.images import find_images
 from model.extraction.registry import load_extractor
-from service.page.sample.folders import SampleFolders
-from service.page.sample.views import write_views
+from service.page.sample.sample_folders import SampleFolders
+from service.page.sample.sample_views import write_views
 from tests.e2e.service import RunningService, free_port, ids_of, running
 
 ROOT = Path(__file__).parents[2]

@@ -12,12 +12,12 @@ import pytest
 import redis
 
 from locore_client import rerank_body
-from model.batch import Window
 from model.checkpoint import LoadedModel
 from model.descriptors import ImageDescriptors
 from model.evaluation.retrieval import rerank_list
 from model.reranker import score_windows
 from model.scoring import ensemble
+from model.window_batch import Window
 from model.windows import RerankOptions
 from service.gallery.record import DEFAULT_STORE_DTYPE
 from tests.e2e.service import RunningService, ids_of, scores_of, stored

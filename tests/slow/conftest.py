@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from service.page.sample.folders import SampleFolders
+from service.page.sample.sample_folders import SampleFolders
 from tests.factories import save_tiny
 from tests.slow.browser import browsing, looking, serving_sample
 

@@ -14,7 +14,7 @@ import httpx
 from locore_client import packed_image
 from model.descriptor_file import DescriptorReader
 from model.descriptors import ImageDescriptors
-from service.page.sample.folders import SampleFolders
+from service.page.sample.sample_folders import SampleFolders
 
 DOMAINS = Path(__file__).parents[3] / "shared/data/domains"
 """Photographs that are not in the repository; where they are missing, the sample's views stand in

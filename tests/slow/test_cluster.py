@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from redis.crc import key_slot
 
-from service.gallery.connect import connect_store
+from service.gallery.store_connection import connect_store
 from tests.descriptor_files import write_descriptors
 from tests.e2e.service import (
     LOCORE,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from service.page.sample.views import PHOTOGRAPHS
+from service.page.sample.sample_views import PHOTOGRAPHS
 from tests.slow.browser import looking
 from tests.slow.page_steps import (
     QUERY,

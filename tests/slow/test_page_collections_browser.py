@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.page.sample.folders import SampleFolders
+from service.page.sample.sample_folders import SampleFolders
 from tests.slow.browser import looking, serious, serving_sample
 from tests.slow.own_collections import labelled_pictures, register_descriptors, register_pictures
 from tests.slow.page_steps import (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from service.page.sample.folders import SampleFolders
+from service.page.sample.sample_folders import SampleFolders
 from tests.slow.browser import looking
 from tests.slow.own_collections import register_pictures
 from tests.slow.page_steps import PHONE, ids, open_matches, settled

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service.gallery.connect import connect_store
+from service.gallery.store_connection import connect_store
 from tests.e2e.service import code_of, free_port, ids_of, running, scores_of
 from tests.factories import SIZES
 from tests.slow.failover import (

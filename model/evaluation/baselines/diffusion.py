@@ -23,7 +23,7 @@ def diffusion(
     for q, images in enumerate(lists.images):
         everyone = np.vstack((queries[q], gallery[images]))
         reached = diffused(affinities(everyone @ everyone.T, k), weight)
-        # A query that is nobody's neighbour reaches nothing.
+        # A query that is no image's neighbour reaches nothing.
         scores[q] = reached / max(reached.max(), np.finfo(np.float32).tiny)
     return scores
 

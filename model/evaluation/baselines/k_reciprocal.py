@@ -43,9 +43,9 @@ def encodings(distances: NDArray[np.float32], k1: int, k2: int) -> NDArray[np.fl
 
 def jaccard(encoded: NDArray[np.float64]) -> NDArray[np.float64]:
     """(images - 1,): how far the first row overlaps with each of the others (eq. 10)."""
-    least = np.minimum(encoded[0], encoded[1:]).sum(axis=1)
-    most = np.maximum(encoded[0], encoded[1:]).sum(axis=1)
-    return np.asarray(least / most)
+    minima = np.minimum(encoded[0], encoded[1:]).sum(axis=1)
+    maxima = np.maximum(encoded[0], encoded[1:]).sum(axis=1)
+    return np.asarray(minima / maxima)
 
 
 def _reciprocal(order: NDArray[np.int64], k: int) -> NDArray[np.bool_]:

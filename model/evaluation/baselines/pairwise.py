@@ -9,9 +9,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.batch import WindowBatch
 from model.config import ModelConfig
 from model.reranker import ListReranker
+from model.window_batch import WindowBatch
 
 _DIM, _DEPTH, _HEADS, _HIDDEN = 128, 6, 4, 1024
 """RRT's own: 2.2 million parameters."""

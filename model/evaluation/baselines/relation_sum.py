@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.batch import Window, collate
 from model.descriptors import ImageDescriptors
 from model.relations import TO_QUERY
 from model.tokens import relate
+from model.window_batch import Window, collate
 
-_MOST_LOCALS = 48
+_MAX_LOCALS = 48
 
 
 @torch.inference_mode()
@@ -22,7 +22,7 @@ def relation_sum(
     query: ImageDescriptors, gallery: Sequence[ImageDescriptors]
 ) -> NDArray[np.float32]:
     """(len(gallery),)"""
-    batch = collate([Window(query, gallery)], descriptors_per_image=_MOST_LOCALS)
-    relations = relate(batch, most_matches=1)
+    batch = collate([Window(query, gallery)], descriptors_per_image=_MAX_LOCALS)
+    relations = relate(batch, max_matches=1)
     summed = relations.image[0, 1:, : len(TO_QUERY)].sum(1)
     return np.asarray(summed.numpy(), np.float32)

@@ -32,7 +32,7 @@ async def closed_loop(
         base_url=url, headers=sendable(sent), timeout=600, **way_to(url)
     ) as http:
 
-        async def one(body: bytes) -> None:
+        async def answer_of(body: bytes) -> None:
             nonlocal refused
             async with places:
                 started = time.perf_counter()
@@ -47,7 +47,7 @@ async def closed_loop(
                 else:
                     raise ClientError("failed", f"{url}: {response.text}", response.status_code)
 
-        answers = [one(bodies[n % len(bodies)]) for n in range(requests)]
+        answers = [answer_of(bodies[n % len(bodies)]) for n in range(requests)]
         for answer in asyncio.as_completed(answers):
             await answer
             advance(1)

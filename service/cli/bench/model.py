@@ -43,7 +43,7 @@ def bench_model(
         lists = speeds(model, images, repeats, published=published, progress=progress)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    own = lists[model.config.name].median
+    own_list = lists[model.config.name].median
     table = Table(caption=f"one list of {setting}; times of ours", caption_justify="left")
     table.add_column("re-ranker")
     for title in ("weights", "ms a list", "quarters", "times ours"):
@@ -55,7 +55,7 @@ def bench_model(
             f"{speed.weights:,}" if speed.weights else "",
             f"{1000 * speed.median:.1f}",
             f"{1000 * low:.1f} to {1000 * high:.1f}",
-            f"{speed.median / own:.2f}",
+            f"{speed.median / own_list:.2f}",
         )
     console.print(table)
     batches = batch_speeds(model, images, _BATCHES, repeats, progress)

@@ -81,8 +81,8 @@ def open_loop(
             # One that is overdue goes at once, but answers get their turn.
             await asyncio.sleep(max(0.0, delay))
             request = ready[place % len(ready)]
-            one = pool.answer(request, slo_seconds + _GRACE_SECONDS)
-            sent.append(asyncio.create_task(one))
+            answer = pool.answer(request, slo_seconds + _GRACE_SECONDS)
+            sent.append(asyncio.create_task(answer))
         answers = await asyncio.gather(*sent)
         seconds = time.perf_counter() - started
         pool.close()

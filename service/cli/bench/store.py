@@ -19,10 +19,10 @@ from model.descriptors import ImageDescriptors
 from model.quantisation import STORE_DTYPES, StoreDtype
 from model.reranker import random_image
 from service.cli.common import any_checkpoint, console, progress_bar
-from service.gallery.connect import connect_store
 from service.gallery.names import Names
 from service.gallery.record import GalleryRecord, pack_record, unpack_records
 from service.gallery.store import GalleryStore
+from service.gallery.store_connection import connect_store
 
 _BATCH = 128
 
@@ -182,8 +182,8 @@ async def _load(
     seconds = 0.0
     with progress_bar("Storing", len(ids)) as advance:
         for start in range(0, len(ids), _BATCH):
-            some = ids[start : start + _BATCH]
-            batch = {i: pack_record(collection, i, record, dtype) for i in some}
+            chunk = ids[start : start + _BATCH]
+            batch = {i: pack_record(collection, i, record, dtype) for i in chunk}
             started = time.perf_counter()
             await store.put(collection, batch, image.sizes, ttl_seconds=None)
             seconds += time.perf_counter() - started
@@ -191,14 +191,14 @@ async def _load(
     return seconds
 
 
-async def _at_once(most: int, work: Sequence[Awaitable[object]]) -> list[float]:
-    """Seconds of each, `most` of them at a time."""
-    places = asyncio.Semaphore(most)
+async def _at_once(at_once: int, work: Sequence[Awaitable[object]]) -> list[float]:
+    """Seconds of each, `at_once` of them at a time."""
+    places = asyncio.Semaphore(at_once)
 
-    async def one(item: Awaitable[object]) -> float:
+    async def timed(item: Awaitable[object]) -> float:
         async with places:
             started = time.perf_counter()
             await item
             return time.perf_counter() - started
 
-    return await asyncio.gather(*(one(item) for item in work))
+    return await asyncio.gather(*(timed(item) for item in work))

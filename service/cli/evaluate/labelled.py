@@ -14,7 +14,7 @@ from model.evaluation.grocery import FOLDS
 from model.evaluation.retrieval import RetrievalTask
 from model.evaluation.tasks import grocery_task, sample_task, task_in_metric, views_task
 from model.evaluation.trial import compare, figures_table, write_figures
-from model.metric import load_metric
+from model.learnt_metric import load_metric
 from service.cli.common import (
     any_checkpoint,
     any_path,

@@ -98,7 +98,7 @@ def mine(
     model, extractor = load_checkpoint(checkpoint, device_of(device)), load_extractor(name)
     _check_sizes(model, extractor)
     count = model.config.descriptors_per_image
-    own = own_pictures(folder, labels, views=views, most=pictures)
+    own = own_pictures(folder, labels, views=views, max_pictures=pictures)
     for note in own.notes:
         say(note)
     file = descriptors or own_file(own, extractor, count)

@@ -11,12 +11,14 @@ from typing import Any
 import click
 
 from model.checkpoint import LoadedModel, load_checkpoint
-from model.config import DEFAULT_CHECKPOINT, ModelConfig
+from model.config import DEFAULT_CHECKPOINT
 from model.evaluation.benchmark_run import BenchmarkRun, evaluate_benchmark
 from model.evaluation.benchmark_table import choice_in_words, figures_table, write_figures
 from model.evaluation.benchmarks import BENCHMARKS, Benchmark, files
 from model.evaluation.protocols import DIFFICULTIES
-from model.windows import DIRECTIONS, Direction, RerankOptions
+from model.windows import DIRECTIONS, Direction
+from service.api.errors import UnprocessableError
+from service.api.rerank_options import rerank_options
 from service.cli.common import (
     any_checkpoint,
     any_path,
@@ -171,7 +173,18 @@ def _evaluate(
         raise click.UsageError("--alpha and --temperature must be finite")
     model = load_checkpoint(checkpoint, device_of(device))
     config = model.config
-    options = _rerank_options(config, sliding, window, stride, alpha, temperature)
+    try:
+        options = rerank_options(
+            config,
+            window or config.rerank.window,
+            alpha=alpha,
+            temperature=temperature,
+            window=window,
+            stride=stride,
+            direction=sliding,
+        )
+    except UnprocessableError as error:
+        raise click.UsageError(f"--{error}") from None
     length = options.window if sliding is None else top or _SLIDING_TOP
     with_globals = config.sizes is None or config.sizes.global_dim is not None
     paths = files(benchmark, data, descriptor_name, neighbours, with_globals=with_globals)
@@ -187,32 +200,6 @@ def _evaluate(
     if json_path is not None:
         settings = asdict(run.options) | {"direction": sliding, "top": length}
         write_figures(json_path, benchmark, config.name, settings, run.rows, run.choice)
-
-
-def _rerank_options(
-    config: ModelConfig,
-    sliding: Direction | None,
-    window: int | None,
-    stride: int | None,
-    alpha: float | None,
-    temperature: float | None,
-) -> RerankOptions:
-    defaults = config.rerank
-    window = window or defaults.window
-    if config.longest_window is not None and window > config.longest_window:
-        raise click.UsageError(
-            f"--window: {config.name} reads {config.longest_window} images at most"
-        )
-    stride = stride or min(defaults.stride, window)
-    if stride > window:
-        raise click.UsageError(f"--stride {stride} is larger than the window, {window}")
-    return RerankOptions(
-        defaults.alpha if alpha is None else alpha,
-        defaults.temperature if temperature is None else temperature,
-        window,
-        stride,
-        sliding or defaults.direction,
-    )
 
 
 def _caption(

@@ -39,9 +39,9 @@ from service.cli.common import (
     tracked,
 )
 from service.cli.evaluate.matrix import cell_options
-from service.gallery.connect import connect_store
 from service.gallery.embedded import EmbeddedValkey
 from service.gallery.record import GalleryRecord, as_stored, pack_record
+from service.gallery.store_connection import connect_store
 
 SHORTLIST, _FETCHES = 100, 50
 _PLOTS = (".svg", ".png", ".pdf")

@@ -22,8 +22,8 @@ from model.extraction.folders import UnreadableImageError, has_picture
 from model.extraction.registry import registered
 from service.api.errors import ApiError
 from service.cli.common import device_of, say
-from service.cli.own_images.collection import OwnCollection, Place
-from service.cli.own_images.work import OwnImages, keep_collection
+from service.cli.own_images.own_collection import OwnCollection, Place
+from service.cli.own_images.update import OwnImages, update_collection
 from service.machine.cores import usable_cores
 from service.machine.priority import give_way
 from service.server import DrainingServer
@@ -45,14 +45,14 @@ def own_images(folders: Sequence[Path], settings: Settings, config: ModelConfig)
     return OwnImages(
         folders=tuple(folder.resolve() for folder in folders),
         extractor=name,
-        checkpoints=config.extractor if by_default else None,
+        expected=config.extractor if by_default else None,
         device=settings.device,
         sizes=config.sizes,
         count=config.descriptors_per_image,
-        kept=settings.data_dir / "images",
+        cache_folder=settings.data_dir / "images",
         # Without its password, which may change.
         store=settings.redis_url.rpartition("@")[2],
-        shown=settings.thumbnail_bytes > 0,
+        thumbnails=settings.thumbnail_bytes > 0,
     )
 
 
@@ -91,7 +91,7 @@ def _run(own: OwnImages, place: Place) -> None:
     own = replace(own, device=str(device_of(own.device)))
     try:
         with OwnCollection(place) as collection:
-            say(keep_collection(own, collection))
+            say(update_collection(own, collection))
     except _EXPECTED as error:
         say(f"The pictures are not all in the collection: {error}")
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from model.batch import Window, collate
 from model.checkpoint import read_config
 from model.config import ElvisConfig, ExtractorId, LongformerConfig, MambaConfig
 from model.shipped import checkpoint_file
 from model.tokens import relate
+from model.window_batch import Window, collate
 from tests.factories import image, tiny_config
 
 NAMED = {"name": "any", "extractor": ExtractorId(name="made-up", version="1")}

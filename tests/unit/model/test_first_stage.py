@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from model.first_stage import Search, nearest
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from model.formats.nn_file import Neighbours
 from model.global_rows import GlobalRows, write_raw
 from tests.factories import unit

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from model.batch import Window
 from model.checkpoint import load_checkpoint, write_config
 from model.config import RerankDefaults, Scoring
 from model.longformer import LongformerReranker
 from model.reranker import score_windows
-from model.training.lists import ListShape, TrainingList
 from model.training.trainer import Trainer, TrainOptions
+from model.training.training_lists import ListShape, TrainingList
+from model.window_batch import Window
 from tests.reference import CASES, Reference, reference
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from model.descriptors import DescriptorSizes, ImageDescriptors, InvalidDescriptorsError
-from model.metric import (
+from model.learnt_metric import (
     Metric,
     MetricError,
     described,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from model.config import LONGEST_LIST
+from model.config import MAX_LIST
 from model.mixers import SIDE, NoMixer, WindowedAttention, windowed_attention
 from model.scan import chunked_scan
 from tests.factories import tiny_config
@@ -32,7 +32,10 @@ def test_windowed_attention_is_attention_with_a_band() -> None:
 def test_a_token_sees_those_that_are_near_enough_and_no_others() -> None:
     torch.manual_seed(0)
     mixer = WindowedAttention(8, 2, slots=4).eval()
-    x, mask = torch.randn(1, LONGEST_LIST, 4, 8), torch.ones(1, LONGEST_LIST, 4, dtype=torch.bool)
+    x, mask = (
+        torch.randn(1, MAX_LIST, 4, 8),
+        torch.ones(1, MAX_LIST, 4, dtype=torch.bool),
+    )
     before = mixer(x, mask, chunked_scan).flatten(1, 2)
     x[0, 0, 0] += 1
     moved = (mixer(x, mask, chunked_scan).flatten(1, 2) - before).abs().amax((0, 2)) > 1e-6
@@ -53,7 +56,7 @@ def test_positions_are_told_apart_and_lists_start_anywhere_in_training() -> None
 
 
 def test_a_window_that_has_no_positions_is_told_by_the_config() -> None:
-    assert tiny_config(mixer="windowed-attention").longest_window == LONGEST_LIST - 1
+    assert tiny_config(mixer="windowed-attention").longest_window == MAX_LIST - 1
     assert tiny_config(mixer="mamba").longest_window is None
     assert tiny_config(mixer="none").longest_window is None
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from model.neighbours import GRAPHS, NEIGHBOURHOODS, coherence, neighbourhood_overlaps
-from model.relations import standardised
+from model.standardisation import standardised
 from tests.factories import unit
 
 IMAGES = 41

@@ -10,7 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.batch import Window
 from model.descriptors import DescriptorSizes, ImageDescriptors
 from model.relations import (
     CONTEXT_FEATURES,
@@ -19,10 +18,10 @@ from model.relations import (
     RELATIONS,
     TO_QUERY,
     Relations,
-    standardised,
-    standardised_pairs,
     window_relations,
 )
+from model.standardisation import standardised, standardised_pairs
+from model.window_batch import Window
 from tests.factories import image, tiny_config, tiny_model, window
 
 CONFIG = tiny_config()

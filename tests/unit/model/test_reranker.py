@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from model.batch import Window
 from model.checkpoint import load_checkpoint
 from model.config import DEFAULT_CHECKPOINT, MambaConfig
 from model.descriptors import DescriptorSizes, ImageDescriptors, normalised
 from model.reranker import MambaReranker, random_image, score_windows
+from model.window_batch import Window
 from tests.factories import LOCAL_DIM, image, tiny_config, tiny_model, unit, window
 
 CPU = torch.device("cpu")

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from model.batch import Window
 from model.checkpoint import LoadedModel, load_checkpoint, write_config
 from model.evaluation.benchmark_data import BenchmarkData, Lists
 from model.evaluation.benchmarks import BENCHMARKS, files
@@ -31,9 +30,10 @@ from model.evaluation.protocols import (
     revisited_protocols,
     selection_protocols,
 )
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from model.formats.ground_truth import QueryTruth
 from model.reranker import score_windows
+from model.window_batch import Window
 from model.windows import RerankOptions
 from tests.factories import load_tiny, tiny_config
 from tests.minibench import Images, as_tensor, made_up, nearest, write_list, write_pickle

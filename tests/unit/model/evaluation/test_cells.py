@@ -24,7 +24,7 @@ from model.evaluation.cells import (
 )
 from model.evaluation.grocery import validation_classes
 from model.evaluation.retrieval import quality
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from tests.factories import image, tiny_config, tiny_model
 
 CONFIG = tiny_config()

@@ -8,7 +8,7 @@ import pytest
 
 from model.evaluation.own_pictures import OwnPictures, own_labels, own_pictures
 from model.extraction.images import UnreadableImageError
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from tests.own_folders import write_folders, write_picture
 
 
@@ -71,20 +71,20 @@ def test_without_labels_views_find_each_other(tmp_path: Path) -> None:
 
 def test_large_folders_are_judged_in_part(tmp_path: Path) -> None:
     write_folders(tmp_path, 8, 6)
-    own = own_pictures(tmp_path, most=12)
+    own = own_pictures(tmp_path, max_pictures=12)
     assert own.labels is not None
     assert 12 <= len(own.files) < 16
     # Whole labels as far as that goes: three pictures of each at the least.
     assert {len([n for n in own.files if n[0] == c]) for c in "abcdefgh"} == {0, 3}
     assert own.notes == (f"{len(own.files)} of 48 labelled pictures are judged",)
-    assert own_pictures(tmp_path, most=12).files == own.files
+    assert own_pictures(tmp_path, max_pictures=12).files == own.files
     everything = own_pictures(tmp_path)
     assert len(query_names(everything, list(everything.files))) == 16
     some = query_names(everything, list(everything.files), queries=5)
     assert len(some) == 5
     # Of labels at both ends: they are evenly chosen.
     assert (some[0][0], some[-1][0]) == ("a", "h")
-    views = own_pictures(tmp_path, views=True, most=12)
+    views = own_pictures(tmp_path, views=True, max_pictures=12)
     assert len(views.files) == 4
     assert views.notes == ("4 of 48 pictures are judged",)
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from model.batch import Window
 from model.config import ExtractorId
 from model.evaluation.baselines.pairwise import PairwiseConfig, PairwiseReranker
 from model.reranker import score_windows
-from model.training.lists import ListShape, TrainingList
 from model.training.trainer import Trainer, TrainOptions
+from model.training.training_lists import ListShape, TrainingList
+from model.window_batch import Window
 from tests.factories import GLOBAL_DIM, LOCAL_DIM, image, window
 
 CPU = torch.device("cpu")
@@ -48,7 +48,7 @@ def test_other_images_and_padding_do_not_change_a_score() -> None:
 
 def test_it_takes_a_step() -> None:
     options = TrainOptions(
-        steps=2, batch=2, warmup=0, shortest=4, longest=4, fewest_descriptors=6, most_descriptors=6
+        steps=2, batch=2, warmup=0, shortest=4, longest=4, fewest_descriptors=6, max_descriptors=6
     )
     trainer = Trainer(lambda: PairwiseReranker(CONFIG), options, CPU)
     before = trainer.model.head.weight.detach().clone()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from model.batch import Window
 from model.evaluation.baselines.relation_sum import relation_sum
 from model.reranker import score_windows
+from model.window_batch import Window
 from tests.factories import image, tiny_config, tiny_model, window
 
 CONFIG = tiny_config()

@@ -21,7 +21,7 @@ from model.extraction.images import UnreadableImageError, read_image
 from model.extraction.pixels import (
     FORMATS,
     MAX_BYTES,
-    MOST_SHOWN,
+    MAX_PIXELS,
     PixelsError,
     TooManyPixelsError,
     read_pixels,
@@ -178,7 +178,7 @@ def test_sides_and_pixels_are_bounded_before_anything_is_decoded(size: tuple[int
 
 
 def test_what_extractors_do_not_look_at_is_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pixels, "MOST_SHOWN", 200)
+    monkeypatch.setattr(pixels, "MAX_PIXELS", 200)
     for form in FORMATS:
         data = io.BytesIO(stored(Image.fromarray(GREY).convert("RGB"), form))
         rgb_values = read_pixels(data)
@@ -229,7 +229,7 @@ def test_a_picture_takes_the_memory_that_is_set_for_it(
         check=True,
     )
     assert process.stderr == ""
-    assert int(process.stdout) < MAX_BYTES * 24e6 / 25e6 + 6 * MOST_SHOWN
+    assert int(process.stdout) < MAX_BYTES * 24e6 / 25e6 + 6 * MAX_PIXELS
 
 
 def test_what_is_no_plain_file_is_not_opened(tmp_path: Path) -> None:

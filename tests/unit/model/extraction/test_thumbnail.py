@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.extraction.thumbnail import MOST_BYTES, MOST_SIDE, thumbnail
+from model.extraction.thumbnail import MAX_BYTES, MAX_SIDE, thumbnail
 
 
 def opened(data: bytes) -> Image.Image:
@@ -37,6 +37,6 @@ def test_it_keeps_the_shape_and_makes_nothing_larger(
 def test_even_noise_is_small() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), np.uint8)
     data = thumbnail(Image.fromarray(noise))
-    assert len(data) <= MOST_BYTES
-    tiled = noise[:MOST_SIDE, :MOST_SIDE]
-    assert len(thumbnail(Image.fromarray(tiled))) <= MOST_BYTES
+    assert len(data) <= MAX_BYTES
+    tiled = noise[:MAX_SIDE, :MAX_SIDE]
+    assert len(thumbnail(Image.fromarray(tiled))) <= MAX_BYTES

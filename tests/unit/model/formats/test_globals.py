@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from model.formats.globals import GlobalFile, open_globals
 
 ROWS = np.arange(1, 13, dtype=np.float32).reshape(3, 4)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from model.formats.ground_truth import read_ground_truth
 
 REVISITOP = Path(__file__).parents[3] / "data" / "revisitop"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from model.formats.image_lists import count_images, read_image_list
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from model.formats.labels import (
     LabelledImages,
     labels_of_folders,

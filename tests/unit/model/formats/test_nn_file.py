@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from model.formats.nn_file import Neighbours, read_neighbours, write_neighbours
 
 LISTS = np.array([[[0.9, 0.5, 0.1], [0.8, 0.7, 0.6]], [[4, 0, 2], [1, 3, 0]]], np.float32)
@@ -40,7 +40,7 @@ def test_tensors_of_any_kind_are_read_or_refused(tmp_path: Path) -> None:
 
 def test_the_first_places_alone_are_kept(tmp_path: Path) -> None:
     path = written(tmp_path / "nn.pkl", LISTS)
-    stored_lists = read_neighbours(path, queries=2, gallery=5, most=2)
+    stored_lists = read_neighbours(path, queries=2, gallery=5, max_neighbours=2)
     assert stored_lists.images.tolist() == [[4, 0], [1, 3]]
     assert stored_lists.similarities.base is None
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from model.formats.pickles import load_pickle
 
 REVISITOP = Path(__file__).parents[3] / "data" / "revisitop"

@@ -8,7 +8,7 @@ import pytest
 
 from model.descriptor_file import DescriptorFileError
 from model.descriptors import DescriptorSizes
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from model.formats.published_images import PublishedImages
 from tests.factories import GLOBAL_DIM, LOCAL_DIM, SIZES, tiny_config
 from tests.minibench import made_up

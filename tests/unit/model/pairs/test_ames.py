@@ -10,12 +10,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from model.batch import Window
 from model.config import AmesConfig, ExtractorId
 from model.descriptors import ImageDescriptors
-from model.pairs import reranker as pairs
+from model.pairs import pair_reranker as pairs
 from model.pairs.ames import AmesReranker
 from model.reranker import score_windows
+from model.window_batch import Window
 from tests.factories import window
 
 CPU = torch.device("cpu")

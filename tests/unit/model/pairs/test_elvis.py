@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from model.batch import Window
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.config import ElvisConfig, ExtractorId
 from model.descriptors import ImageDescriptors, normalised
-from model.pairs import reranker as pairs
+from model.pairs import pair_reranker as pairs
 from model.pairs.elvis import ElvisReranker, log_transport
 from model.reranker import score_windows
+from model.window_batch import Window
 from tests.factories import unit, window
 from tests.pairs import PAIR_CASES, pair_reference
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from model.checkpoint import CheckpointError
 from model.config import AmesConfig, ElvisConfig, ExtractorId
-from model.formats.errors import FormatError
+from model.formats.format_error import FormatError
 from model.pairs.ames import AmesReranker
 from model.pairs.elvis import ElvisReranker
 from model.pairs.weights import Unwritten, pair_config, read_state, shapes_of

@@ -43,7 +43,7 @@ def test_a_spectrum_is_mean_axes_and_falling_variances() -> None:
     np.testing.assert_allclose(of.mean, (1, 2, 3), atol=0.15)
     np.testing.assert_allclose(of.variances, spread**2, rtol=0.1)
     np.testing.assert_allclose(np.abs(of.axes.T @ turn.T), np.eye(3), atol=0.1)
-    some = spectrum(vectors, most=500)
+    some = spectrum(vectors, max_vectors=500)
     np.testing.assert_allclose(some.variances, of.variances, rtol=0.3)
 
 

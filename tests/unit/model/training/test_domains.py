@@ -20,7 +20,7 @@ from model.training.domains import (
     labelled_data,
     views_data,
 )
-from model.training.lists import ListOptions, ListShape
+from model.training.training_lists import ListOptions, ListShape
 from tests.factories import SIZES, image, tiny_config
 
 CONFIG = tiny_config()

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.descriptors import ImageDescriptors
-from model.training.lists import ListShape
 from model.training.neighbour_lists import NeighbourLists
+from model.training.training_lists import ListShape
 from tests.factories import unit
 
 IMAGES, K = 30, 12

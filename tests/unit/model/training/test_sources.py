@@ -12,10 +12,10 @@ from PIL import Image
 from model.config import ExtractorId
 from model.descriptor_file import DescriptorFileError
 from model.descriptors import DescriptorSizes
-from model.formats.errors import FormatError
-from model.training.errors import TrainingError
-from model.training.lists import ListShape
+from model.formats.format_error import FormatError
 from model.training.sources import folders_data, labels_of
+from model.training.training_error import TrainingError
+from model.training.training_lists import ListShape
 from tests.descriptor_files import MADE_UP, write_descriptors
 
 CPU = torch.device("cpu")

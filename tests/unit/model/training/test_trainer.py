@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.batch import Window
 from model.config import MambaConfig
 from model.reranker import MambaReranker, score_windows
-from model.training.lists import ListShape, TrainingList
 from model.training.trainer import (
     Trainer,
     TrainingStateError,
@@ -22,12 +20,14 @@ from model.training.trainer import (
     smooth_ap_loss,
     token_loss,
 )
+from model.training.training_lists import ListShape, TrainingList
+from model.window_batch import Window
 from tests.factories import LOCAL_DIM, image, tiny_config, unit
 
 CPU = torch.device("cpu")
 CONFIG = tiny_config()
 OPTIONS = TrainOptions(
-    steps=8, batch=2, warmup=2, shortest=6, longest=8, fewest_descriptors=6, most_descriptors=6
+    steps=8, batch=2, warmup=2, shortest=6, longest=8, fewest_descriptors=6, max_descriptors=6
 )
 SHAPE = ListShape(images=8, descriptors=6)
 

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from model.batch import Window
 from model.checkpoint import LoadedModel
+from model.window_batch import Window
 from model.windows import RerankOptions
 from service.api.errors import ApiError, DeadlineExceededError, OverloadedError
 from service.batching.batcher import Batcher, Expected

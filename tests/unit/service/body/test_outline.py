@@ -20,13 +20,15 @@ from service.api.errors import ApiError, InvalidJsonError, TooLargeError, Unproc
 from service.api.schemas import RegisterRequest, RerankRequest
 from service.body.decoding import decode_registration
 from service.body.outline import read_request
-from tests.dear_bodies import dear_registrations, honest_registration, image_with
+from tests.expensive_bodies import expensive_registrations, honest_registration, image_with
 from tests.factories import tiny_config
 
 CONFIG = tiny_config()
 
 SIZES = (256 << 10, 4 << 20)
-DEAR = {(name, size): case for size in SIZES for name, case in dear_registrations(size).items()}
+EXPENSIVE = {
+    (name, size): case for size in SIZES for name, case in expensive_registrations(size).items()
+}
 
 
 def read(body: bytes) -> RegisterRequest:
@@ -60,11 +62,11 @@ def honest() -> dict[int, float]:
     return {size: seconds(honest_registration(size)) for size in SIZES}
 
 
-@pytest.mark.parametrize(("name", "size"), DEAR)
+@pytest.mark.parametrize(("name", "size"), EXPENSIVE)
 def test_a_refusal_costs_no_more_than_a_few_honest_bodies_of_the_size(
     name: str, size: int, honest: dict[int, float]
 ) -> None:
-    body, field = DEAR[name, size]
+    body, field = EXPENSIVE[name, size]
     with pytest.raises(ApiError) as refusal:
         register(body)
     assert 400 <= refusal.value.status < 423
@@ -74,9 +76,9 @@ def test_a_refusal_costs_no_more_than_a_few_honest_bodies_of_the_size(
     assert seconds(body) < 4 * honest[size]
 
 
-@pytest.mark.parametrize(("name", "size"), DEAR)
+@pytest.mark.parametrize(("name", "size"), EXPENSIVE)
 def test_a_refusal_takes_little_memory(name: str, size: int) -> None:
-    body, _ = DEAR[name, size]
+    body, _ = EXPENSIVE[name, size]
     tracemalloc.start()
     try:
         with pytest.raises(ApiError):

@@ -10,10 +10,10 @@ import numpy as np
 import redis.asyncio as redis
 
 from model.descriptors import DescriptorSizes, ImageDescriptors
-from service.gallery.connect import connect_store
-from service.gallery.gallery import Gallery
 from service.gallery.record import GalleryRecord, pack_record
+from service.gallery.registered_images import Gallery
 from service.gallery.store import GalleryStore
+from service.gallery.store_connection import connect_store
 from tests.factories import unit
 
 WITHOUT, SMALL, OTHER, LARGE = (

@@ -46,6 +46,6 @@ def test_it_never_holds_more_than_it_may(
             cache.discard(key)
         else:
             cache.put(key, entry(size))
-        held = [cache.get(("c", str(n))) for n in range(6)]
-        assert cache.bytes == sum(entry.cost for entry in held if entry is not None)
+        window_of_lists = [cache.get(("c", str(n))) for n in range(6)]
+        assert cache.bytes == sum(entry.cost for entry in window_of_lists if entry is not None)
         assert cache.bytes <= capacity

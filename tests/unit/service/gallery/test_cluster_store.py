@@ -10,9 +10,9 @@ import pytest
 import redis.asyncio as redis
 
 from service.api.errors import StoreFullError, StoreUnavailableError
-from service.gallery.connect import connect_store
 from service.gallery.record import HEADER_BYTES
 from service.gallery.store import GalleryStore
+from service.gallery.store_connection import connect_store
 from tests.factories import SIZES
 from tests.slow.valkey_nodes import Node, valkey_cluster
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import redis.asyncio as redis
 
-from service.gallery.connect import connect_store
 from service.gallery.embedded import EmbeddedValkey
+from service.gallery.store_connection import connect_store
 from tests.factories import SIZES
 
 LONG = "a long name " * 8

@@ -12,10 +12,10 @@ import pytest
 import redis.asyncio as redis
 
 from service.api.errors import CollectionInUseError, NameTakenError, NotFoundError
-from service.gallery.connect import connect_store
-from service.gallery.gallery import Gallery
 from service.gallery.names import Names
 from service.gallery.record import GalleryRecord
+from service.gallery.registered_images import Gallery
+from service.gallery.store_connection import connect_store
 from service.gallery.sweeper import Sweeper
 from tests.slow.valkey_nodes import Node, valkey_cluster
 from tests.unit.service.gallery.rig import SMALL, records

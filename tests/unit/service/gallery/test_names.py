@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from service.api.errors import CollectionInUseError, NameTakenError, NotFoundError, StoreFullError
-from service.gallery.gallery import Gallery
 from service.gallery.name_commands import INTENT_SECONDS, SAMPLE
 from service.gallery.names import Names, Summary
+from service.gallery.registered_images import Gallery
 from service.gallery.sweeper import Sweeper
 from tests.unit.service.gallery.rig import LARGE, SMALL, On, Rig, packed, records
 

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.metric import Metric
+from model.learnt_metric import Metric
 from service.api.errors import NotFoundError
-from service.gallery.connect import connect_store
 from service.gallery.embedded import EmbeddedValkey
-from service.gallery.gallery import Gallery
 from service.gallery.names import Names
 from service.gallery.record import GalleryRecord
+from service.gallery.registered_images import Gallery
 from service.gallery.store import Fetched, GalleryStore
+from service.gallery.store_connection import connect_store
 from tests.factories import SIZES, image, tiny_config
 from tests.metric_files import random_metric
 
@@ -66,7 +66,7 @@ class Rig:
         self.gallery = Gallery(
             store, cache_bytes=1 << 20, dtype="float32", metrics=metrics, clock=self.clock
         )
-        self.held = HeldFetches(store)
+        self.window_of_lists = HeldFetches(store)
 
     async def write(self, version: int | None, *ids: str, ttl: int | None = None) -> None:
         """The version is in the image and in its metadata; None deletes."""
@@ -83,11 +83,11 @@ class Rig:
         return {i: (record.metadata or {})["n"] for i, record in records.items()}
 
     async def read_now(self, *ids: str) -> dict[str, int]:
-        self.held.holds = False
+        self.window_of_lists.holds = False
         try:
             return await self.versions(*ids)
         finally:
-            self.held.holds = True
+            self.window_of_lists.holds = True
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +123,9 @@ def test_a_load_under_way_does_not_bring_an_old_image_back(url: str, change: int
     async def work(r: Rig) -> None:
         await r.write(1, *IDS)
         load = asyncio.create_task(r.versions(*IDS))
-        await r.held.until_held()
+        await r.window_of_lists.until_held()
         await r.write(change, "a")
-        r.held.release()
+        r.window_of_lists.release()
         # It began before the change was acknowledged, and may see either.
         assert (await load)["b"] == 1
         expected = {"b": 1} if change is None else {"a": change, "b": 1}
@@ -138,9 +138,9 @@ def test_also_in_a_learnt_metric(url: str) -> None:
     async def work(r: Rig) -> None:
         await r.write(1, "a")
         load = asyncio.create_task(r.versions("a"))
-        await r.held.until_held()
+        await r.window_of_lists.until_held()
         await r.write(2, "a")
-        r.held.release()
+        r.window_of_lists.release()
         await load
         assert await r.read_now("a") == {"a": 2}
 
@@ -151,9 +151,9 @@ def test_what_nobody_changed_is_kept(url: str) -> None:
     async def work(r: Rig) -> None:
         await r.write(1, *IDS)
         load = asyncio.create_task(r.versions(*IDS))
-        await r.held.until_held()
+        await r.window_of_lists.until_held()
         await r.write(2, "a")
-        r.held.release()
+        r.window_of_lists.release()
         await load
         # Not asked for again: it would be held.
         assert await r.versions("b") == {"b": 1}
@@ -197,15 +197,15 @@ def test_reads_follow_what_was_acknowledged(
         await r.write(1000, *IDS)
         expected = dict.fromkeys(IDS, 1000)
         loads: list[asyncio.Task[dict[str, int]]] = []
-        held = 0
+        window_of_lists = 0
         for number, (event, ids, place) in enumerate(events):
             match event:
                 case "load":
                     loads.append(asyncio.create_task(r.versions(*ids)))
-                    held = await _held_or_done(r, loads[-1], held)
-                case "release" if held:
-                    r.held.release(place % held)
-                    held -= 1
+                    window_of_lists = await _held_or_done(r, loads[-1], window_of_lists)
+                case "release" if window_of_lists:
+                    r.window_of_lists.release(place % window_of_lists)
+                    window_of_lists -= 1
                     await asyncio.sleep(0.005)
                 case "later":
                     r.clock.now += place / 2
@@ -214,9 +214,9 @@ def test_reads_follow_what_was_acknowledged(
                     assert await r.read_now(*ids) == before
                 case "write" | "delete" | "empty" | "drop":
                     expected = await _changed(r, event, number, ids, expected)
-        while held:
-            held -= 1
-            r.held.release()
+        while window_of_lists:
+            window_of_lists -= 1
+            r.window_of_lists.release()
         await asyncio.gather(*loads)
         assert await r.read_now(*IDS) == expected
 
@@ -243,11 +243,11 @@ async def _changed(
             return {"a": number}
 
 
-async def _held_or_done(r: Rig, load: asyncio.Task[Any], held: int) -> int:
+async def _held_or_done(r: Rig, load: asyncio.Task[Any], window_of_lists: int) -> int:
     """How many answers are held once the load is held too, or was answered from the cache."""
-    waiting = asyncio.create_task(r.held.until_held(held + 1))
+    waiting = asyncio.create_task(r.window_of_lists.until_held(window_of_lists + 1))
     await asyncio.wait({waiting, load}, return_when=asyncio.FIRST_COMPLETED)
     if not waiting.done():
         waiting.cancel()
-        return held
-    return held + 1
+        return window_of_lists
+    return window_of_lists + 1

@@ -14,8 +14,8 @@ import redis
 
 from service.api.errors import StoreUnavailableError
 from service.gallery.condition import reason
-from service.gallery.connect import connect_store
 from service.gallery.store import GalleryStore
+from service.gallery.store_connection import connect_store
 from service.watch.metrics import STORE_UP
 from tests.e2e.service import free_port
 from tests.e2e.valkey import plain_valkey

@@ -14,10 +14,10 @@ import pytest
 import redis.asyncio as redis
 
 from service.api.errors import StoreFullError, StoreUnavailableError
-from service.gallery.connect import connect_store
 from service.gallery.embedded import EmbeddedStoreError, EmbeddedValkey
-from service.gallery.gallery import CACHE_TRUST_SECONDS, Gallery
 from service.gallery.record import DamagedRecordError, GalleryRecord
+from service.gallery.registered_images import CACHE_TRUST_SECONDS, Gallery
+from service.gallery.store_connection import connect_store
 from tests.factories import SIZES, image, tiny_config
 
 CONFIG = tiny_config()

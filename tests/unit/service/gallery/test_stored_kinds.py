@@ -11,9 +11,9 @@ import redis
 
 from model.descriptors import ImageDescriptors
 from model.quantisation import STORE_DTYPES
-from service.gallery.connect import connect_store
-from service.gallery.gallery import Gallery
 from service.gallery.record import GalleryRecord, as_stored
+from service.gallery.registered_images import Gallery
+from service.gallery.store_connection import connect_store
 from tests.e2e.service import free_port
 from tests.e2e.valkey import plain_valkey
 from tests.factories import unit

@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio.connection import Connection, SSLConnection
 from redis.asyncio.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
 
-from service.gallery.connect import connect_store
+from service.gallery.store_connection import connect_store
 from service.gallery.urls import ClusterUrl, SentinelUrl, SingleUrl, parse_store_url
 
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from model.batch import Window
 from model.descriptors import ImageDescriptors
+from model.window_batch import Window
 from model.windows import RerankOptions
 from service.batching.job import Job
 from service.batching.speed import Speed

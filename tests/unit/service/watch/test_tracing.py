@@ -15,8 +15,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode, Tracer
 
-from model.batch import Window
 from model.checkpoint import LoadedModel
+from model.window_batch import Window
 from model.windows import RerankOptions
 from service.api.errors import ApiError, UnprocessableError
 from service.batching.batcher import Batcher

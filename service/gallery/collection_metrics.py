@@ -1,0 +1,59 @@
+"""The learnt metrics (`model.learnt_metric`) in which collections are re-ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from model.config import ModelConfig
+from model.descriptors import ImageDescriptors, InvalidDescriptorsError
+from model.learnt_metric import Metric, MetricError, load_metric
+from service.api.errors import DescriptorDimMismatchError, UnprocessableError
+from service.api.sizes import misfit
+
+
+def load_metrics(paths: Mapping[str, Path], config: ModelConfig) -> dict[str, Metric]:
+    """By collection. Raises MetricError, also for one whose images the checkpoint cannot read."""
+    return {collection: metric_for(path, config) for collection, path in paths.items()}
+
+
+def metric_for(path: Path, config: ModelConfig) -> Metric:
+    """Raises MetricError."""
+    metric = load_metric(path)
+    wrong = None if config.sizes is None else misfit(metric.applied_sizes, config.sizes)
+    if wrong is not None:
+        part = "locals" if wrong.part == "descriptors" else "a global"
+        raise MetricError(
+            f"{path}: an image in the metric has {part} of {wrong.actual} numbers, where "
+            f"{config.name} asks for {wrong.expected}"
+        )
+    return metric
+
+
+def in_metric(
+    image: ImageDescriptors,
+    metric: Metric | None,
+    owner: str,
+    where: str | None = None,
+    image_id: str | None = None,
+) -> ImageDescriptors:
+    """The image by `Metric.apply`. For errors: `owner` the metric is, in words; `where` in the
+    request the image is, or the `image_id` of a registered one.
+
+    Raises UnprocessableError.
+    """
+    if metric is None:
+        return image
+    named: dict[str, Any] = {} if image_id is None else {"id": image_id}
+    wrong = misfit(image.sizes, metric.sizes)
+    if wrong is not None:
+        field = "gallery_ids" if where is None else f"{where}.{wrong.part}"
+        raise DescriptorDimMismatchError(field, wrong, owner, **named)
+    try:
+        return metric.apply(image)
+    except InvalidDescriptorsError as error:
+        field = where or "gallery_ids"
+        raise UnprocessableError(
+            f"{field}: {error}", code="invalid_descriptors", field=field, **named
+        ) from None

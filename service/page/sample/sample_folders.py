@@ -1,0 +1,36 @@
+"""Where the sample gallery lies; apart from what makes it, which needs the extractor's packages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+COLLECTION = "sample"
+
+
+@dataclass(frozen=True)
+class SampleFolders:
+    """Where the sample lies: image files, and the descriptors that are made of them."""
+
+    root: Path
+
+    @property
+    def gallery(self) -> Path:
+        return self.root / "gallery"
+
+    @property
+    def queries(self) -> Path:
+        return self.root / "queries"
+
+    @property
+    def gallery_file(self) -> Path:
+        return self.root / "gallery.h5"
+
+    @property
+    def queries_file(self) -> Path:
+        return self.root / "queries.h5"
+
+    @property
+    def request(self) -> Path:
+        """Written last: it marks a complete sample."""
+        return self.root / "rerank.json"

@@ -1,0 +1,171 @@
+"""The extractor's process, for use from one thread of the service."""
+
+from __future__ import annotations
+
+import multiprocessing
+import subprocess
+import sys
+import threading
+from multiprocessing.connection import Connection
+
+import structlog
+
+from model.config import ExtractorId
+from model.extraction.extractor import ExtractorError
+from model.extraction.registry import registered
+from service.api.errors import (
+    ApiError,
+    NoExtractorError,
+    TooLargeError,
+    UnavailableError,
+    UnprocessableError,
+)
+from service.picture_extraction.messages import (
+    Answer,
+    Described,
+    ExtractedPicture,
+    Failed,
+    NotInstalled,
+    Picture,
+    Ready,
+    Refused,
+    answer_from,
+    encode,
+    extracted,
+)
+
+log = structlog.get_logger(__name__)
+
+STUCK_SECONDS = 120.0
+"""A picture or a start that takes longer hangs. Generous, since the process has low priority."""
+
+
+class ExtractorProcess:
+    """The first picture starts it, and the next one restarts it after it died. `start` and
+    `extract` block and belong to one thread; `close` may be called from another."""
+
+    def __init__(self, name: str | None, checkpoints: ExtractorId | None, count: int) -> None:
+        """`name`: the extractor, None where pictures are not extracted; `checkpoints`: the
+        extractor whose descriptors its own must match, None for any; `count`: locals of an image
+        at most."""
+        self._name = name
+        self._checkpoints = checkpoints
+        self._count = count
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+        self._problem: str | None = None
+        self._closed = False
+        self.extractor: ExtractorId | None = None
+        """None until it is known."""
+
+    def start(self) -> Connection:
+        """Raises NoExtractorError where no picture can be extracted here, UnavailableError where
+        the process did not start."""
+        if self._problem is None and self._connection is None:
+            self._problem = self._begin()
+        if self._problem is not None or self._connection is None:
+            raise NoExtractorError(f"this service cannot extract pictures: {self._problem}")
+        return self._connection
+
+    def extract(self, picture: bytes, *, thumbnail: bool = False) -> ExtractedPicture:
+        """Raises what `start` raises, UnprocessableError and TooLargeError for a picture that
+        cannot be read, UnavailableError where the process died of it."""
+        connection = self.start()
+        match self._ask(connection, Picture(picture, thumbnail)):
+            case Described() as answer:
+                return extracted(answer)
+            case Refused(why, None):
+                raise UnprocessableError(why, code="not_an_image")
+            case Refused(why, max_pixels):
+                raise TooLargeError(why, max_pixels=max_pixels)
+            case other:
+                log.error("extraction_failed", why=other.why if isinstance(other, Failed) else "")
+                raise ApiError("the picture could not be extracted")
+
+    def close(self) -> None:
+        """Kills the process."""
+        with self._lock:
+            self._closed = True
+            if self._process is not None:
+                self._process.kill()
+                self._process.wait()
+
+    def _begin(self) -> str | None:
+        """Starts the process; returns why there is no extractor, or None."""
+        if self._name is None:
+            return "LOCORE_EXTRACTOR is none"
+        try:
+            registered(self._name)
+        except ExtractorError as error:
+            return str(error)
+        answer = self._hear(self._spawn(self._name))
+        if isinstance(answer, Ready):
+            there = ExtractorId(name=answer.name, version=answer.version)
+            if self._checkpoints is None or there.fits(self._checkpoints):
+                self.extractor = there
+                log.info("extractor_ready", name=there.name, version=there.version)
+                return None
+            why = (
+                f"{there.name} is here in version {there.version}; the checkpoint reads "
+                f"descriptors of version {self._checkpoints.version}"
+            )
+        else:
+            why = answer.why if isinstance(answer, NotInstalled) else "it said nothing"
+        self._end()
+        return why
+
+    def _spawn(self, name: str) -> Connection:
+        ours, theirs = multiprocessing.Pipe()
+        command = [sys.executable, "-P", "-m", "service.picture_extraction.child", name]
+        with self._lock, theirs:
+            if self._closed:
+                ours.close()
+                raise UnavailableError("the service is shutting down", code="shutting_down")
+            self._process = subprocess.Popen(  # noqa: S603
+                [*command, str(self._count), str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                # Prints of libraries are not the service's output.
+                stdout=subprocess.DEVNULL,
+                # Ctrl-C in a terminal drains the service, which still needs it.
+                start_new_session=True,
+            )
+        self._connection = ours
+        return ours
+
+    def _ask(self, connection: Connection, picture: Picture) -> Answer:
+        try:
+            connection.send_bytes(encode(picture))
+        except OSError:
+            # It may have died since. It read nothing of the picture, so the next one gets it.
+            self._end()
+            connection = self.start()
+            connection.send_bytes(encode(picture))
+        return self._hear(connection)
+
+    def _hear(self, connection: Connection) -> Answer:
+        try:
+            if connection.poll(STUCK_SECONDS):
+                return answer_from(connection.recv_bytes())
+            why = f"no answer for {STUCK_SECONDS:g} seconds"
+        except (EOFError, OSError):
+            why = "it died"
+        code = self._end()
+        if self._closed:
+            raise UnavailableError("the service is shutting down", code="shutting_down")
+        log.error("extractor_process_ended", why=why, exit_code=code)
+        message = "the process that extracts pictures ended; the next picture gets another"
+        raise UnavailableError(message, code="extractor_unavailable", retry_after=5)
+
+    def _end(self) -> int | None:
+        """Its exit code."""
+        connection, self._connection = self._connection, None
+        with self._lock:
+            process, self._process = self._process, None
+        if connection is not None:
+            connection.close()
+        if process is None:
+            return None
+        process.kill()
+        return process.wait()
