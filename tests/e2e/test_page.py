@@ -226,7 +226,7 @@ def test_the_key_guards_all_but_the_page_itself(strict: RunningService) -> None:
 
 
 def test_without_sample_and_extractor_the_page_can_say_so(strict: RunningService) -> None:
-    headers = {"Authorization": f"Bearer {KEY}"}
+    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "image/*"}
     about = strict.http.get("/page/about", headers=headers).json()
     assert about["queries"] == []
     assert about["no_sample"] == "there is no sample gallery here"
