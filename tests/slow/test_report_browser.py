@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from PIL import Image
 from model.evaluation.report import report
 from model.evaluation.verdict import verdict
 from service.page.sample.folders import SampleFolders
-from tests.e2e.command import succeeded
+from tests.e2e.service import LOCORE
 from tests.own_folders import write_picture
 from tests.slow.browser import looking, serious
 from tests.slow.page_steps import PHONE
@@ -85,7 +86,8 @@ def test_the_report_opens_without_a_network(
 @pytest.mark.skipif("LOCORE_SCREENSHOTS" not in os.environ, reason="only when asked for")
 def test_screenshot(browser: Browser, data_dir: Path, url: str, tmp_path: Path) -> None:
     shutil.copytree(SampleFolders(data_dir / "sample").gallery, tmp_path / "photos")
-    succeeded("eval", "mine", "photos", "--report", "report.html", cwd=tmp_path)
+    command = [LOCORE, "eval", "mine", "photos", "--report", "report.html"]
+    subprocess.run(command, cwd=tmp_path, check=True)
     picture = Path(__file__).parents[2] / "docs" / "own-pictures" / "report.png"
     picture.parent.mkdir(exist_ok=True)
     tall: dict[str, object] = {"viewport": {"width": 1280, "height": 1640}}
