@@ -48,11 +48,11 @@ def find_images(
     """Ids and files: the id of a file is its name, of one in a folder its path below that folder;
     with `relative_to` its path below that.
 
-    Linked folders are followed; a folder that two paths lead to counts once. `report` is told, a
-    line each, of what looks like a picture and is left out. Nothing but plain files is opened.
+    Linked folders are followed; a folder that two paths lead to counts once. Of two files with
+    one id the first counts. `report` is told, a line each, of what looks like a picture and is left
+    out. Nothing but plain files is opened.
 
-    Raises UnreadableImageError where a path does not exist, is not below `relative_to`, or two
-    files have one id.
+    Raises UnreadableImageError where a path does not exist or is not below `relative_to`.
     """
     images: dict[str, Path] = {}
     for path in paths:
@@ -70,12 +70,8 @@ def find_images(
             name = image_id(file.relative_to(base))
             if len(name) > MAX_ID:
                 report(f"{file}: its id would have {len(name)} characters, over {MAX_ID}")
-            elif name in images:
-                raise UnreadableImageError(
-                    f"two images would have the id {name!r}, {images[name]} and {file}"
-                )
-            else:
-                images[name] = file
+            elif images.setdefault(name, file) != file:
+                report(f"{file}: {images[name]} has its id, {name}")
     return images
 
 

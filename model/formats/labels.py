@@ -76,12 +76,12 @@ def read_labels(path: Path) -> LabelledImages:
 
 
 def labels_of_folders(ids: Sequence[str], what: Path) -> LabelledImages:
-    """The first folder of every id is its label. Raises FormatError, naming `what`, for an id that
-    lies in none."""
+    """The folder that an image lies in is its label: `cat` of `animals/cat/1.jpg`. Raises
+    FormatError, naming `what`, for an id that lies in none."""
     bare = [image_id for image_id in ids if "/" not in image_id]
     if bare:
         raise FormatError(f"{what}: {bare[0]} lies in no folder that could be its label")
-    return labelled(what, ids, [image_id.partition("/")[0] for image_id in ids], None)
+    return labelled(what, ids, [image_id.split("/")[-2] for image_id in ids], None)
 
 
 def labels_of_views(ids: Sequence[str], known: LabelledImages | None = None) -> LabelledImages:

@@ -10,7 +10,6 @@ from fastapi.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
 from model.config import ModelConfig
-from model.extraction.pixels import FORMATS
 from service.api.errors import NotFoundError
 from service.page import collection_images, search
 from service.page.globals_cache import MAX_IMAGES
@@ -61,14 +60,14 @@ async def static_file(name: str, request: Request) -> Response:
 @guarded.get("/about")
 async def about(parts: Parts, state: State) -> Answer:
     """What can be done here, and the sample's queries."""
+    settings = state.settings
     sample, why = await parts.sample_or_reason()
     return {
         "model": parts.config.name,
         "sample": COLLECTION,
         "queries": [] if sample is None else [asdict(sample_query(i)) for i in sample.queries],
         "no_sample": why if sample is None else None,
-        "formats": list(FORMATS),
-        "max_upload_bytes": search.max_picture_bytes(state.settings),
+        "max_upload_bytes": min(settings.max_payload_bytes, settings.max_image_bytes),
         "max_images": MAX_IMAGES,
     }
 

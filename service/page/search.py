@@ -1,4 +1,4 @@
-"""Searches: a dropped picture's descriptors, a first stage, and the matches behind a result."""
+"""Searches: a first stage, and the matches behind a result."""
 
 from __future__ import annotations
 
@@ -20,20 +20,14 @@ from service.api.schemas import MAX_SHORTLIST, Collection, ImageId, QueryDescrip
 from service.api.sizes import misfit
 from service.body.decoding import decode_image
 from service.gallery.keys import collection_of
-from service.page.collection_images import described, known_keypoints
+from service.page.collection_images import known_keypoints
 from service.page.page_images import page_images
 from service.page.parts import Answer, PageParts, Parts
 from service.request.access import reader
-from service.request.arrival import arrival_of
 from service.request.json_body import parse
-from service.request.pictures import extract_picture
-from service.settings import Settings
-from service.state import ServiceState, State, accepting
+from service.state import ServiceState, State
 
 router = APIRouter(prefix="/page", include_in_schema=False, dependencies=[Depends(reader)])
-
-
-_EXTRACT_SECONDS = 60.0
 
 
 class ShortlistRequest(BaseModel):
@@ -56,24 +50,6 @@ class MatchesRequest(BaseModel):
     query: QueryDescriptors
     keypoints: Matrix | None = None
     id: ImageId
-
-
-def max_picture_bytes(settings: Settings) -> int:
-    """The limit of a picture that is the whole body."""
-    return min(settings.max_payload_bytes, settings.max_image_bytes)
-
-
-@router.post("/extract", dependencies=[Depends(accepting)])
-async def extract(request: Request, state: State) -> Answer:
-    """Descriptors and keypoints of the image that is the body."""
-    async with state.intake.body(request, max_picture_bytes(state.settings)) as body:
-        started = time.perf_counter()
-        picture = await extract_picture(
-            body, state.extraction, arrival_of(request) + _EXTRACT_SECONDS
-        )
-    width, height = picture.size
-    answer = described(picture.features.for_reranking(), picture.features.keypoints)
-    return answer | {"width": width, "height": height, "ms": _ms_since(started)}
 
 
 @router.post("/shortlist")

@@ -217,7 +217,7 @@ def test_the_key_guards_all_but_the_page_itself(strict: RunningService) -> None:
         ("GET", "/page/images?collection=sample"),
         ("GET", "/page/image?collection=sample&id=one/0.jpg"),
         ("GET", "/page/thumbnail?collection=sample&id=one/0.jpg"),
-        ("POST", "/page/extract"),
+        ("POST", "/extract"),
         ("POST", "/page/shortlist"),
         ("POST", "/page/matches"),
     )
@@ -226,13 +226,13 @@ def test_the_key_guards_all_but_the_page_itself(strict: RunningService) -> None:
 
 
 def test_without_sample_and_extractor_the_page_can_say_so(strict: RunningService) -> None:
-    headers = {"Authorization": f"Bearer {KEY}"}
+    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "image/*"}
     about = strict.http.get("/page/about", headers=headers).json()
     assert about["queries"] == []
     assert about["no_sample"] == "there is no sample gallery here"
     assert "made-up" in strict.http.get("/page/extraction", headers=headers).json()["problem"]
     for method, path, refusal in (
-        ("POST", "/page/extract", (501, "no_extractor")),
+        ("POST", "/extract", (501, "no_extractor")),
         ("GET", "/page/sample/query?id=one.jpg", (404, "no_sample")),
         ("GET", "/page/sample/gallery/one/0.jpg", (404, "no_sample")),
     ):

@@ -1,9 +1,10 @@
-"""/page/extract: what is an image, and what is none."""
+"""POST /extract as the page asks it: what is an image, and what is none."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -22,10 +23,15 @@ from tests.page_sample import (
 )
 
 
+def extracted(page: RunningService, picture: bytes) -> httpx.Response:
+    kind = {"Content-Type": "image/*"}
+    return page.http.post("/extract?timeout_ms=60000", content=picture, headers=kind)
+
+
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
 def test_extraction_is_that_of_the_command(page: RunningService, tmp_path: Path, form: str) -> None:
     data = encoded(photograph(9), form)
-    response = page.http.post("/page/extract", content=data)
+    response = extracted(page, data)
     assert response.status_code == 200, response.text
     answer = response.json()
     file = tmp_path / "image"
@@ -49,7 +55,7 @@ def test_extraction_is_that_of_the_command(page: RunningService, tmp_path: Path,
 def test_extraction_turns_an_image_upright(page: RunningService) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
-    answer = page.http.post("/page/extract", content=encoded(photograph(9), exif=exif)).json()
+    answer = extracted(page, encoded(photograph(9), exif=exif)).json()
     assert (answer["width"], answer["height"]) == (120, 160)
 
 
@@ -77,6 +83,6 @@ def bomb() -> bytes:
 def test_what_is_no_image_is_refused(
     page: RunningService, content: bytes, status: int, code: str
 ) -> None:
-    response = page.http.post("/page/extract", content=content)
+    response = extracted(page, content)
     assert code_of(response) == (status, code)
     assert "/" not in response.json()["error"]["message"].replace("GET /", "")

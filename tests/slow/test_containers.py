@@ -71,6 +71,7 @@ def image() -> Iterator[Image]:
     config = json.loads((STATE / "image.json").read_text())["Docker"]["config"]
     root = STATE / "image"
     # What a container engine mounts.
+    (root / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
     subprocess.run(["mount", "-t", "proc", "proc", root / "proc"], check=True)
     try:
         yield Image(root, config)
@@ -92,7 +93,7 @@ def test_what_is_in_it(image: Image) -> None:
     assert not programs & {"gcc", "g++", "cc", "make", "ld", "git", "curl"}
     assert not (installed / "bin/pip").exists()
     (checkpoint,) = installed.glob("lib/python3*/site-packages/model/weights/relations.safetensors")
-    assert checkpoint.stat().st_size > 1_000_000
+    assert checkpoint.stat().st_size > 500_000
     assert not list(installed.glob("lib/python3*/site-packages/tests"))
 
 

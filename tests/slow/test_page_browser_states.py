@@ -56,7 +56,7 @@ def test_what_is_too_large(page: Page, tmp_path: Path) -> None:
     page.set_input_files("#file", large)
     page.wait_for_selector("#problem:not([hidden])")
     said = page.locator("#problem").inner_text()
-    assert "large.bmp has 37.1 MB; the service takes 32.0 MB" in said
+    assert "large.bmp has 37.1 MB; the service takes 16.0 MB" in said
 
 
 def test_a_service_that_is_away(page: Page) -> None:
@@ -119,8 +119,8 @@ def test_a_key(browser: Browser, other_data: Path) -> None:
         settled(page)
 
 
-def test_without_images_the_page_says_how_they_come(
-    browser: Browser, other_data: Path, tmp_path: Path
+def test_without_images_the_page_says_how_they_come_and_waits_for_them(
+    browser: Browser, tmp_path: Path
 ) -> None:
     with (
         running(DEFAULT_CHECKPOINT, tmp_path / "none") as service,
@@ -128,19 +128,24 @@ def test_without_images_the_page_says_how_they_come(
     ):
         page.get_by_text("There are no images yet.").wait_for()
         said = page.locator("#nothing").inner_text()
-        assert "locore serve --sample" in said
+        assert "locore serve --images FOLDER" in said
         assert "locore load" in said
+        assert not page.locator("#query").is_visible()
         assert serious(page) == []
-        image = {"id": "first", "descriptors": [[1.0, 0.0], [0.0, 1.0]]}
-        assert service.http.post("/gallery", json={"images": [image]}).is_success
-        page.click("#look-again")
-        page.wait_for_selector("#picks button")
-    with (
-        running(DEFAULT_CHECKPOINT, other_data) as service,
-        looking(browser, service.url) as page,
-    ):
-        page.get_by_text("There are no images yet.").wait_for()
-        assert "in its first seconds" in page.locator("#nothing").inner_text()
+
+        def come(image_id: str) -> None:
+            image = {"id": image_id, "descriptors": [[1.0, 0.0], [0.0, 1.0]]}
+            assert service.http.post("/gallery", json={"images": [image]}).is_success
+
+        # As while `locore serve --images` describes: nobody reloads the page.
+        come("=C3=84pfel/s=C3=BC=C3=9F.jpg")
+        page.get_by_role("button", name="Äpfel/süß.jpg").wait_for()
+        page.get_by_text("Or pick its one image").wait_for()
+        come("more")
+        page.get_by_text("Or pick one of its 2 images").wait_for()
+        page.click("#more")
+        page.get_by_role("button", name="more", exact=True).wait_for()
+        assert "default (2 images)" in page.locator("#collection").inner_text()
 
 
 def empty(page: Page) -> None:

@@ -52,6 +52,19 @@ def page(browser: Browser, url: str) -> Iterator[Page]:
         yield found
 
 
+def test_another_collection_can_be_chosen_where_there_is_no_such_one(
+    browser: Browser, url: str
+) -> None:
+    with looking(browser, f"{url}#collection=none") as page:
+        page.get_by_text("There is no such collection").wait_for()
+        assert not page.locator("#drop").is_visible()
+        assert serious(page) == []
+        page.select_option("#collection", "mine")
+        page.wait_for_selector("#picks button")
+        assert page.locator("#drop").is_visible()
+        assert not page.locator("#problem").is_visible()
+
+
 def choose(page: Page, collection: str) -> None:
     page.select_option("#collection", collection)
     until(page, f"location.hash.includes('{collection}')")

@@ -1,11 +1,13 @@
 """The page of `locore eval mine --report`, opened as a person opens it: from the disk.
 
-With LOCORE_SCREENSHOTS=FILE.html the picture of that report is taken anew for the docs.
+With LOCORE_SCREENSHOTS=1 the docs' picture is taken anew, of a report on the sample's gallery.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,8 @@ from PIL import Image
 
 from model.evaluation.report import report
 from model.evaluation.verdict import verdict
+from service.page.sample.sample_folders import SampleFolders
+from tests.e2e.service import LOCORE
 from tests.own_folders import write_picture
 from tests.slow.browser import looking, serious
 from tests.slow.page_steps import PHONE
@@ -80,11 +84,14 @@ def test_the_report_opens_without_a_network(
 
 
 @pytest.mark.skipif("LOCORE_SCREENSHOTS" not in os.environ, reason="only when asked for")
-def test_screenshot(browser: Browser) -> None:
+def test_screenshot(browser: Browser, data_dir: Path, url: str, tmp_path: Path) -> None:
+    shutil.copytree(SampleFolders(data_dir / "sample").gallery, tmp_path / "photos")
+    command = [LOCORE, "eval", "mine", "photos", "--report", "report.html"]
+    subprocess.run(command, cwd=tmp_path, check=True)
     picture = Path(__file__).parents[2] / "docs" / "own-pictures" / "report.png"
     picture.parent.mkdir(exist_ok=True)
     tall: dict[str, object] = {"viewport": {"width": 1280, "height": 1640}}
-    with opened(browser, Path(os.environ["LOCORE_SCREENSHOTS"]), tall) as page:
+    with opened(browser, tmp_path / "report.html", tall) as page:
         page.screenshot(path=picture)
     # 256 colours: a third of the bytes.
     shot = Image.open(picture).convert("RGB")

@@ -92,13 +92,11 @@ def file_pictures(
 
 
 def metadata(image_id: str, path: Path) -> dict[str, str] | None:
-    """The label: the first folder below the one that the id counts from, as it is called on
-    disk."""
-    depth = image_id.count("/")
-    if not depth:
+    """The label: the folder that the picture lies in, as it is called on disk, unless it is the
+    one that the id counts from."""
+    if "/" not in image_id:
         return None
-    name = path.parts[-depth - 1]
-    return {"label": name.encode(errors="surrogateescape").decode(errors="replace")}
+    return {"label": path.parent.name.encode(errors="surrogateescape").decode(errors="replace")}
 
 
 def batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:

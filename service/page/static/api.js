@@ -44,7 +44,8 @@ export async function get(path, signal) {
 /** @param {string} path @param {object | Blob} body @param {AbortSignal} [signal] */
 export async function post(path, body, signal) {
   const raw = body instanceof Blob;
-  const type = raw ? body.type || "application/octet-stream" : "application/json";
+  // The browser knows a file's type by its name alone; the service looks into it.
+  const type = raw ? "image/*" : "application/json";
   const sent = raw ? body : JSON.stringify(body);
   const headers = { "Content-Type": type };
   return (await ask(path, { method: "POST", body: sent, headers, signal })).json();
@@ -107,7 +108,7 @@ function problemOf(response, error) {
     case "not_an_image":
       return new Problem(
         code, "This file is not an image that can be read",
-        "JPEG, PNG, WebP, GIF, BMP and TIFF can be. Is the file whole, and not a document?", false,
+        "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and JPEG 2000 can be. Is the file whole, and not a document?", false,
       );
     case "payload_too_large":
       return new Problem(
@@ -122,7 +123,7 @@ function problemOf(response, error) {
     case "store_unavailable":
       return new Problem(code, "The service is not ready", `${sentence(said)} ${soon}`);
     case "deadline_exceeded":
-      return new Problem(code, "This took too long", "The service gave up. A shorter shortlist is faster.");
+      return new Problem(code, "This took too long", "The service gave up. Try again, or take a shorter shortlist.");
     default:
       return new Problem(
         code, response.status >= 500 ? "Something went wrong in the service" : "The service refused this",

@@ -3,7 +3,7 @@
 import { byId, make } from "./dom.js";
 import { arrowKeys, setStop } from "./keys.js";
 import { directionOf, lightMove, prepareMoves, showMoves } from "./moves.js";
-import { tile } from "./tiles.js";
+import { readable, tile } from "./tiles.js";
 
 /**
  * @typedef {object} Result
@@ -64,8 +64,8 @@ function card(result, side) {
   const score = side === "before" ? result.cosine : result.score;
   const button = make(
     "button",
-    { type: "button", class: "card", "data-id": result.id, title: result.label ? `${result.id} (${result.label})` : result.id },
-    make("span", { class: "picture" }, tile(result, result.id), ...(result.right ? said("right-mark", "✓", ", right") : [])),
+    { type: "button", class: "card", "data-id": result.id, title: result.label ? `${readable(result.id)} (${result.label})` : readable(result.id) },
+    make("span", { class: "picture" }, tile(result, readable(result.id)), ...(result.right ? said("right-mark", "✓", ", right") : [])),
     make(
       "span", { class: "line" },
       make("span", { class: "rank" }, unseen(", rank "), String(1 + result[side])),

@@ -33,11 +33,15 @@ export function prepareCollections(chosen) {
 
 /** @param {Collection[]} collections @param {string | undefined} current */
 export function showCollections(collections, current) {
-  select.replaceChildren(...collections.map(({ name, count, aliases }) => {
-    const also = aliases.length ? `, also ${aliases.join(", ")}` : "";
-    return make("option", { value: name, selected: name === current }, `${name} (${inFigures(count)} images${also})`);
-  }));
-  select.disabled = collections.length < 2;
+  const none = current === undefined ? [make("option", { value: "" }, "Choose one")] : [];
+  const options = collections.map((one) => make("option", { value: one.name, selected: one.name === current }, inWords(one)));
+  select.replaceChildren(...none, ...options);
+  select.disabled = none.length + options.length < 2;
+}
+
+function inWords({ name, count, aliases }) {
+  const also = aliases.length ? `, also ${aliases.join(", ")}` : "";
+  return `${name} (${inFigures(count)} ${count === 1 ? "image" : "images"}${also})`;
 }
 
 /** What a first stage cannot do here, in a sentence. @param {Collection} collection @param {number} most */

@@ -3,7 +3,7 @@
 import { moveInWords } from "./board.js";
 import { byId, make, shape } from "./dom.js";
 import { arrowKeys, setStop } from "./keys.js";
-import { tile } from "./tiles.js";
+import { readable, tile } from "./tiles.js";
 
 /**
  * @typedef {object} Match
@@ -56,19 +56,21 @@ export function prepareMatches(step, search, closed) {
  * @param {{first: boolean, last: boolean}} ends
  */
 export async function showMatches(result, query, coming, ends) {
+  const name = readable(result.id);
   matches = [];
-  byId("matches-title").textContent = result.id;
+  dialog.dataset.id = result.id;
+  byId("matches-title").textContent = name;
   byId("matches-text").textContent = "Looking for matches …";
-  byId("matches-result-name").textContent = result.label ? `${result.id} (${result.label})` : result.id;
+  byId("matches-result-name").textContent = result.label ? `${name} (${result.label})` : name;
   byId("previous").disabled = ends.first;
   byId("next").disabled = ends.last;
   frames.query.replaceChildren(tile(query, "The query"));
-  frames.gallery.replaceChildren(tile(result, `The result ${result.id}`));
+  frames.gallery.replaceChildren(tile(result, `The result ${name}`));
   if (!dialog.open) dialog.showModal();
   draw();
   const found = await coming;
   // Another result may have been opened meanwhile.
-  if (byId("matches-title").textContent !== result.id) return;
+  if (dialog.dataset.id !== result.id) return;
   matches = found;
   const move = result.before === result.after ? moveInWords(result) : `${moveInWords(result)} from ${result.before + 1}`;
   const cosine = result.cosine === null ? "" : `, cosine of the globals ${result.cosine.toFixed(3)}`;

@@ -6,11 +6,12 @@ import { limitsOf, listCollections, prepareCollections, showCollections } from "
 import { byId } from "./dom.js";
 import { prepareDrop } from "./drop.js";
 import { closeMatches, prepareMatches, showMatches } from "./matches.js";
-import { markPicked, pickedInSight, preparePicks, showImages, showSampleQueries } from "./picks.js";
+import { markPicked, pickedInSight, preparePicks, showCount, showImages, showSampleQueries } from "./picks.js";
 import { addressOf, fileQuery, sampleQuery, storedQuery } from "./queries.js";
 import { tile } from "./tiles.js";
 import { showTimes } from "./times.js";
 import { detailsOf, verdictOf } from "./verdict.js";
+import { watchCollections } from "./watch.js";
 
 /** @type {any} */
 let about = null;
@@ -55,7 +56,6 @@ async function start() {
   window.addEventListener("hashchange", () => void fromAddress());
   byId("size").addEventListener("change", () => void run());
   byId("dismiss").addEventListener("click", hideProblem);
-  byId("look-again").addEventListener("click", () => void load());
   byId("again").addEventListener("click", again);
   byId("ask-form").addEventListener("submit", () => {
     key.set(byId("key").value.trim());
@@ -79,13 +79,20 @@ async function load() {
   }
   byId("model").textContent = `model ${about.model}`;
   void askOfExtraction();
-  const none = !collections.length;
-  byId("nothing").hidden = !none;
-  byId("empty").hidden = none;
-  byId("nothing-text").textContent = about.no_sample
-    ? "“locore serve --sample” registers a sample, “locore load” and POST /gallery images of your own."
-    : "A service started with “locore serve --sample” registers the sample in its first seconds.";
   await fromAddress();
+  watchCollections(collections, (changed) => void takeUp(changed));
+}
+
+/** Images have come or gone. @param {import("./collections.js").Collection[]} changed */
+async function takeUp(changed) {
+  collections = changed;
+  current = collections.find(({ name }) => name === current?.name) ?? current;
+  if (!current) {
+    await load();
+    return;
+  }
+  showCollections(collections, current.name);
+  if (current.name !== about.sample) showCount(current);
 }
 
 /** Nobody waits for this: the extractor takes seconds to start. */
@@ -103,9 +110,14 @@ async function fromAddress() {
   const name = asked.get("collection");
   const wanted = collections.find((one) => one.name === name || one.aliases.includes(name ?? ""))
     ?? (name ? null : collections.find((one) => one.name === about.sample) ?? collections[0]);
+  byId("nothing").hidden = collections.length > 0;
+  byId("query").hidden = !collections.length;
   if (name && !wanted && collections.length) {
-    show(new Problem("no_collection", "There is no such collection", `“${name}” is not there, or has no images.`));
+    if (!current) showCollections(collections, undefined);
+    show(new Problem("no_collection", "There is no such collection", `“${name}” is not there, or has no images yet. Choose another one.`));
   }
+  byId("query-title").hidden = byId("drop").hidden = byId("empty").hidden = !(current ?? wanted);
+  if (query) byId("empty").hidden = true;
   try {
     if (wanted && wanted !== current) await choose(wanted);
     const taken = current && await queryFrom(asked);

@@ -4,7 +4,7 @@ import { get, withQuery } from "./api.js";
 import { inFigures } from "./collections.js";
 import { byId, make } from "./dom.js";
 import { arrowKeys, setStop } from "./keys.js";
-import { tile } from "./tiles.js";
+import { readable, tile } from "./tiles.js";
 
 const AT_A_TIME = 60;
 const list = byId("picks");
@@ -44,14 +44,24 @@ export function showSampleQueries(queries) {
 }
 
 /** @param {import("./collections.js").Collection} collection */
-export async function showImages({ name, count }) {
-  shown = { collection: name, next: null };
-  title(count === 1 ? "Or pick its one image" : `Or pick one of its ${inFigures(count)} images`);
+export async function showImages(collection) {
+  shown = { collection: collection.name, next: null };
   list.replaceChildren();
   more.hidden = true;
   start.value = "";
-  byId("start-form").hidden = count <= AT_A_TIME;
+  showCount(collection);
   await append({});
+}
+
+/** Of the collection whose images are shown; those that have come meanwhile are behind "More". @param {import("./collections.js").Collection} collection */
+export function showCount({ name, count }) {
+  if (shown?.collection !== name) return;
+  title(count === 1 ? "Or pick its one image" : `Or pick one of its ${inFigures(count)} images`);
+  byId("start-form").hidden = count <= AT_A_TIME;
+  const ids = list.querySelectorAll("button");
+  if (shown.next || !ids.length || start.value || ids.length >= count) return;
+  shown.next = ids[ids.length - 1].dataset.id;
+  more.hidden = false;
 }
 
 /** @param {string | null} id */
@@ -82,7 +92,7 @@ async function append(from) {
 }
 
 function item(image) {
-  const name = image.label ? `${image.id}, ${image.label}` : image.id;
+  const name = image.label ? `${readable(image.id)}, ${image.label}` : readable(image.id);
   return make("li", {}, make(
     "button", { type: "button", "data-id": image.id, title: name, "aria-label": name, "aria-pressed": "false" }, tile(image, ""),
   ));

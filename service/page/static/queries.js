@@ -1,6 +1,9 @@
 /** What can be searched with: an image of a collection, a query of the sample, a file. */
 
 import { get, post, Problem, withQuery } from "./api.js";
+import { readable } from "./tiles.js";
+
+const EXTRACT_MS = 60_000;
 
 /**
  * @typedef {object} Query
@@ -18,7 +21,7 @@ import { get, post, Problem, withQuery } from "./api.js";
 export async function storedQuery(collection, id, signal) {
   const found = await get(withQuery("page/image", { collection, id }), signal);
   return {
-    ...found, name: id, without: id, address: addressOf({ collection, image: id }),
+    ...found, name: readable(id), without: id, address: addressOf({ collection, image: id }),
     described: found, describe: async () => found,
   };
 }
@@ -42,7 +45,7 @@ export function fileQuery(file, url, most) {
         const mega = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MB`;
         throw new Problem("payload_too_large", "This image is too large", `${file.name} has ${mega(file.size)}; the service takes ${mega(most)}. Make it smaller and drop it again.`, false);
       }
-      return post("page/extract", file, signal);
+      return post(withQuery("extract", { timeout_ms: EXTRACT_MS }), file, signal);
     },
   };
 }

@@ -10,9 +10,20 @@ import { make } from "./dom.js";
  * @property {string | null} picture
  */
 
+/** An id as its file is called: characters that no id has are in it as `=` and their bytes in hex. @param {string} id */
+export function readable(id) {
+  return id.replaceAll(/(?:=[0-9A-F]{2})+/g, (bytes) => {
+    try {
+      return decodeURIComponent(bytes.replaceAll("=", "%"));
+    } catch {
+      return bytes; // no UTF-8
+    }
+  });
+}
+
 /** @param {Shown} shown @param {string} alt */
 export function tile(shown, alt) {
-  const plain = () => make("span", { class: "plain-tile", "aria-hidden": alt === "" ? "true" : null }, shown.id);
+  const plain = () => make("span", { class: "plain-tile", "aria-hidden": alt === "" ? "true" : null }, readable(shown.id));
   if (!shown.picture) return plain();
   const picture = make("img", { alt, loading: "lazy", draggable: "false" });
   // A thumbnail may have gone since it was listed; another site may not answer.

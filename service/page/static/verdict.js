@@ -18,8 +18,9 @@ export function verdictOf(results, label) {
   const [before, after] = [right("before"), right("after")];
   const kind = after > before ? "up" : after < before ? "down" : "";
   return [
-    `Right among the first ${first === 10 ? "ten" : first}: `, make("strong", {}, String(before)), " before, ",
-    make("strong", { class: kind }, String(after)), " after re-ranking.",
+    `Right among the first ${first === 10 ? "ten" : first}: `,
+    make("span", { class: "together" }, make("strong", {}, String(before)), " before,"), " ",
+    make("span", { class: "together" }, make("strong", { class: kind }, String(after)), " after re-ranking."),
   ];
 }
 

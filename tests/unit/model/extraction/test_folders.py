@@ -42,6 +42,15 @@ def test_linked_folders_are_followed_and_loops_cut(tmp_path: Path) -> None:
     assert all("the same folder as" in line for line in left_out)
 
 
+def test_of_two_pictures_with_one_id_the_first_counts(tmp_path: Path) -> None:
+    first, second = picture(tmp_path / "a/1.png"), picture(tmp_path / "b/1.png")
+    other = picture(tmp_path / "b/2.png")
+    left_out: list[str] = []
+    images = find_images([tmp_path / "a", first, tmp_path / "b"], report=left_out.append)
+    assert images == {"1.png": first, "2.png": other}
+    assert left_out == [f"{second}: {first} has its id, 1.png"]
+
+
 def test_pictures_of_all_names_are_read_or_named(tmp_path: Path) -> None:
     read = ["a.jfif", "b.AVIF", "c.jp2", "d.heic", "download", "photo.png_large"]
     for name in read:

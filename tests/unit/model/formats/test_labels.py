@@ -93,8 +93,8 @@ def test_files_that_are_none_are_said(tmp_path: Path) -> None:
 
 
 def test_sub_folders_are_labels() -> None:
-    labelled_images = labels_of_folders(["cat/1.jpg", "cat/deep/2.jpg", "ape/1.jpg"], Path("x"))
-    assert labelled_images.ids == ["cat/1.jpg", "cat/deep/2.jpg", "ape/1.jpg"]
+    labelled_images = labels_of_folders(["cat/1.jpg", "train/cat/2.jpg", "ape/1.jpg"], Path("x"))
+    assert labelled_images.ids == ["cat/1.jpg", "train/cat/2.jpg", "ape/1.jpg"]
     assert labelled_images.classes.tolist() == [1, 1, 0]
     assert labelled_images.is_query.tolist() == [True, False, True]
     with pytest.raises(FormatError, match=r"x: loose\.jpg lies in no folder"):
