@@ -43,9 +43,11 @@ _LONGEST_RETRY_AFTER = 60
 
 
 class Expected:
-    """Counts a request as coming until it ends."""
+    """Counts a request as coming until it ends. `checked`: whether it has been found to be in
+    time."""
 
-    def __init__(self, batcher: Batcher) -> None:
+    def __init__(self, batcher: Batcher, *, checked: bool) -> None:
+        self.checked = checked
         self._batcher: Batcher | None = batcher
         batcher.coming += 1
 
@@ -109,7 +111,7 @@ class Batcher:
     def wait_seconds(self) -> float:
         """Estimated wait of a small list that comes now."""
         coming = self.coming * self._usual
-        return self._pace.factor(self._clock()) * (self._queue.round_seconds + coming) / TRUST
+        return self._pace.factor(self._clock()) * (self._queue.round_seconds + coming)
 
     def refuse_hopeless(self, deadline: float) -> None:
         """Called before any work is done. Raises OverloadedError where the queue is full or the
@@ -118,17 +120,14 @@ class Batcher:
         wait, left = self.wait_seconds, deadline - self._clock()
         if self._queue.full:
             self._refuse("queue_full", "the queue is full", wait)
-        # In an overload the wait is always just below the deadline. Without a margin every list
-        # would be parsed, then refused for a few milliseconds.
-        wait *= TRUST / EARLY_TRUST
-        self._refuse_late(left, wait, 0.0)
+        self._refuse_late(left, wait, 0.0, EARLY_TRUST)
 
     @contextmanager
     def expect(self, deadline: float) -> Iterator[None]:
         """Counts a request as coming while the block parses it. Raises what `refuse_hopeless`
         raises."""
         self.refuse_hopeless(deadline)
-        expected = Expected(self)
+        expected = Expected(self, checked=True)
         try:
             yield
         finally:
@@ -140,10 +139,10 @@ class Batcher:
         the wait is too long, DeadlineExceededError where the list alone takes too long."""
         now = self._clock()
         pace = self._pace.factor(now)
-        wait = pace * self._queue.wait_seconds(job, self.coming * self._usual) / TRUST
+        wait = pace * self._queue.wait_seconds(job, self.coming * self._usual)
         if not self._queue.has_room(job):
             self._refuse("queue_full", "the queue is full", wait)
-        self._refuse_late(job.deadline - now, wait, pace * self._queue.own_seconds(job))
+        self._refuse_late(job.deadline - now, wait, pace * self._queue.own_seconds(job), TRUST)
         self._queue.admit(job)
         try:
             QUEUE_TOKENS.set(self._queue.tokens)
@@ -252,13 +251,14 @@ class Batcher:
                 }
                 spans.begin(at, attributes)
 
-    def _refuse_late(self, left: float, wait: float, own: float) -> None:
-        """`left`: seconds until the deadline."""
+    def _refuse_late(self, left: float, wait: float, own: float, trust: float) -> None:
+        """`left`: seconds until the deadline, of which the wait may fill the share `trust`."""
         if own > left:
             alone = f"; alone the list takes {own:.2f} seconds" if left > 0 else ""
             raise DeadlineExceededError(f"timeout_ms leaves {max(left, 0.0):.2f} seconds{alone}")
-        if wait + own > left:
-            self._refuse("too_late", "the wait would be longer than timeout_ms", wait + own - left)
+        too_long = wait - trust * (left - own)
+        if too_long > 0:
+            self._refuse("too_late", "the wait would be too long for timeout_ms", too_long)
 
     def _refuse(self, reason: str, message: str, seconds: float) -> NoReturn:
         REJECTED.labels(reason).inc()

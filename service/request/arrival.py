@@ -33,12 +33,19 @@ def arrival_of(request: Request) -> float:
 
 @contextmanager
 def expect(request: Request, body: bytes, batcher: Batcher) -> Iterator[None]:
-    """As `Batcher.expect`, by what `deadline_of` says."""
-    counted: Expected | None = getattr(request.state, EXPECTED, None)
-    if counted is not None:
-        counted.end()
-    with batcher.expect(deadline_of(body, arrival_of(request))):
+    """As `Batcher.expect`, by what `deadline_of` says. What the connection has checked is not
+    checked again: most lists that get so far are to be answered."""
+    expected: Expected | None = getattr(request.state, EXPECTED, None)
+    if expected is None or not expected.checked:
+        if expected is not None:
+            expected.end()
+        with batcher.expect(deadline_of(body, arrival_of(request))):
+            yield
+        return
+    try:
         yield
+    finally:
+        expected.end()
 
 
 def deadline_of(body: bytes | bytearray, arrival: float) -> float:

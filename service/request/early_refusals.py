@@ -67,7 +67,7 @@ class EarlyRefusals(HttpToolsProtocol):
             self._kept = bytearray()
             self._keep_timer = self.loop.call_later(_MAX_BODY_SECONDS, self._hand_over)
         else:
-            self._expect()
+            self._expect(checked=False)
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -85,7 +85,7 @@ class EarlyRefusals(HttpToolsProtocol):
                 self._forget()
                 self._refuse_early(error)
                 return
-            self._hand_over()
+            self._hand_over(checked=True)
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -105,10 +105,10 @@ class EarlyRefusals(HttpToolsProtocol):
             and (self.cycle is None or self.cycle.response_complete)
         )
 
-    def _expect(self) -> None:
+    def _expect(self, *, checked: bool) -> None:
         """Many requests may come before the application runs for the first of them: each is counted
         now."""
-        self._expected = Expected(self._service().batcher)
+        self._expected = Expected(self._service().batcher, checked=checked)
         self.scope["state"][EXPECTED] = self._expected
 
     def _end_expected(self) -> None:
@@ -133,10 +133,10 @@ class EarlyRefusals(HttpToolsProtocol):
             pass
         return None
 
-    def _hand_over(self) -> None:
+    def _hand_over(self, *, checked: bool = False) -> None:
         """The application gets the request, and what has come of its body."""
         body = self._forget()
-        self._expect()
+        self._expect(checked=checked)
         super().on_headers_complete()
         if body:
             super().on_body(bytes(body))

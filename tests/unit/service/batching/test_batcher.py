@@ -161,7 +161,7 @@ async def test_who_would_be_late_is_refused_at_once(model: LoadedModel) -> None:
                 await ask(batcher, job(model, 4, deadline=103.4))
             # What is about to come is counted: as much as windows usually take.
             batcher._usual = 1
-            expected = Expected(batcher)
+            expected = Expected(batcher, checked=True)
             with (
                 batcher.expect(110),
                 pytest.raises(OverloadedError) as far,
