@@ -49,8 +49,6 @@ _OF_VERSION: Mapping[int, Mapping[int, object]] = {1: _NUMBERS, 2: _CODE_TYPES}
 _NAMES: Mapping[int, StoreDtype] = {0: "float32", 1: "float16", **_CODE_TYPES}
 _OF_GLOBALS: CodeType = "int8"
 """One global stands beside many locals, and the first stage's similarity is its cosine."""
-_AT_ONCE = 16
-"""Records that are decoded together: they fit into the processor's cache."""
 
 
 class DamagedRecordError(Exception):
@@ -126,10 +124,8 @@ def unpack_records(collection: str, stored: Mapping[str, bytes]) -> dict[str, Ga
         groups.setdefault((record.code, record.dim, record.global_dim), []).append(record)
     images: dict[str, ImageDescriptors] = {}
     for (code, _, _), group in groups.items():
-        for start in range(0, len(group), _AT_ONCE):
-            some = group[start : start + _AT_ONCE]
-            decoded = map(_numbers, some) if code in _NUMBERS else _decoded(some)
-            images.update(zip((record.image_id for record in some), decoded, strict=True))
+        decoded = map(_numbers, group) if code in _NUMBERS else _decoded(group)
+        images.update(zip((record.image_id for record in group), decoded, strict=True))
     return {i: GalleryRecord(images[i], r.metadata(), _NAMES[r.code]) for i, r in records.items()}
 
 
@@ -146,7 +142,7 @@ def unpack_globals(
             vectors[image_id] = _global_numbers(record).astype(np.float32)
         else:
             _, of_global = record.codes(row_bytes(record.dim, _CODE_TYPES[record.code]))
-            vectors[image_id] = _decoded_rows([of_global], record.global_dim, _OF_GLOBALS)[0]
+            vectors[image_id] = decode([of_global], record.global_dim, _OF_GLOBALS)[0][0]
     return vectors
 
 
@@ -221,29 +217,21 @@ def _global_numbers(record: _Checked) -> NDArray[np.floating]:
 
 
 def _decoded(records: Sequence[_Checked]) -> list[ImageDescriptors]:
-    """Of records with codes of one type and sizes. The arrays are copies: an image that a cache
-    keeps does not hold the others."""
+    """Of records with codes of one type and sizes."""
     code_type, dim, global_dim = _CODE_TYPES[records[0].code], records[0].dim, records[0].global_dim
     codes = [record.codes(row_bytes(dim, code_type)) for record in records]
-    locals_ = _decoded_rows([of_locals for of_locals, _ in codes], dim, code_type)
-    globals_ = _decoded_rows([of_global for _, of_global in codes], global_dim, _OF_GLOBALS)
-    images, start = [], 0
-    for place, record in enumerate(records):
-        own = locals_[start : start + record.rows].copy()
-        start += record.rows
+    locals_ = decode([of_locals for of_locals, _ in codes], dim, code_type)
+    globals_: Sequence[NDArray[np.float32] | None] = [None] * len(records)
+    if global_dim:
+        of_globals = decode([of_global for _, of_global in codes], global_dim, _OF_GLOBALS)
+        globals_ = [vector[0] for vector in of_globals]
+    images = []
+    for record, own, global_ in zip(records, locals_, globals_, strict=True):
         padding = record.padding()
         if padding is not None:
             own[padding] = 0
-        global_ = globals_[place].copy() if global_dim else None
         images.append(ImageDescriptors(own, record.scales(), global_, padding))
     return images
-
-
-def _decoded_rows(
-    parts: Sequence[memoryview], dim: int, code_type: CodeType
-) -> NDArray[np.float32]:
-    codes = np.frombuffer(b"".join(parts), np.uint8)
-    return decode(codes.reshape(-1, max(row_bytes(dim, code_type), 1)), dim, code_type)
 
 
 def as_stored(

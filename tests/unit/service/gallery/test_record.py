@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from model.descriptors import ImageDescriptors
 from model.pooling import pooled
-from model.quantisation import CODE_TYPES, STORE_DTYPES, CodeType, StoreDtype, decode, encode
+from model.quantisation import CODE_TYPES, STORE_DTYPES, CodeType, StoreDtype, encode
 from service.gallery.record import (
     HEADER_BYTES,
     DamagedRecordError,
@@ -22,7 +22,7 @@ from service.gallery.record import (
     unpack_record,
     unpack_records,
 )
-from tests.factories import unit
+from tests.factories import decoded_codes, unit
 from tests.stored_records import COLLECTION, NAMES, expected, source, stored_bytes
 
 IDS = st.text("abcXYZ019._:/@=+-", min_size=1, max_size=20)
@@ -71,7 +71,7 @@ def test_codes_are_those_of_the_descriptors(
     unpacked = unpack_record("c", image_id, pack_record("c", image_id, record, dtype))
     expected, image = record.descriptors, unpacked.descriptors
     dim = expected.sizes.local_dim
-    decoded = decode(encode(expected.locals, dtype), dim, dtype)
+    decoded = decoded_codes(encode(expected.locals, dtype), dim, dtype)
     np.testing.assert_allclose(image.locals, decoded, atol=1e-6)
     np.testing.assert_array_equal(image.scales, expected.scales)
     if expected.global_ is None:
