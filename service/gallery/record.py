@@ -11,10 +11,13 @@ and of version 2, where they are codes of `model.quantisation`, those of the glo
 
     padding, a bit a row | scales n x u8 | descriptors n x code | global code | metadata, JSON
 
-Little-endian. Padding keeps its place; in version 1 it is a row of zeros. The digest (BLAKE2b)
-covers the collection and id, the header and the payload: a flipped byte, or another image's bytes
-under this key, is an error and never a wrong score. It also serves as the record's version: an
-image that was replaced has another digest.
+Version 3, which is what is written, has either payload, as its number type says.
+
+Little-endian. Padding keeps its place; of numbers it is a row of zeros. The digest covers the
+collection and id, the header and the payload: a flipped byte, or another image's bytes under this
+key, is an error and never a wrong score. It also serves as the record's version: an image that was
+replaced has another digest. It is BLAKE2b in versions 1 and 2, and XXH3 in version 3, which takes
+an eighth of the time; nobody needs to be kept from making two images of one digest on purpose.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from xxhash import xxh3_128_digest
 
 from model.descriptors import DescriptorSizes, ImageDescriptors
 from model.pooling import pooled
@@ -45,8 +49,9 @@ HEADER_BYTES = _HEADER.size + DIGEST_BYTES
 
 _NUMBERS: Mapping[int, np.dtype[Any]] = {0: np.dtype("<f4"), 1: np.dtype("<f2")}
 _CODE_TYPES: Mapping[int, CodeType] = {2: "int8", 3: "int4", 4: "binary"}
-_OF_VERSION: Mapping[int, Mapping[int, object]] = {1: _NUMBERS, 2: _CODE_TYPES}
 _NAMES: Mapping[int, StoreDtype] = {0: "float32", 1: "float16", **_CODE_TYPES}
+_OF_VERSION: Mapping[int, Mapping[int, object]] = {1: _NUMBERS, 2: _CODE_TYPES, 3: _NAMES}
+_VERSION = 3
 _OF_GLOBALS: CodeType = "int8"
 """One global stands beside many locals, and the first stage's similarity is its cosine."""
 
@@ -86,11 +91,10 @@ def pack_record(
     if max(rows, dim, global_dim, len(metadata)) > 0xFFFF:
         raise ValueError(f"image {image_id!r} is too large for a record")
     code = next(number for number, name in _NAMES.items() if name == dtype)
-    version = next(version for version, types in _OF_VERSION.items() if code in types)
-    header = _HEADER.pack(_MAGIC, version, code, rows, dim, global_dim, len(metadata))
+    header = _HEADER.pack(_MAGIC, _VERSION, code, rows, dim, global_dim, len(metadata))
     packed = _packed_numbers(image, code) if code in _NUMBERS else _packed_codes(image, code)
     payload = packed + metadata
-    return header + _digest(collection, image_id, header, payload) + payload
+    return header + _digest(_VERSION, collection, image_id, header, payload) + payload
 
 
 def _packed_numbers(image: ImageDescriptors, code: int) -> bytes:
@@ -194,7 +198,7 @@ def _checked(collection: str, image_id: str, data: bytes) -> _Checked:
     if code not in _OF_VERSION.get(version, {}):
         raise DamagedRecordError(image_id, f"version {version}, number type {code}")
     payload = memoryview(data)[HEADER_BYTES:]
-    digest = _digest(collection, image_id, data[: _HEADER.size], payload)
+    digest = _digest(version, collection, image_id, data[: _HEADER.size], payload)
     if data[_HEADER.size : HEADER_BYTES] != digest:
         raise DamagedRecordError(image_id, "its digest does not match")
     return _Checked(image_id, code, rows, dim, global_dim, metadata_bytes, payload)
@@ -256,12 +260,13 @@ def header_sizes(header: bytes) -> DescriptorSizes | None:
     return DescriptorSizes(dim, global_dim or None)
 
 
-def _digest(collection: str, image_id: str, header: bytes, payload: bytes | memoryview) -> bytes:
-    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    digest.update(f"{collection}\0{image_id}\0".encode())
-    digest.update(header)
-    digest.update(payload)
-    return digest.digest()
+def _digest(
+    version: int, collection: str, image_id: str, header: bytes, payload: bytes | memoryview
+) -> bytes:
+    record = b"".join((f"{collection}\0{image_id}\0".encode(), header, payload))
+    if version < _VERSION:
+        return hashlib.blake2b(record, digest_size=DIGEST_BYTES).digest()
+    return xxh3_128_digest(record)
 
 
 def encode_metadata(metadata: dict[str, Any]) -> bytes:

@@ -202,9 +202,11 @@ def test_a_record_that_an_earlier_version_stored_is_read(name: str) -> None:
     if image.global_ is not None and source_record.descriptors.global_ is not None:
         np.testing.assert_allclose(image.global_, source_record.descriptors.global_, atol=1e-6)
     assert (record.metadata, record.dtype) == (source_record.metadata, source_record.dtype)
-    assert pack_record(
-        COLLECTION, name, source(name), source_record.dtype or "int4"
-    ) == stored_bytes(name)
+    packed = pack_record(COLLECTION, name, source(name), source_record.dtype or "int4")
+    # Only the digest, and the version that tells which it is, have changed since.
+    assert packed[HEADER_BYTES:] == stored_bytes(name)[HEADER_BYTES:]
+    if name.endswith("_3"):
+        assert packed == stored_bytes(name)
 
 
 @given(IDS, records(), st.sampled_from(STORE_DTYPES))
