@@ -66,7 +66,9 @@ def test_a_code_depends_on_the_direction_of_its_vector_alone(code_type: CodeType
     for vector, code in zip(vectors, codes, strict=True):
         np.testing.assert_array_equal(encode(vector[None], code_type)[0], code)
     np.testing.assert_allclose(
-        decoded_codes(codes, 40, code_type)[2:3], decoded_codes(codes[2:3], 40, code_type), atol=1e-6
+        decoded_codes(codes, 40, code_type)[2:3],
+        decoded_codes(codes[2:3], 40, code_type),
+        atol=1e-6,
     )
 
 
