@@ -152,11 +152,12 @@ def _value(text: msgspec.Raw, field: FieldInfo, place: str, most_objects: int) -
         return [_object(t, schema, f"{place}.{n}", most_objects) for n, t in enumerate(texts)]
     # No copy: a query is nearly all of its body.
     json, kinds = memoryview(text), get_args(kind) or (kind,)
+    begin = bytes(json[:5])
     forms = [form for form in kinds if _is_schema(form)]
-    if forms and (json != b"null" or NoneType not in kinds):
+    if forms and (begin != b"null" or NoneType not in kinds):
         form = forms[0] if len(forms) == 1 else _form_of(text, forms, place)
         return _object(text, form, place, most_objects)
-    if _mark(field, Numbers) and json[:1] == b"{":
+    if _mark(field, Numbers) and begin.startswith(b"{"):
         return _object(text, PackedArray, place, most_objects)
     with _faults(place):
         return _parsed(json, field)
@@ -199,7 +200,7 @@ def _texts(text: msgspec.Raw, place: str, most: int) -> list[msgspec.Raw]:
 
 def _parsed(text: memoryview, field: FieldInfo) -> Any:
     numbers = _mark(field, Numbers)
-    if numbers is not None and text != b"null":
+    if numbers is not None and bytes(text[:5]) != b"null":
         nest = bytes(text)
         return nested.vector(nest) if numbers.ndim == 1 else nested.matrix(nest)
     if _mark(field, Base64):
