@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+_ROWS_AT_ONCE = 64
+
 
 class InvalidDescriptorsError(ValueError):
     """Descriptors that cannot be scored: wrong shape, NaN, infinity or a row of zeros."""
@@ -82,14 +84,19 @@ class ExtractedImage:
 
 def normalised(vectors: NDArray[np.floating], what: str) -> NDArray[np.float32]:
     """Rows of length 1, float32, same shape. Raises InvalidDescriptorsError naming `what`."""
-    rows = np.atleast_2d(vectors).astype(np.float64)
-    if not np.isfinite(rows).all():
-        raise InvalidDescriptorsError(f"{what}: NaN or infinity")
-    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
-    zero = np.flatnonzero(lengths == 0)
-    if zero.size:
-        raise InvalidDescriptorsError(f"{what}: row {zero[0]} is all zeros")
-    return np.asarray((rows / lengths).reshape(vectors.shape), dtype=np.float32)
+    all_rows = np.atleast_2d(vectors)
+    unit = np.empty(all_rows.shape, np.float32)
+    # A few rows at once: in float64 all of them would take the memory of four copies.
+    for start in range(0, len(unit), _ROWS_AT_ONCE):
+        rows = all_rows[start : start + _ROWS_AT_ONCE].astype(np.float64)
+        if not np.isfinite(rows).all():
+            raise InvalidDescriptorsError(f"{what}: NaN or infinity")
+        lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
+        zero = np.flatnonzero(lengths == 0)
+        if zero.size:
+            raise InvalidDescriptorsError(f"{what}: row {start + zero[0]} is all zeros")
+        unit[start : start + _ROWS_AT_ONCE] = rows / lengths
+    return unit.reshape(vectors.shape)
 
 
 def normalised_rows(

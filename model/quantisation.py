@@ -19,7 +19,7 @@ any other. `int8` needs no rotation: its squared error is a hundredth of that of
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import isqrt
@@ -43,6 +43,8 @@ _UPPER_LEVELS: Mapping[CodeType, tuple[float, ...]] = {
     "binary": (0.7979,),
 }
 _LARGEST_INT8 = 127
+_NUMBERS_AT_ONCE = 50_000
+"""Decoded together: what is computed on the way stays in the processor's cache."""
 _FACTOR = 8
 """A vector's length is a multiple of this where it can be cut into a matrix as it is."""
 
@@ -69,15 +71,42 @@ def encode(vectors: NDArray[np.floating], code_type: CodeType) -> NDArray[np.uin
     return np.asarray((pairs[:, ::2] << 4) | pairs[:, 1::2])
 
 
-def decode(codes: NDArray[np.uint8], dim: int, code_type: CodeType) -> _Rows:
-    """(n, dim) of codes (n, row_bytes): rows of length 1. Some ten images at once take the least
-    time: what is computed on the way then stays in the processor's cache."""
+def decode(
+    parts: Sequence[bytes | memoryview], dim: int, code_type: CodeType
+) -> list[NDArray[np.float32]]:
+    """Rows (n, dim) of length 1 of each part, which is the codes of n vectors one after another.
+    Many parts together take less time; each has an array of its own."""
+    width = row_bytes(dim, code_type)
+    counts = [len(part) // width for part in parts]
+    longest = max(counts, default=0)
+    at_once = max(1, _NUMBERS_AT_ONCE // max(longest * dim, 1))
+    # The last step of all makes the array of each part: no copy is needed.
+    rotation = None if code_type == "int8" else _rotation(dim)
+    signs = np.ones(dim, np.float32) if rotation is None else rotation.signs
+    last_signs = np.tile(signs, (longest, 1))
+    space = np.empty((2, at_once * longest * -(-dim // 8) * 8), np.float32)
+    images: list[NDArray[np.float32]] = []
+    for start in range(0, len(parts), at_once):
+        codes = np.frombuffer(b"".join(parts[start : start + at_once]), np.uint8)
+        rows = _unit(_numbers(codes.reshape(-1, width), dim, code_type, space[0]))
+        if rotation is not None:
+            rotation.back_but_for_signs(rows, space[1])
+        at = 0
+        for count in counts[start : start + at_once]:
+            images.append(rows[at : at + count] * last_signs[:count])
+            at += count
+    return images
+
+
+def _numbers(codes: NDArray[np.uint8], dim: int, code_type: CodeType, space: _Rows) -> _Rows:
+    """What the codes (n, row_bytes) stand for, of any length and not rotated back; in `space`."""
     if code_type == "int8":
-        return _unit(codes.view(np.int8).astype(np.float32))
+        return codes.view(np.int8).astype(np.float32)
     # A byte's numbers are looked up at once, as one value.
     values = _byte_values(code_type)
-    rotated = values.take(codes, mode="clip").view(np.float32).reshape(len(codes), -1)
-    return _rotation(dim).back(_unit(np.ascontiguousarray(rotated[:, :dim])))
+    numbers = space.view(values.dtype)[: codes.size].reshape(codes.shape)
+    values.take(codes, mode="clip", out=numbers)
+    return np.ascontiguousarray(numbers.view(np.float32)[:, :dim])
 
 
 def _unit(rows: _Rows) -> _Rows:
@@ -116,15 +145,20 @@ class _Rotation:
     right: NDArray[np.float32]
 
     def forth(self, rows: _Rows) -> _Rows:
+        """Rows anew."""
+        space = np.empty(rows.size, np.float32)
         for part in self._parts:
-            rows = _with_product(rows * self.signs, part, self.left, self.right.T)
+            rows = rows * self.signs
+            _multiply(rows, part, self.left, self.right.T, space)
         return rows
 
-    def back(self, rows: _Rows) -> _Rows:
-        for part in self._parts[::-1]:
-            rows = _with_product(rows, part, self.left.T, self.right)
+    def back_but_for_signs(self, rows: _Rows, space: _Rows) -> None:
+        """In place; what is left to do is to multiply by the signs."""
+        first, *others = self._parts[::-1]
+        _multiply(rows, first, self.left.T, self.right, space)
+        for part in others:
             rows *= self.signs
-        return rows
+            _multiply(rows, part, self.left.T, self.right, space)
 
     @property
     def _parts(self) -> list[slice]:
@@ -132,15 +166,13 @@ class _Rotation:
         return [slice(0, whole), slice(dim - whole, dim)][: 1 if whole == dim else 2]
 
 
-def _with_product(rows: _Rows, part: slice, left: _Rows, right: _Rows) -> _Rows:
-    """The rows, with their `part`, as matrices (a, b), multiplied on both sides."""
-    matrices = rows[:, part].reshape(-1, len(right)) @ right
-    product = np.matmul(left, matrices.reshape(-1, len(left), len(right)))
-    if product[0].size == rows.shape[1]:
-        return np.asarray(product.reshape(rows.shape))
-    rows = rows.copy()
-    rows[:, part] = product.reshape(len(rows), -1)
-    return rows
+def _multiply(rows: _Rows, part: slice, left: _Rows, right: _Rows, space: _Rows) -> None:
+    """Both products of the `part` of each row as a matrix (a, b), in place; what `space` holds is
+    overwritten."""
+    matrices = rows[:, part].reshape(len(rows), len(left), len(right))
+    products = space[: matrices.size].reshape(-1, len(right))
+    np.matmul(matrices.reshape(products.shape), right, out=products)
+    np.matmul(left, products.reshape(matrices.shape), out=matrices)
 
 
 @lru_cache(maxsize=64)

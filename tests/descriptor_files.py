@@ -51,3 +51,12 @@ def write_descriptors(
                     like.global_ + 0.9 * unit(rng, 1, global_dim)[0],
                 ),
             )
+
+
+def write_endless(path: Path) -> None:
+    """A descriptor file with a flipped bit that HDF5 2.0 never comes through: the size of the first
+    string, in the heap of strings, points far beyond it."""
+    write_descriptors(path, ["a", "b"])
+    data = bytearray(path.read_bytes())
+    data[data.index(b"GCOL") + 25] ^= 1
+    path.write_bytes(data)

@@ -12,6 +12,7 @@ from model.checkpoint import LoadedModel, load_checkpoint, save_checkpoint
 from model.config import ElvisConfig, ExtractorId, MambaConfig, ModelConfig
 from model.descriptors import DescriptorSizes, ImageDescriptors, normalised
 from model.pairs.elvis import ElvisReranker
+from model.quantisation import CodeType, decode
 from model.reranker import MambaReranker
 from model.window_batch import Window
 
@@ -80,6 +81,12 @@ def image(
         rng.integers(0, 3, count).astype(np.uint8),
         unit(rng, 1, sizes.global_dim)[0] if with_global and sizes.global_dim else None,
     )
+
+
+def decoded_codes(codes: NDArray[np.uint8], dim: int, code_type: CodeType) -> NDArray[np.float32]:
+    """(n, dim) of codes (n, row_bytes)."""
+    (rows,) = decode([codes.tobytes()], dim, code_type)
+    return rows
 
 
 def unit(rng: np.random.Generator, rows: int, dim: int) -> NDArray[np.float32]:

@@ -18,6 +18,8 @@ NAMES = (
     "int8_with_global",
     "int4_with_padding",
     "binary_without_global",
+    "float16_with_global_3",
+    "int4_with_padding_3",
 )
 _SCALES = np.array([0, 1, 2, 1, 0], np.uint8)
 _METADATA = {"url": "https://example.org/ü.jpg", "n": 7}
@@ -38,7 +40,7 @@ def source(name: str) -> GalleryRecord:
                 return GalleryRecord(image)
             case "binary_without_global":
                 return GalleryRecord(ImageDescriptors(locals_, _SCALES))
-            case "int4_with_padding":
+            case "int4_with_padding" | "int4_with_padding_3":
                 rows = locals_ * ~_PADDING[:, None]
                 image = ImageDescriptors(rows, _SCALES, global_, _PADDING)
             case _:

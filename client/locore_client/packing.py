@@ -44,15 +44,19 @@ def pack(values: NDArray[Any]) -> dict[str, Any]:
 
 def unpack(array: PackedArray) -> NDArray[np.floating]:
     """The array as it was packed, of its shape. Raises InvalidArrayError."""
+    return of_bytes(base64_bytes(array.data), array)
+
+
+def of_bytes(data: bytes, array: PackedArray) -> NDArray[np.floating]:
+    """The array whose `data`, decoded, are these bytes. Raises InvalidArrayError."""
     dtype = _DTYPES[array.dtype]
-    data = base64_bytes(array.data)
     expected = math.prod(array.shape) * dtype.itemsize
     if len(data) != expected:
         raise InvalidArrayError(f"{len(data)} bytes of data, where the shape takes {expected}")
     return np.frombuffer(data, dtype).reshape(array.shape)
 
 
-def base64_bytes(text: str) -> bytes:
+def base64_bytes(text: str | memoryview) -> bytes:
     """Raises InvalidArrayError."""
     pieces = []
     for start in range(0, len(text), _BASE64_PIECE):
@@ -61,6 +65,6 @@ def base64_bytes(text: str) -> bytes:
             pieces.append(binascii.a2b_base64(piece, strict_mode=True))
         except ValueError:  # binascii.Error, or a character beyond ASCII
             raise InvalidArrayError("data is not base64") from None
-        if piece.endswith("=") and start + len(piece) < len(text):
+        if piece[-1:] in ("=", b"=") and start + len(piece) < len(text):
             raise InvalidArrayError("data is not base64")
     return b"".join(pieces)

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Discriminator, Field, InstanceOf, Tag
+from pydantic import BeforeValidator, Discriminator, Field, InstanceOf, Tag, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import PydanticCustomError
 
 from locore_client import packing
 from locore_client.packing import InvalidArrayError
@@ -31,10 +32,31 @@ class Numbers:
     ndim: int
 
 
+def _base64(value: object) -> object:
+    try:
+        return packing.base64_bytes(value) if isinstance(value, str) else value
+    except InvalidArrayError as error:
+        raise PydanticCustomError("base64", str(error)) from None
+
+
+class Base64:
+    """Marks a field of bytes that are base64 in JSON."""
+
+
+Base64Bytes = Annotated[
+    bytes,
+    BeforeValidator(_base64),
+    WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
+    JsonBytes(1 << 40),
+    Base64(),
+]
+
+
 class PackedArray(packing.PackedArray):
     __doc__ = packing.PackedArray.__doc__
 
-    data: Annotated[str, JsonBytes(1 << 40)]
+    # Decoded at once: as text it would be a second copy of the body.
+    data: Base64Bytes  # type: ignore[assignment]
 
 
 def _form(value: object) -> str:
@@ -64,7 +86,7 @@ def unpack(
 ) -> NDArray[np.float32]:
     """float32, of `ndim` dimensions. Raises InvalidArrayError."""
     if isinstance(array, PackedArray):
-        values: NDArray[Any] = packing.unpack(array)
+        values: NDArray[Any] = packing.of_bytes(array.data, array)
     elif isinstance(array, np.ndarray):
         values = array
     else:

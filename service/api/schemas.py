@@ -6,19 +6,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
-    WithJsonSchema,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from locore_client import contract
 from locore_client.contract import MAX_TIMEOUT_MS, Direction
-from locore_client.packing import InvalidArrayError, base64_bytes
 from model.config import RerankDefaults
-from service.api.arrays import MAX_ROWS, JsonBytes, Matrix, Vector
+from service.api.arrays import MAX_ROWS, Base64Bytes, JsonBytes, Matrix, Vector
 
 MAX_SHORTLIST = 1600
 MAX_METADATA_BYTES = 4096
@@ -36,22 +33,10 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
 
-def _base64(value: object) -> object:
-    try:
-        return base64_bytes(value) if isinstance(value, str) else value
-    except InvalidArrayError as error:
-        raise PydanticCustomError("base64", str(error)) from None
-
-
 class Picture(_Request):
     """`data`: a file's bytes, base64 in JSON."""
 
-    data: Annotated[
-        bytes,
-        BeforeValidator(_base64),
-        WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
-        JsonBytes(1 << 40),
-    ]
+    data: Base64Bytes
 
 
 class GalleryImage(_Request):

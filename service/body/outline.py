@@ -9,7 +9,7 @@ interpreter lock for long. Little is left to pydantic.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import chain
 from types import NoneType
@@ -19,8 +19,8 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from locore_client.packing import InvalidArrayError
-from service.api.arrays import JsonBytes, Numbers, PackedArray
+from locore_client.packing import InvalidArrayError, base64_bytes
+from service.api.arrays import Base64, JsonBytes, Numbers, PackedArray
 from service.api.errors import (
     InvalidJsonError,
     TooLargeError,
@@ -150,13 +150,15 @@ def _value(text: msgspec.Raw, field: FieldInfo, place: str, max_objects: int) ->
     if schema is not None and _is_schema(schema):
         texts = _texts(text, place, max_objects)
         return [_object(t, schema, f"{place}.{n}", max_objects) for n, t in enumerate(texts)]
-    json, kinds = bytes(text), get_args(kind) or (kind,)
+    # No copy: a query is nearly all of its body.
+    json, kinds = memoryview(text), get_args(kind) or (kind,)
+    begin = bytes(json[:5])
     forms = [form for form in kinds if _is_schema(form)]
-    if forms and (json != b"null" or NoneType not in kinds):
+    if forms and (begin != b"null" or NoneType not in kinds):
         form = forms[0] if len(forms) == 1 else _form_of(text, forms, place)
         return _object(text, form, place, max_objects)
-    if _mark(field, Numbers) and json.startswith(b"{"):
-        return _object(json, PackedArray, place, max_objects)
+    if _mark(field, Numbers) and begin.startswith(b"{"):
+        return _object(text, PackedArray, place, max_objects)
     with _faults(place):
         return _parsed(json, field)
 
@@ -196,14 +198,19 @@ def _texts(text: msgspec.Raw, place: str, limit: int) -> list[msgspec.Raw]:
     return [value for value in msgspec.structs.astuple(values) if value is not msgspec.UNSET]
 
 
-def _parsed(text: bytes, field: FieldInfo) -> Any:
+def _parsed(text: memoryview, field: FieldInfo) -> Any:
     numbers = _mark(field, Numbers)
-    if numbers is not None and text != b"null":
-        return nested.vector(text) if numbers.ndim == 1 else nested.matrix(text)
+    if numbers is not None and bytes(text[:5]) != b"null":
+        nest = bytes(text)
+        return nested.vector(nest) if numbers.ndim == 1 else nested.matrix(nest)
+    if _mark(field, Base64):
+        with suppress(InvalidArrayError):
+            return base64_bytes(text[1:-1])
+        # Perhaps with escapes; what else is wrong is told of the text.
     limit = _mark(field, JsonBytes) or JsonBytes(_SCALAR_BYTES)
     if len(text) > limit.max_bytes:
         raise InvalidArrayError(f"{len(text):,} bytes of JSON, over {limit.max_bytes:,}")
-    if len(text) > _ESCAPED_BYTES and 8 * text.count(b"\\") > len(text):
+    if len(text) > _ESCAPED_BYTES and 8 * bytes(text).count(b"\\") > len(text):
         # Some writers escape the plus or slash of base64, none escapes all of it.
         raise InvalidArrayError("most of its characters are escaped")
     return msgspec.json.decode(text)

@@ -11,10 +11,13 @@ and of version 2, where they are codes of `model.quantisation`, those of the glo
 
     padding, a bit a row | scales n x u8 | descriptors n x code | global code | metadata, JSON
 
-Little-endian. Padding keeps its place; in version 1 it is a row of zeros. The digest (BLAKE2b)
-covers the collection and id, the header and the payload: a flipped byte, or another image's bytes
-under this key, is an error and never a wrong score. It also serves as the record's version: an
-image that was replaced has another digest.
+Version 3, which is what is written, has either payload, as its number type says.
+
+Little-endian. Padding keeps its place; of numbers it is a row of zeros. The digest covers the
+collection and id, the header and the payload: a flipped byte, or another image's bytes under this
+key, is an error and never a wrong score. It also serves as the record's version: an image that was
+replaced has another digest. It is BLAKE2b in versions 1 and 2, and XXH3 in version 3, which takes
+an eighth of the time; nobody needs to be kept from making two images of one digest on purpose.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from xxhash import xxh3_128_digest
 
 from model.descriptors import DescriptorSizes, ImageDescriptors
 from model.pooling import pooled
@@ -45,12 +49,11 @@ HEADER_BYTES = _HEADER.size + DIGEST_BYTES
 
 _NUMBERS: Mapping[int, np.dtype[Any]] = {0: np.dtype("<f4"), 1: np.dtype("<f2")}
 _CODE_TYPES: Mapping[int, CodeType] = {2: "int8", 3: "int4", 4: "binary"}
-_OF_VERSION: Mapping[int, Mapping[int, object]] = {1: _NUMBERS, 2: _CODE_TYPES}
 _NAMES: Mapping[int, StoreDtype] = {0: "float32", 1: "float16", **_CODE_TYPES}
+_OF_VERSION: Mapping[int, Mapping[int, object]] = {1: _NUMBERS, 2: _CODE_TYPES, 3: _NAMES}
+_VERSION = 3
 _OF_GLOBALS: CodeType = "int8"
 """One global stands beside many locals, and the first stage's similarity is its cosine."""
-_AT_ONCE = 16
-"""Records that are decoded together: they fit into the processor's cache."""
 
 
 class DamagedRecordError(Exception):
@@ -88,11 +91,10 @@ def pack_record(
     if max(rows, dim, global_dim, len(metadata)) > 0xFFFF:
         raise ValueError(f"image {image_id!r} is too large for a record")
     code = next(number for number, name in _NAMES.items() if name == dtype)
-    version = next(version for version, types in _OF_VERSION.items() if code in types)
-    header = _HEADER.pack(_MAGIC, version, code, rows, dim, global_dim, len(metadata))
+    header = _HEADER.pack(_MAGIC, _VERSION, code, rows, dim, global_dim, len(metadata))
     packed = _packed_numbers(image, code) if code in _NUMBERS else _packed_codes(image, code)
     payload = packed + metadata
-    return header + _digest(collection, image_id, header, payload) + payload
+    return header + _digest(_VERSION, collection, image_id, header, payload) + payload
 
 
 def _packed_numbers(image: ImageDescriptors, code: int) -> bytes:
@@ -126,10 +128,8 @@ def unpack_records(collection: str, stored: Mapping[str, bytes]) -> dict[str, Ga
         groups.setdefault((record.code, record.dim, record.global_dim), []).append(record)
     images: dict[str, ImageDescriptors] = {}
     for (code, _, _), group in groups.items():
-        for start in range(0, len(group), _AT_ONCE):
-            some = group[start : start + _AT_ONCE]
-            decoded = map(_numbers, some) if code in _NUMBERS else _decoded(some)
-            images.update(zip((record.image_id for record in some), decoded, strict=True))
+        decoded = map(_numbers, group) if code in _NUMBERS else _decoded(group)
+        images.update(zip((record.image_id for record in group), decoded, strict=True))
     return {i: GalleryRecord(images[i], r.metadata(), _NAMES[r.code]) for i, r in records.items()}
 
 
@@ -146,7 +146,7 @@ def unpack_globals(
             vectors[image_id] = _global_numbers(record).astype(np.float32)
         else:
             _, of_global = record.codes(row_bytes(record.dim, _CODE_TYPES[record.code]))
-            vectors[image_id] = _decoded_rows([of_global], record.global_dim, _OF_GLOBALS)[0]
+            vectors[image_id] = decode([of_global], record.global_dim, _OF_GLOBALS)[0][0]
     return vectors
 
 
@@ -198,7 +198,7 @@ def _checked(collection: str, image_id: str, data: bytes) -> _Checked:
     if code not in _OF_VERSION.get(version, {}):
         raise DamagedRecordError(image_id, f"version {version}, number type {code}")
     payload = memoryview(data)[HEADER_BYTES:]
-    digest = _digest(collection, image_id, data[: _HEADER.size], payload)
+    digest = _digest(version, collection, image_id, data[: _HEADER.size], payload)
     if data[_HEADER.size : HEADER_BYTES] != digest:
         raise DamagedRecordError(image_id, "its digest does not match")
     return _Checked(image_id, code, rows, dim, global_dim, metadata_bytes, payload)
@@ -221,29 +221,21 @@ def _global_numbers(record: _Checked) -> NDArray[np.floating]:
 
 
 def _decoded(records: Sequence[_Checked]) -> list[ImageDescriptors]:
-    """Of records with codes of one type and sizes. The arrays are copies: an image that a cache
-    keeps does not hold the others."""
+    """Of records with codes of one type and sizes."""
     code_type, dim, global_dim = _CODE_TYPES[records[0].code], records[0].dim, records[0].global_dim
     codes = [record.codes(row_bytes(dim, code_type)) for record in records]
-    locals_ = _decoded_rows([of_locals for of_locals, _ in codes], dim, code_type)
-    globals_ = _decoded_rows([of_global for _, of_global in codes], global_dim, _OF_GLOBALS)
-    images, start = [], 0
-    for place, record in enumerate(records):
-        own = locals_[start : start + record.rows].copy()
-        start += record.rows
+    locals_ = decode([of_locals for of_locals, _ in codes], dim, code_type)
+    globals_: Sequence[NDArray[np.float32] | None] = [None] * len(records)
+    if global_dim:
+        of_globals = decode([of_global for _, of_global in codes], global_dim, _OF_GLOBALS)
+        globals_ = [vector[0] for vector in of_globals]
+    images = []
+    for record, own, global_ in zip(records, locals_, globals_, strict=True):
         padding = record.padding()
         if padding is not None:
             own[padding] = 0
-        global_ = globals_[place].copy() if global_dim else None
         images.append(ImageDescriptors(own, record.scales(), global_, padding))
     return images
-
-
-def _decoded_rows(
-    parts: Sequence[memoryview], dim: int, code_type: CodeType
-) -> NDArray[np.float32]:
-    codes = np.frombuffer(b"".join(parts), np.uint8)
-    return decode(codes.reshape(-1, max(row_bytes(dim, code_type), 1)), dim, code_type)
 
 
 def as_stored(
@@ -268,12 +260,13 @@ def header_sizes(header: bytes) -> DescriptorSizes | None:
     return DescriptorSizes(dim, global_dim or None)
 
 
-def _digest(collection: str, image_id: str, header: bytes, payload: bytes | memoryview) -> bytes:
-    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    digest.update(f"{collection}\0{image_id}\0".encode())
-    digest.update(header)
-    digest.update(payload)
-    return digest.digest()
+def _digest(
+    version: int, collection: str, image_id: str, header: bytes, payload: bytes | memoryview
+) -> bytes:
+    record = b"".join((f"{collection}\0{image_id}\0".encode(), header, payload))
+    if version < _VERSION:
+        return hashlib.blake2b(record, digest_size=DIGEST_BYTES).digest()
+    return xxh3_128_digest(record)
 
 
 def encode_metadata(metadata: dict[str, Any]) -> bytes:

@@ -18,6 +18,8 @@ from service.gallery.urls import ClusterUrl, SentinelUrl, SingleUrl, parse_store
 # The store tries again itself.
 _ONCE = Retry(NoBackoff(), 0)
 _LIMITS: dict[str, Any] = {
+    # The images of a shortlist come in a few reads.
+    "socket_read_size": 1 << 18,
     "socket_timeout": 5.0,
     "socket_connect_timeout": 2.0,
     "health_check_interval": 15,

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from model import damage
 from model.descriptor_file import DescriptorReader
-from tests.descriptor_files import write_descriptors
+from tests.descriptor_files import write_descriptors, write_endless
 from tests.e2e.command import done_here, refused, run_here
 from tests.e2e.service import LOCORE, RunningService
 
@@ -53,6 +54,18 @@ def test_what_is_not_read_is_named_and_changes_are_described(
     with DescriptorReader(output) as reader:
         assert list(reader.ids) == ["b.jfif", "linked/a.avif"]
         assert abs(reader[0].locals - before).max() > 0.1
+
+
+def test_a_file_that_the_library_never_ends_on_is_said_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(damage, "SECONDS", 0.5)
+    file = tmp_path / "x.h5"
+    write_endless(file)
+    for command in (("load", file), ("rerank", file, "--gallery", file)):
+        code, out, said = run_here(capsys, *command)
+        assert (code, out) == (2, "")
+        assert said == f"locore: {file}: not a readable HDF5 file (reading it does not end)\n"
 
 
 def test_nothing_done_is_no_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

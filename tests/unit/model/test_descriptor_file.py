@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import suppress
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from model.descriptor_file import (
     DescriptorFileError,
@@ -175,24 +172,6 @@ def test_a_file_that_claims_more_ids_than_bytes_is_refused(tmp_path: Path) -> No
             file.create_dataset(name, (10**12, *row), dtype, chunks=(1, *row))
     with pytest.raises(DescriptorFileError, match="claims 1000000000000 ids"):
         DescriptorReader(tmp_path / "x.h5")
-
-
-@given(st.integers(0, 2500), st.integers(1, 255))
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_flipped_byte_is_read_or_refused(tmp_path: Path, place: int, flip: int) -> None:
-    path = tmp_path / "x.h5"
-    if not path.exists():
-        with writer(path) as out:
-            for n in range(2):
-                out.append(str(n), extracted(np.random.default_rng(n), 3))
-    data = bytearray(path.read_bytes())
-    data[place % len(data)] ^= flip
-    (tmp_path / "damaged.h5").write_bytes(data)
-    with suppress(DescriptorFileError), DescriptorReader(tmp_path / "damaged.h5") as reader:
-        for _ in reader:
-            pass
-    with suppress(DescriptorFileError), writer(tmp_path / "damaged.h5") as out:
-        assert len(out.ids) <= len(data)
 
 
 def test_files_without_leading_columns_and_structured_ones_are_read(tmp_path: Path) -> None:

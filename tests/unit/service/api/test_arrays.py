@@ -44,7 +44,7 @@ def packed(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_what_does_not_fit_is_said(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(InvalidArrayError, match=message):
+    with pytest.raises(ValueError, match=message):
         unpack(PackedArray.model_validate(packed(**changes)), 2)
 
 

@@ -18,7 +18,7 @@ from locore_client.packing import pack
 from service.api.arrays import MAX_ROWS, unpack
 from service.api.errors import ApiError, InvalidJsonError, TooLargeError, UnprocessableError
 from service.api.schemas import RegisterRequest, RerankRequest
-from service.body.decoding import decode_registration
+from service.body.decoding import decode_query, decode_registration
 from service.body.outline import read_request
 from tests.expensive_bodies import expensive_registrations, honest_registration, image_with
 from tests.factories import tiny_config
@@ -87,6 +87,22 @@ def test_a_refusal_takes_little_memory(name: str, size: int) -> None:
     finally:
         tracemalloc.stop()
     assert most < 6 * len(body) + (12 << 20)
+
+
+def test_a_packed_query_is_not_copied_as_text() -> None:
+    """Beside the body there are its decoded bytes and the unit rows made of them, each three
+    quarters of its size."""
+    rows = np.ones((1400, 1024), np.float32)
+    query = {"descriptors": pack(rows), "global": pack(rows[0])}
+    body = json.dumps({"query": query, "gallery_ids": ["a"]}).encode()
+    assert 7 << 20 < len(body) < 8 << 20
+    tracemalloc.start()
+    try:
+        read_request(body, RerankRequest, lambda r: decode_query(r, CONFIG, 1 << 20))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 1.8 * len(body)
 
 
 numbers = st.floats(-1e6, 1e6, width=32)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from model.descriptors import ImageDescriptors
 from model.pooling import pooled
-from model.quantisation import CODE_TYPES, STORE_DTYPES, CodeType, StoreDtype, decode, encode
+from model.quantisation import CODE_TYPES, STORE_DTYPES, CodeType, StoreDtype, encode
 from service.gallery.record import (
     HEADER_BYTES,
     DamagedRecordError,
@@ -22,7 +22,7 @@ from service.gallery.record import (
     unpack_record,
     unpack_records,
 )
-from tests.factories import unit
+from tests.factories import decoded_codes, unit
 from tests.stored_records import COLLECTION, NAMES, expected, source, stored_bytes
 
 IDS = st.text("abcXYZ019._:/@=+-", min_size=1, max_size=20)
@@ -71,7 +71,7 @@ def test_codes_are_those_of_the_descriptors(
     unpacked = unpack_record("c", image_id, pack_record("c", image_id, record, dtype))
     expected, image = record.descriptors, unpacked.descriptors
     dim = expected.sizes.local_dim
-    decoded = decode(encode(expected.locals, dtype), dim, dtype)
+    decoded = decoded_codes(encode(expected.locals, dtype), dim, dtype)
     np.testing.assert_allclose(image.locals, decoded, atol=1e-6)
     np.testing.assert_array_equal(image.scales, expected.scales)
     if expected.global_ is None:
@@ -202,9 +202,11 @@ def test_a_record_that_an_earlier_version_stored_is_read(name: str) -> None:
     if image.global_ is not None and source_record.descriptors.global_ is not None:
         np.testing.assert_allclose(image.global_, source_record.descriptors.global_, atol=1e-6)
     assert (record.metadata, record.dtype) == (source_record.metadata, source_record.dtype)
-    assert pack_record(
-        COLLECTION, name, source(name), source_record.dtype or "int4"
-    ) == stored_bytes(name)
+    packed = pack_record(COLLECTION, name, source(name), source_record.dtype or "int4")
+    # Only the digest, and the version that tells which it is, have changed since.
+    assert packed[HEADER_BYTES:] == stored_bytes(name)[HEADER_BYTES:]
+    if name.endswith("_3"):
+        assert packed == stored_bytes(name)
 
 
 @given(IDS, records(), st.sampled_from(STORE_DTYPES))
