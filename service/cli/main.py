@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import pkgutil
 import sys
@@ -91,6 +93,10 @@ def locore() -> None:
     """
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(usable_cores())
+
+
+# A process that ends frees all that it has; to search that for circles first takes half a second.
+atexit.register(gc.freeze)
 
 
 def run() -> None:
