@@ -167,6 +167,6 @@ def test_a_swap_under_load_is_a_swap(services: tuple[RunningService, RunningServ
     one, _ = services
     for listed in pages(one.http, "/collections", 100):
         assert one.http.delete(f"/collections/{listed['name']}").status_code == 204
-    swaps, answers = swap_under_load(services, 2, clients=2)
+    swaps, answers = swap_under_load(services, 3, clients=2)
     assert swaps >= 3
     assert answers >= 10

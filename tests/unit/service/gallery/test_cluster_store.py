@@ -34,7 +34,7 @@ def with_store(node: Node, work: Callable[[GalleryStore, redis.Redis], Awaitable
                 await work(store, raw)
         finally:
             await raw.config_set("maxmemory", 0)
-            await raw.acl_setuser("default", categories=["+@all"])
+            await raw.acl_setuser("default", enabled=True, nopass=True, categories=["+@all"])
             await raw.aclose()
             await store.close()
 
