@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch.overrides import TorchFunctionMode
 
 from model.config import (
     AmesConfig,
@@ -122,6 +124,23 @@ def load_weights(
     return LoadedModel(reranker.to(dtype).eval(), device, dtype, kernel, note)
 
 
+class _Unfilled(TorchFunctionMode):
+    """Weights are allocated and not filled at random, so they take no memory yet. On torch's `meta`
+    device, which is for that, a network's own sums would import the compiler: a second or two."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        named = kwargs or {}
+        if func.__name__ in ("normal_", "uniform_", "kaiming_uniform_"):
+            return named["tensor"] if "tensor" in named else args[0]
+        return func(*args, **named)
+
+
 def new_network(
     config: ModelConfig, device: torch.device, dtype: torch.dtype, *, empty: bool = False
 ) -> tuple[ListReranker, str, str | None]:
@@ -130,11 +149,11 @@ def new_network(
 
     Raises CheckpointError if packages that it needs are not installed.
     """
-    where = torch.device("meta" if empty else "cpu")
+    filled: AbstractContextManager[object] = _Unfilled() if empty else nullcontext()
     if isinstance(config, MambaConfig | ProjectedConfig):
-        # Not on `where`: the trial of a kernel needs real numbers.
+        # Not within it: a kernel is tried out on real numbers.
         kernel, note = select_kernel(config, device, dtype)
-        with where:
+        with filled:
             hybrid = (
                 MambaReranker(config, kernel.scan)
                 if isinstance(config, MambaConfig)
@@ -142,7 +161,7 @@ def new_network(
             )
         return hybrid, kernel.name, note
     if isinstance(config, ElvisConfig | AmesConfig):
-        with where:
+        with filled:
             pairs = (
                 ElvisReranker(config) if isinstance(config, ElvisConfig) else AmesReranker(config)
             )
@@ -156,7 +175,7 @@ def new_network(
             f"{config.name}: a Longformer needs the extra [longformer], pip install "
             f"'locore[longformer]': {error}"
         ) from None
-    with where:
+    with filled:
         return LongformerReranker(config), "transformers", None
 
 

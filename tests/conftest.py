@@ -11,6 +11,9 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 os.environ["TRITON_F32_DEFAULT"] = "ieee"
 
+# Programs that the tests start by the hundred compile this project once.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # The tests' models are tiny: more threads would only wait for each other.
 torch.set_num_threads(1)
 

@@ -57,6 +57,10 @@ class RunningService:
         return self.process.wait(30)
 
 
+OnRedis = tuple[RunningService, int]
+"""A service whose store is a test's to start, and the port of that store."""
+
+
 @contextmanager
 def running(
     checkpoint: Path,

@@ -58,8 +58,11 @@ class Load:
     def _ask_on(self, number: int) -> None:
         described = rerank_body(QUERY, IDS, "shop", return_metadata=True, timeout_ms=60_000)
         stored = described | {"query": {"id": IDS[number]}}
-        url = self._services[number % len(self._services)].url
-        with httpx.Client(base_url=url, timeout=90, trust_env=False) as http:
+        service = self._services[number % len(self._services)]
+        headers = service.http.headers
+        with httpx.Client(
+            base_url=service.url, headers=headers, timeout=90, trust_env=False
+        ) as http:
             for body in itertools.cycle((described, stored)):
                 if self._over.is_set():
                     return

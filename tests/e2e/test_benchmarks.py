@@ -23,7 +23,7 @@ from tests.e2e.by_hand import (
     revisited_figures,
     weights,
 )
-from tests.e2e.command import shown_here, succeeded
+from tests.e2e.command import shown_here
 from tests.factories import LOCAL_DIM, save_tiny
 from tests.minibench import Images, as_tensor, made_up, nearest, write_list, write_pickle
 
@@ -50,13 +50,14 @@ def test_a_window_of_revisited_oxford(
     checkpoint: Path,
     model: LoadedModel,
     tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     made, truth = roxford
     figures = tmp_path / "figures.json"
     arguments = ["eval", "roxford5k", "--data", made.data, "--checkpoint", checkpoint]
-    shown = succeeded(*arguments, *weights(), "--window", 20, "--json", figures)
+    shown = shown_here(capsys, *arguments, *weights(), "--window", 20, "--json", figures)
     caption = "5 queries, 50 gallery images; tiny, a window of 20, alpha 0.3, T 0.7"
-    assert caption in " ".join(shown.split())
+    assert caption in shown
     rows = figures_of(figures)
     assert list(rows) == ["easy", "medium", "hard"]
     assert [row["queries"] for row in rows.values()] == [5, 5, 4]

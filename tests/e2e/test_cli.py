@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,27 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     for command in commands.split():
         assert f"  {command} " in listed
         assert f"Usage: locore {command}" in shown_here(capsys, command, "--help")
+
+
+STARTED = """
+import sys
+from pathlib import Path
+import torch
+from model.checkpoint import load_checkpoint
+from service.cli.main import COMMANDS
+load_checkpoint(Path(sys.argv[1]), torch.device("cpu"))
+COMMANDS["serve"]
+print(*sys.modules)
+"""
+
+
+def test_serving_imports_neither_other_commands_nor_the_compiler(checkpoint: Path) -> None:
+    """Each would make every start longer by half."""
+    command = [sys.executable, "-c", STARTED, str(checkpoint)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    imported = set(done.stdout.split())
+    assert {"torch", "service.cli.serve"} <= imported
+    assert not imported & {"torch._dynamo", "service.cli.evaluate", "service.cli.train"}
 
 
 @pytest.mark.slow
@@ -75,7 +98,7 @@ def test_a_reranking_as_a_table(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    succeeded("load", descriptor_file, "--url", service.url, "--collection", "table")
+    done_here(capsys, "load", descriptor_file, "--url", service.url, "--collection", "table")
     query = tmp_path / "query.h5"
     write_descriptors(query, ["a-query"])
     common = [query, "--url", service.url, "--collection", "table"]
@@ -99,7 +122,7 @@ def test_a_load_straight_to_redis_serves(
     port = free_port()
     with plain_valkey(port, tmp_path):
         url = f"redis://127.0.0.1:{port}"
-        assert "300 images loaded" in succeeded("load", descriptor_file, "--redis", url)
+        assert "300 images loaded" in done_here(capsys, "load", descriptor_file, "--redis", url)
         assert "300 were there already" in done_here(
             capsys, "load", descriptor_file, "--redis", url
         )
@@ -114,13 +137,18 @@ def test_a_load_straight_to_redis_serves(
     assert "store does not answer" in refused(capsys, "load", descriptor_file, "--redis", url)
 
 
-def test_the_service_under_load(service: RunningService, descriptor_file: Path) -> None:
-    succeeded("load", descriptor_file, "--url", service.url, "--collection", "bench")
+def test_the_service_under_load(
+    service: RunningService, descriptor_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done_here(capsys, "load", descriptor_file, "--url", service.url, "--collection", "bench")
     arguments = ["--url", service.url, "--collection", "bench"]
-    shown = succeeded("bench", "service", *arguments, "--requests", 10, "--images", 50)
+    shown = done_here(capsys, "bench", "service", *arguments, "--requests", 10, "--images", 50)
     assert "10 answers of 10 requests, 0 refused" in shown
     lists = ["--images", 5, "--images", 50, "--requests", 12]
-    shown = succeeded("bench", "service", *arguments, *lists, "--rate", 20, "--slo", 60_000)
+    code, shown, _ = run_here(
+        capsys, "bench", "service", *arguments, *lists, "--rate", 20, "--slo", 60_000
+    )
+    assert code == 0
     row = next(line for line in shown.splitlines() if "12 " in line and "." in line).split("│")
     assert [int(cell) for cell in row[2:7]] == [12, 0, 0, 0, 0]
     assert "12 requests at 20 a second, deadline 60000 ms, 5 and 50 images each" in shown

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -108,20 +110,41 @@ def test_ids_that_the_service_does_not_take_are_left_out(
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_a_table_is_whole_in_every_encoding(
-    service: RunningService, tmp_path: Path, encoding: str, capsys: pytest.CaptureFixture[str]
+    service: RunningService,
+    tmp_path: Path,
+    encoding: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gallery = tmp_path / "gallery.h5"
     write_descriptors(gallery, [LONG, *(f"shop/b-{n}" for n in range(9))])
     at = ("--url", service.url, "--collection", f"table-{encoding}")
     done_here(capsys, "load", gallery, *at)
     write_descriptors(tmp_path / "query.h5", ["b-query"])
-    command = [LOCORE, "rerank", f"{tmp_path}/query.h5", "--gallery", str(gallery), *at]
-    environment = os.environ | {"PYTHONIOENCODING": encoding, "COLUMNS": "60"}
+    command = ["rerank", f"{tmp_path}/query.h5", "--gallery", str(gallery), *at]
+
+    def written(*arguments: str) -> bytes:
+        with io.BytesIO() as buffer, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", io.TextIOWrapper(buffer, encoding))
+            patch.setenv("COLUMNS", "60")
+            assert run_here(capsys, *command, *arguments) == (0, "", "")
+            return buffer.getvalue()
+
+    assert LONG in written().decode(encoding)
+    assert len(json.loads(written("--json"))["results"]) == 10
+
+
+def test_a_table_is_whole_in_a_pipe_of_ascii(
+    service: RunningService, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_descriptors(tmp_path / "x.h5", [LONG])
+    at = ("--url", service.url, "--collection", "table-of-a-process")
+    done_here(capsys, "load", tmp_path / "x.h5", *at)
+    command = [LOCORE, "rerank", f"{tmp_path}/x.h5", "--gallery", f"{tmp_path}/x.h5", *at]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "COLUMNS": "60"}
     done = subprocess.run(command, capture_output=True, env=environment, timeout=110)
     assert (done.returncode, done.stderr) == (0, b"")
-    assert LONG in done.stdout.decode(encoding)
-    said = subprocess.run([*command, "--json"], capture_output=True, env=environment, timeout=110)
-    assert len(json.loads(said.stdout)["results"]) == 10
+    assert LONG in done.stdout.decode("ascii")
 
 
 def test_output_that_takes_nothing_is_said_in_one_line() -> None:

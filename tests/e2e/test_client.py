@@ -39,7 +39,7 @@ from locore_client import (
     UnreachableError,
 )
 from model.descriptors import ImageDescriptors
-from tests.e2e.service import RunningService, free_port, ids_of, running
+from tests.e2e.service import OnRedis, RunningService, free_port, ids_of, running
 from tests.e2e.test_lifecycle import slow_request
 from tests.e2e.valkey import plain_valkey
 from tests.factories import LOCAL_DIM, image, tiny_config
@@ -52,25 +52,6 @@ def made_up(count: int) -> Iterator[tuple[str, ImageDescriptors]]:
     rng = np.random.default_rng(5)
     for n in range(count):
         yield f"many/{n:04}", image(rng, CONFIG, 2, with_global=n % 2 > 0)
-
-
-@pytest.fixture(scope="module")
-def strict(
-    checkpoint: Path, gallery: Images, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RunningService]:
-    """A service with a key and small limits: one re-ranking of two windows at a time."""
-    with running(
-        checkpoint,
-        tmp_path_factory.mktemp("strict"),
-        api_key="secret",
-        max_payload_bytes=20_000,
-        max_images_per_request=20,
-        max_queue_tokens=100,
-        max_batch_tokens=1_000,
-    ) as started:
-        with Client(started.url, "secret") as client:
-            client.register({i: gallery[i] for i in ("image-000", "image-001")}, "pair")
-        yield started
 
 
 @both
@@ -102,7 +83,9 @@ def test_50_requests_at_a_time_get_through_a_queue_that_holds_one(
 
     async def work(retries: int, requests: int) -> list[Any]:
         async with AsyncClient(strict.url, "secret", retries=retries) as client:
-            asked = (client.rerank(query, ids, "pair", window=1, stride=1) for _ in range(requests))
+            asked = (
+                client.rerank(query, ids, "default", window=1, stride=1) for _ in range(requests)
+            )
             return await asyncio.gather(*asked, return_exceptions=True)
 
     without = asyncio.run(work(0, 50))
@@ -125,7 +108,7 @@ def test_threads_share_a_client_and_wait_out_a_429(
     with Client(strict.url, "secret", retries=40) as client, ThreadPoolExecutor(16) as pool:
 
         def ask(_: int) -> int:
-            answer = client.rerank(query, ["image-000", "image-001"], "pair", window=1, stride=1)
+            answer = client.rerank(query, ["image-000", "image-001"], window=1, stride=1)
             return len(answer.results)
 
         assert list(pool.map(ask, range(48))) == [2] * 48
@@ -133,65 +116,50 @@ def test_threads_share_a_client_and_wait_out_a_429(
 
 @both
 def test_a_store_that_comes_back_is_waited_for(
-    checkpoint: Path, tmp_path: Path, kind: type[Blocking], query: ImageDescriptors
+    on_redis: OnRedis, tmp_path: Path, kind: type[Blocking], query: ImageDescriptors
 ) -> None:
-    port = free_port()
+    service, port = on_redis
     images = dict(made_up(3))
-    with plain_valkey(port, tmp_path) as valkey:
-        url = f"redis://127.0.0.1:{port}"
-        with running(checkpoint, tmp_path / "data", redis_url=url) as service:
-            valkey.kill()
-            valkey.wait()
-            with pytest.raises(StoreUnavailableError) as raised:
-                kind(service.url, retries=0).register(images)
-            assert (raised.value.status, raised.value.retry_after) == (503, None)
-            with pytest.raises(StoreUnavailableError):
-                kind(service.url).ready()
-            started = time.monotonic()
-            # The time may be over in a wait or in one more try.
-            over = (StoreUnavailableError, DeadlineExceededError)
-            with pytest.raises(over, match="the gallery store does not answer"):
-                kind(service.url, retries=100, timeout=1).register(images)
-            assert time.monotonic() - started < 3
+    with pytest.raises(StoreUnavailableError) as raised:
+        kind(service.url, retries=0).register(images)
+    assert (raised.value.status, raised.value.retry_after) == (503, None)
+    with pytest.raises(StoreUnavailableError):
+        kind(service.url).ready()
+    started = time.monotonic()
+    # The time may be over in a wait or in one more try.
+    over = (StoreUnavailableError, DeadlineExceededError)
+    with pytest.raises(over, match="the gallery store does not answer"):
+        kind(service.url, retries=100, timeout=1).register(images)
+    assert time.monotonic() - started < 3
 
-            with ThreadPoolExecutor(1) as pool:
-                waiting = pool.submit(kind(service.url, retries=100).register, images)
-                time.sleep(0.5)
-                assert not waiting.done()
-                with plain_valkey(port, tmp_path):
-                    assert waiting.result(30).registered == 3
-                    assert kind(service.url).rerank(query, list(images)).usage.images == 3
-
-
-@pytest.fixture(scope="module")
-def fillable(
-    checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[RunningService, redis.Redis]]:
-    port, folder = free_port(), tmp_path_factory.mktemp("fillable")
-    with plain_valkey(port, folder), redis.Redis(port=port) as raw:
-        url = f"redis://127.0.0.1:{port}"
-        with running(checkpoint, folder / "data", redis_url=url) as service:
-            yield service, raw
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(kind(service.url, retries=100).register, images)
+        time.sleep(0.5)
+        assert not waiting.done()
+        with plain_valkey(port, tmp_path):
+            assert waiting.result(30).registered == 3
+            assert kind(service.url).rerank(query, list(images)).usage.images == 3
 
 
 @both
 def test_a_full_store_and_a_damaged_record(
-    fillable: tuple[RunningService, redis.Redis], kind: type[Blocking]
+    on_redis: OnRedis, tmp_path: Path, kind: type[Blocking]
 ) -> None:
-    service, raw = fillable
+    service, port = on_redis
     client = kind(service.url)
-    raw.config_set("maxmemory", 1)
-    with pytest.raises(StoreFullError) as full:
-        client.register(dict(made_up(2)))
-    assert full.value.status == 507
-    raw.config_set("maxmemory", 0)
-    client.register(dict(made_up(1)))
-    (key,) = raw.keys("*many/0000*")
-    raw.set(key, b"not a record, but long enough to have a header")
-    with pytest.raises(InternalError, match="damaged") as broken:
-        client.get("many/0000")
-    assert (broken.value.status, broken.value.image_id) == (500, "many/0000")
-    assert broken.value.request_id
+    with plain_valkey(port, tmp_path), redis.Redis(port=port) as raw:
+        raw.config_set("maxmemory", 1)
+        with pytest.raises(StoreFullError) as full:
+            client.register(dict(made_up(2)))
+        assert full.value.status == 507
+        raw.config_set("maxmemory", 0)
+        client.register(dict(made_up(1)))
+        (key,) = raw.keys("*many/0000*")
+        raw.set(key, b"not a record, but long enough to have a header")
+        with pytest.raises(InternalError, match="damaged") as broken:
+            client.get("many/0000")
+        assert (broken.value.status, broken.value.image_id) == (500, "many/0000")
+        assert broken.value.request_id
 
 
 @both

@@ -162,14 +162,11 @@ def test_lists_want_the_key_that_may_read(
     assert "kept" in path or code_of(wrong) == (422, "validation_error")
 
 
-def test_a_swap_under_load_is_a_swap(checkpoint: Path, store_url: str, tmp_path: Path) -> None:
+def test_a_swap_under_load_is_a_swap(services: tuple[RunningService, RunningService]) -> None:
     """The short version of tests/slow/test_swap.py."""
-    with (
-        running(checkpoint, tmp_path / "one", redis_url=store_url) as one,
-        running(checkpoint, tmp_path / "other", redis_url=store_url) as other,
-    ):
-        for listed in pages(one.http, "/collections", 100):
-            assert one.http.delete(f"/collections/{listed['name']}").status_code == 204
-        swaps, answers = swap_under_load([one, other], 2, clients=2)
-        assert swaps >= 3
-        assert answers >= 10
+    one, _ = services
+    for listed in pages(one.http, "/collections", 100):
+        assert one.http.delete(f"/collections/{listed['name']}").status_code == 204
+    swaps, answers = swap_under_load(services, 3, clients=2)
+    assert swaps >= 3
+    assert answers >= 10

@@ -8,7 +8,7 @@ from tests.crasher import KINDS, Crasher
 
 
 def test_no_kill_loses_or_revives_an_image(checkpoint: Path, tmp_path: Path) -> None:
-    report = Crasher(checkpoint, tmp_path, seed=17).run(seconds=8)
+    report = Crasher(checkpoint, tmp_path, seed=17).run(seconds=4)
     assert report.faults == []
     assert all(report.counts[f"kills of {kind}"] for kind in KINDS)
     assert report.counts["acknowledged writes"] > 20

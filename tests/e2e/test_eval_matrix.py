@@ -10,7 +10,7 @@ import pytest
 from model.config import ExtractorId
 from service.cli.common import console
 from tests.descriptor_files import write_descriptors
-from tests.e2e.command import failed, refused, shown_here
+from tests.e2e.command import refused, shown_here
 from tests.factories import save_tiny
 
 DOMAINS = ("shoes", "coins")
@@ -88,4 +88,4 @@ def test_what_is_wrong_is_one_line(root: Path, capsys: pytest.CaptureFixture[str
     labels.write_text("odd,columns\n")
     assert "needs columns path and label" in wrong(*coins)
     labels.unlink()
-    assert "labels.csv: no such file" in failed(*common, *coins)
+    assert "labels.csv: no such file" in wrong(*coins)

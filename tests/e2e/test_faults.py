@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import redis
 
 from locore_client import packed_image
 from model.descriptors import ImageDescriptors
-from tests.e2e.service import RunningService, code_of, free_port, ids_of, running
+from tests.e2e.service import OnRedis, RunningService, code_of, ids_of
 from tests.e2e.valkey import plain_valkey
 from tests.factories import LOCAL_DIM, tiny_config
 
@@ -24,25 +23,6 @@ Images = dict[str, ImageDescriptors]
 
 def body_of(query: ImageDescriptors, /, **changes: Any) -> dict[str, Any]:
     return {"query": packed_image(query), "gallery_ids": ["image-000", "image-001"]} | changes
-
-
-@pytest.fixture(scope="module")
-def strict(
-    checkpoint: Path, gallery: Images, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RunningService]:
-    """A service with a key and small limits."""
-    with running(
-        checkpoint,
-        tmp_path_factory.mktemp("strict"),
-        api_key="secret",
-        max_payload_bytes=20_000,
-        max_images_per_request=2,
-        max_queue_tokens=100,
-        max_batch_tokens=1_000,
-    ) as started:
-        started.http.headers["Authorization"] = "Bearer secret"
-        assert started.register({i: gallery[i] for i in ("image-000", "image-001")}).is_success
-        yield started
 
 
 @pytest.mark.parametrize("header", [None, "Bearer wrong", "Basic secret", "secret", "Bearer"])
@@ -76,7 +56,7 @@ def test_413_payload_too_large(strict: RunningService, path: str, chunked: bool)
 
 
 def test_413_too_many_images(strict: RunningService) -> None:
-    images = [{"id": str(n), "descriptors": [[1.0] * LOCAL_DIM]} for n in range(3)]
+    images = [{"id": str(n), "descriptors": [[1.0] * LOCAL_DIM]} for n in range(21)]
     response = strict.http.post("/gallery", json={"images": images})
     assert code_of(response) == (413, "too_many_images")
     assert strict.http.get("/gallery").json()["count"] == 2
@@ -138,46 +118,36 @@ def test_a_client_that_disconnects_frees_the_queue(
     assert service.metric("locore_queue_tokens") == 0
 
 
-def test_503_store_unavailable(checkpoint: Path, tmp_path: Path, query: ImageDescriptors) -> None:
+def test_503_store_unavailable(on_redis: OnRedis, tmp_path: Path, query: ImageDescriptors) -> None:
     """A service is live but not ready while its Redis is away, and ready once it is there."""
-    port = free_port()
-    with plain_valkey(port, tmp_path) as valkey:
-        url = f"redis://127.0.0.1:{port}"
-        with running(checkpoint, tmp_path / "data", redis_url=url) as service:
-            assert service.metric("locore_store_up") == 1
-            valkey.kill()
-            valkey.wait()
-            assert code_of(service.rerank(query, ["a"])) == (503, "store_unavailable")
-            assert code_of(service.http.get("/gallery")) == (503, "store_unavailable")
-            assert code_of(service.http.get("/health/ready")) == (503, "store_unavailable")
-            assert service.http.get("/health/live").status_code == 200
-            assert service.metric("locore_store_up") == 0
-            with plain_valkey(port, tmp_path):
-                assert service.http.get("/health/ready").status_code == 200
-                assert service.metric("locore_store_up") == 1
+    service, port = on_redis
+    assert code_of(service.rerank(query, ["a"])) == (503, "store_unavailable")
+    assert code_of(service.http.get("/gallery")) == (503, "store_unavailable")
+    assert code_of(service.http.get("/health/ready")) == (503, "store_unavailable")
+    assert service.http.get("/health/live").status_code == 200
+    assert service.metric("locore_store_up") == 0
+    with plain_valkey(port, tmp_path):
+        assert service.http.get("/health/ready").status_code == 200
+        assert service.metric("locore_store_up") == 1
 
 
 def test_503_when_the_store_refuses_writes(
-    checkpoint: Path, tmp_path: Path, gallery: Images
+    on_redis: OnRedis, tmp_path: Path, gallery: Images
 ) -> None:
-    port = free_port()
+    service, port = on_redis
     with plain_valkey(port, tmp_path), redis.Redis(port=port) as raw:
-        url = f"redis://127.0.0.1:{port}"
-        with running(checkpoint, tmp_path / "data", redis_url=url) as service:
-            # As after a failed snapshot: reads are answered, writes are not.
-            raw.config_set("min-replicas-to-write", 1)
-            response = service.register({"ROOM-1": gallery["image-001"]})
-            assert code_of(response) == (503, "store_unavailable")
-            assert service.http.get("/gallery").json()["count"] == 0
+        # As after a failed snapshot: reads are answered, writes are not.
+        raw.config_set("min-replicas-to-write", 1)
+        response = service.register({"ROOM-1": gallery["image-001"]})
+        assert code_of(response) == (503, "store_unavailable")
+        assert service.http.get("/gallery").json()["count"] == 0
 
 
-def test_507_store_full(checkpoint: Path, tmp_path: Path, gallery: Images) -> None:
-    port = free_port()
+def test_507_store_full(on_redis: OnRedis, tmp_path: Path, gallery: Images) -> None:
+    service, port = on_redis
     with plain_valkey(port, tmp_path), redis.Redis(port=port) as raw:
-        url = f"redis://127.0.0.1:{port}"
-        with running(checkpoint, tmp_path / "data", redis_url=url) as service:
-            raw.config_set("maxmemory", 1)
-            response = service.register({"a": gallery["image-001"], "b": gallery["image-002"]})
-            assert code_of(response) == (507, "store_full")
-            raw.config_set("maxmemory", 0)
-            assert service.http.get("/gallery").json()["count"] == 0
+        raw.config_set("maxmemory", 1)
+        response = service.register({"a": gallery["image-001"], "b": gallery["image-002"]})
+        assert code_of(response) == (507, "store_full")
+        raw.config_set("maxmemory", 0)
+        assert service.http.get("/gallery").json()["count"] == 0

@@ -14,7 +14,7 @@ from model.descriptors import ImageDescriptors
 from model.learnt_metric import Metric, load_metric
 from tests.any_size import COMMAND
 from tests.descriptor_files import write_descriptors
-from tests.e2e.command import done_here, failed, refused
+from tests.e2e.command import done_here, refused
 from tests.e2e.service import RunningService, code_of, ids_of, running, scores_of
 from tests.factories import SIZES, image, tiny_config, unit
 from tests.metric_files import write_metric
@@ -144,7 +144,7 @@ def test_a_bad_metric_ends_the_start_in_one_line(
 ) -> None:
     (tmp_path / "bad.safetensors").write_bytes(b"not a metric")
     serve = ["serve", "--data-dir", tmp_path / "data", "--checkpoint", checkpoint, "--port", 0]
-    said = failed(*serve, "--metric", f"shop={tmp_path / 'bad.safetensors'}")
+    said = refused(capsys, *serve, "--metric", f"shop={tmp_path / 'bad.safetensors'}")
     assert "bad.safetensors: not a readable safetensors file" in said
     assert "--metric / LOCORE_METRICS" in refused(capsys, *serve, "--metric", "shop")
     twice = ["--metric", "shop=a", "--metric", "shop=b"]

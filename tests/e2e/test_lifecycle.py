@@ -119,13 +119,18 @@ def test_sigterm_while_starting_leaves_nothing_behind(checkpoint: Path, tmp_path
     assert not list(tmp_path.rglob("valkey.sock"))
 
 
-def test_the_log_is_json_with_the_request_id(
-    checkpoint: Path, tmp_path: Path, gallery: Images
-) -> None:
-    with running(checkpoint, tmp_path) as service:
+@pytest.fixture(scope="module")
+def left_behind(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """The first metrics and the whole log of a service that was asked one thing."""
+    with running(checkpoint, tmp_path_factory.mktemp("left")) as service:
+        metrics = service.http.get("/metrics").text
         service.http.get("/gallery", headers={"X-Request-ID": "find-me"})
         service.stop()
-        lines = [json.loads(line) for line in service.log.splitlines()]
+        return metrics, service.log
+
+
+def test_the_log_is_json_with_the_request_id(left_behind: tuple[str, str]) -> None:
+    lines = [json.loads(line) for line in left_behind[1].splitlines()]
     assert all({"event", "level", "timestamp"} <= set(line) for line in lines)
     (access,) = [line for line in lines if line.get("request_id") == "find-me"]
     assert (access["path"], access["status"]) == ("/gallery", 200)
@@ -133,9 +138,7 @@ def test_the_log_is_json_with_the_request_id(
     assert (ready["kernel"], ready["device"], ready["store"]) == ("plain", "cpu", "embedded")
 
 
-def test_every_series_is_there_from_the_start(checkpoint: Path, tmp_path: Path) -> None:
-    with running(checkpoint, tmp_path) as service:
-        text = service.http.get("/metrics").text
+def test_every_series_is_there_from_the_start(left_behind: tuple[str, str]) -> None:
     expected = [f'locore_stage_duration_seconds_count{{stage="{s}"}}' for s in STAGES]
     expected += [f'locore_rejected_total{{reason="{r}"}}' for r in REJECTIONS]
     expected += [
@@ -157,7 +160,7 @@ def test_every_series_is_there_from_the_start(checkpoint: Path, tmp_path: Path) 
         "locore_gallery_images_registered_total",
         'locore_model_info{checkpoint="tiny",device="cpu",dtype="float32",kernel="plain"} 1.0',
     ]
-    lines = text.splitlines()
+    lines = left_behind[0].splitlines()
     absent = [name for name in expected if not any(line.startswith(name) for line in lines)]
     assert not absent
 

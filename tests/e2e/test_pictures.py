@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import os
@@ -10,7 +9,6 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -22,11 +20,11 @@ from locore_client import packed_image
 from model.config import DEFAULT_CHECKPOINT
 from model.extraction.registry import load_extractor
 from service.api.arrays import PackedArray, unpack
+from tests.e2e.picture_requests import PICTURES, QUERY, in_json, register, rerank
 from tests.e2e.service import RunningService, code_of, ids_of, running, scores_of
-from tests.pictures import EXTRACTOR, PHOTOGRAPHS, blank, photograph
+from tests.pictures import EXTRACTOR, blank, photograph
+from tests.processes import CHILD, children
 
-PICTURES = {f"{name}.jpg": photograph(name) for name in PHOTOGRAPHS}
-QUERY = photograph("chelsea", 120)
 MAX_BYTES = 100_000
 
 
@@ -43,20 +41,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService
             "truncated": 0,
         }
         yield started
-
-
-def in_json(data: bytes) -> dict[str, str]:
-    return {"data": base64.b64encode(data).decode()}
-
-
-def register(service: RunningService, pictures: dict[str, bytes], **fields: Any) -> httpx.Response:
-    images = [{"id": name, "image": in_json(data)} for name, data in pictures.items()]
-    return service.http.post("/gallery", json={"images": images, **fields})
-
-
-def rerank(service: RunningService, query: dict[str, Any], **fields: Any) -> httpx.Response:
-    body = {"query": query, "gallery_ids": list(PICTURES), **fields}
-    return service.http.post("/rerank", json=body)
 
 
 def test_a_picture_is_extracted_as_by_the_command(service: RunningService) -> None:
@@ -233,7 +217,7 @@ def test_what_a_client_left_is_not_extracted(service: RunningService) -> None:
 
 def test_a_process_that_dies_takes_one_request_along(service: RunningService) -> None:
     assert service.http.post("/extract", json={"image": in_json(QUERY)}).is_success
-    (child,) = extractors(service)
+    (child,) = children(service.process.pid, CHILD)
     with ThreadPoolExecutor(1) as pool:
         os.kill(child, signal.SIGSTOP)
         asked = pool.submit(rerank, service, {"image": in_json(QUERY)})
@@ -245,56 +229,7 @@ def test_a_process_that_dies_takes_one_request_along(service: RunningService) ->
     assert code_of(refusal) == (503, "extractor_unavailable")
     assert refusal.headers["Retry-After"]
     assert rerank(service, {"image": in_json(QUERY)}).is_success
-    assert extractors(service) != [child]
-
-
-def extractors(service: RunningService) -> list[int]:
-    listed = Path(f"/proc/{service.process.pid}/task").glob("*/children")
-    children = [int(number) for file in listed for number in file.read_text().split()]
-    return [
-        child
-        for child in children
-        if "service.picture_extraction.child" in Path(f"/proc/{child}/cmdline").read_text()
-    ]
-
-
-def test_a_service_without_an_extractor(checkpoint: Path, tmp_path: Path) -> None:
-    """By its setting, or by a checkpoint that was made with one that is not here; `/extract` may
-    be used with the key for reading."""
-    for extractor, why in (("none", "LOCORE_EXTRACTOR is none"), ("checkpoint", "made-up")):
-        data = tmp_path / extractor
-        keys = {"api_key": "all", "read_key": "some"}
-        with running(checkpoint, data, port=None, extractor=extractor, **keys) as service:
-            assert code_of(service.http.post("/extract", json={"image": in_json(QUERY)}))[0] == 401
-            service.http.headers["Authorization"] = "Bearer some"
-            answers = [
-                service.http.post("/extract", json={"image": in_json(QUERY)}),
-                rerank(service, {"image": in_json(QUERY)}),
-            ]
-            service.http.headers["Authorization"] = "Bearer all"
-            answers.append(register(service, PICTURES))
-            for answer in answers:
-                assert code_of(answer) == (501, "no_extractor")
-                assert why in answer.json()["error"]["message"]
-            assert extractors(service) == []
-
-
-def test_another_extractor_by_its_name(checkpoint: Path, tmp_path: Path) -> None:
-    """Its version is known once it is there; the queue has a bound."""
-    with running(checkpoint, tmp_path, extractor=EXTRACTOR, max_queued_pictures=1) as service:
-        served = {"name": EXTRACTOR, "version": None}
-        assert service.http.get("/info").json()["extractor"] == served
-        with ThreadPoolExecutor(4) as pool:
-            asked = [pool.submit(register, service, PICTURES) for _ in range(4)]
-            answers = [each.result() for each in asked]
-        refused = [answer for answer in answers if not answer.is_success]
-        assert {code_of(answer) for answer in refused} == {(429, "overloaded")}
-        assert all(int(answer.headers["Retry-After"]) > 0 for answer in refused)
-        assert 1 <= len(refused) <= 3
-        rejected = 'locore_extraction_rejected_total{reason="queue_full"}'
-        assert service.metric(rejected) == len(refused)
-        assert service.http.get("/info").json()["extractor"]["version"]
-        assert service.metric("locore_extraction_duration_seconds_count") > 0
+    assert children(service.process.pid, CHILD) != [child]
 
 
 def test_packed_answers_are_those_of_the_client(service: RunningService) -> None:

@@ -32,7 +32,8 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, st
         process = subprocess.Popen(
             [LOCORE, "serve", "--sample", "--port", str(port)],
             cwd=folder,
-            env=environment | {"PYTHONUNBUFFERED": "1"},
+            # Threads of its own would only wait for those of other tests.
+            env=environment | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"},
             stdout=output,
             stderr=subprocess.DEVNULL,
         )

@@ -19,7 +19,6 @@ from model.reranker import score_windows
 from model.scoring import ensemble
 from model.window_batch import Window
 from model.windows import RerankOptions
-from service.gallery.record import DEFAULT_STORE_DTYPE
 from tests.e2e.service import RunningService, ids_of, scores_of, stored
 from tests.factories import image, tiny_config
 from tests.stored_records import COLLECTION, NAMES, expected, stored_bytes
@@ -232,55 +231,6 @@ def test_64_concurrent_requests_score_as_each_does_alone(
     passes = service.metric("locore_batch_windows_count") - passes
     windows = service.metric("locore_batch_windows_sum") - windows
     assert windows / passes > 1
-
-
-def test_gallery_endpoints(service: RunningService, gallery: Images) -> None:
-    http = service.http
-    images = dict(list(gallery.items())[:5])
-    answer = service.register(images, collection="own")
-    assert answer.json() == {"registered": 5, "replaced": 0, "truncated": 0}
-    one = {"id/with:odd@chars=+-": gallery["image-001"]}
-    again = service.register({"image-000": gallery["image-001"], **one}, collection="own")
-    assert again.json() == {"registered": 2, "replaced": 1, "truncated": 0}
-
-    listed: list[str] = []
-    cursor: str | None = None
-    while True:
-        following = {} if cursor is None else {"cursor": cursor}
-        page = http.get("/gallery", params={"collection": "own", "limit": "4"} | following).json()
-        assert page["count"] == 6
-        listed += page["ids"]
-        cursor = page["next_cursor"]
-        if cursor is None:
-            break
-    assert listed == sorted([*images, *one])
-
-    shown = http.get("/gallery/image-000", params={"collection": "own"}).json()
-    expected = gallery["image-001"]
-    assert (shown["count"], shown["dimension"], shown["dtype"]) == (
-        expected.count,
-        8,
-        DEFAULT_STORE_DTYPE,
-    )
-    assert shown["scales"] == expected.scales.tolist()
-    assert shown["arrays"] is None
-    whole = http.get(
-        "/gallery/id/with:odd@chars=+-", params={"collection": "own", "include": "descriptors"}
-    ).json()
-    assert whole["arrays"]["descriptors"]["shape"] == [expected.count, 8]
-    assert whole["arrays"]["global"]["shape"] == [12]
-
-    assert http.delete("/gallery/image-000", params={"collection": "own"}).status_code == 204
-    assert http.delete("/gallery/image-000", params={"collection": "own"}).status_code == 404
-    assert http.get("/gallery", params={"collection": "own"}).json()["count"] == 5
-
-
-def test_a_ttl_ends(service: RunningService, gallery: Images) -> None:
-    service.register({"brief": gallery["image-001"]}, collection="ttl", ttl_seconds=1)
-    assert service.http.get("/gallery/brief", params={"collection": "ttl"}).status_code == 200
-    asyncio.run(asyncio.sleep(1.2))
-    assert service.http.get("/gallery/brief", params={"collection": "ttl"}).status_code == 404
-    assert service.http.get("/gallery", params={"collection": "ttl"}).json()["ids"] == []
 
 
 def test_a_gallery_that_an_earlier_version_stored_is_re_ranked(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import re
 import shutil
 import signal
@@ -18,11 +17,12 @@ import pytest
 from model.config import ExtractorId
 from model.extraction.registry import load_extractor
 from model.image_ids import image_id
-from tests.e2e.command import failed
+from tests.e2e.command import refused
 from tests.e2e.service import LOCORE, RunningService, ids_of, running
 from tests.factories import save_tiny, tiny_config
 from tests.own_folders import write_picture
 from tests.pictures import EXTRACTOR
+from tests.processes import children, gone
 
 COLLECTION = "own"
 PICTURES = 96
@@ -134,7 +134,7 @@ def test_a_collection_follows_its_folder(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_two_folders_are_one_collection_and_an_empty_one_removes_nothing(
-    tiny: Path, tmp_path: Path
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cats, dogs, data = tmp_path / "cats", tmp_path / "dogs", tmp_path / "data"
     write_picture(cats / "1.png", 1)
@@ -145,7 +145,7 @@ def test_two_folders_are_one_collection_and_an_empty_one_removes_nothing(
     # As where a disk is not there.
     (dogs / "2.png").unlink()
     command = ("serve", "--images", cats, "--images", dogs, "--checkpoint", tiny)
-    assert "no picture that can be read in" in failed(*command, "--data-dir", data)
+    assert "no picture that can be read in" in refused(capsys, *command, "--data-dir", data)
     with serving(tiny, data, cats) as service:
         assert counts(done(service)) == (0, 0, 1, 0)
         assert ids(service) == {"1.png"}
@@ -162,7 +162,7 @@ def test_a_run_that_is_killed_is_taken_up(tiny: Path, tmp_path: Path) -> None:
         # What has been described can be searched while the rest is described.
         assert len(ids(service)) < PICTURES
         assert "has the pictures" not in service.log
-        (beside,) = own_processes(service)
+        (beside,) = children(service.process.pid, "spawn_main")
         service.stop(signal.SIGKILL)
         assert gone(beside)
     with serving(tiny, data, folder) as service:
@@ -170,24 +170,6 @@ def test_a_run_that_is_killed_is_taken_up(tiny: Path, tmp_path: Path) -> None:
         assert (again, removed, left_out) == (0, 0, 0)
         assert 0 < described < PICTURES
         assert len(ids(service)) == PICTURES
-
-
-def own_processes(service: RunningService) -> list[int]:
-    listed = Path(f"/proc/{service.process.pid}/task").glob("*/children")
-    children = [int(number) for file in listed for number in file.read_text().split()]
-    return [
-        child for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text()
-    ]
-
-
-def gone(process: int) -> bool:
-    for _ in range(100):
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.1)
-    return False
 
 
 @pytest.mark.slow
@@ -208,14 +190,16 @@ def test_a_collection_of_other_sizes_is_said_and_the_service_stays(
         assert ids(service) == {"other"}
 
 
-def test_what_cannot_be_served_is_one_line(tmp_path: Path) -> None:
+def test_what_cannot_be_served_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     images = ("serve", "--images", folder)
-    assert "no picture that can be read" in failed(*images)
+    assert "no picture that can be read" in refused(capsys, *images)
     write_picture(folder / "1.png", 1)
-    assert "does not exist" in failed("serve", "--images", tmp_path / "none")
-    assert "--collection is that of --images" in failed("serve", "--collection", "own")
-    assert "--collection: String should match" in failed(*images, "--collection", "a b")
-    assert "--extractor is none" in failed(*images, "--extractor", "none")
-    assert "no extractor 'eye'" in failed(*images, "--extractor", "eye")
+    assert "does not exist" in refused(capsys, "serve", "--images", tmp_path / "none")
+    assert "--collection is that of --images" in refused(capsys, "serve", "--collection", "own")
+    assert "--collection: String should match" in refused(capsys, *images, "--collection", "a b")
+    assert "--extractor is none" in refused(capsys, *images, "--extractor", "none")
+    assert "no extractor 'eye'" in refused(capsys, *images, "--extractor", "eye")

@@ -12,26 +12,15 @@ import pytest
 import torch
 
 from model.checkpoint import LoadedModel, load_checkpoint, write_config
-from model.evaluation.benchmark_data import BenchmarkData, Lists
+from model.evaluation.benchmark_data import BenchmarkData
 from model.evaluation.benchmarks import BENCHMARKS, files
 from model.evaluation.passes import (
-    GRID,
-    Pass,
-    best_of_grid,
     ensembled,
     passes,
     reranked,
     window_logits,
 )
-from model.evaluation.protocols import (
-    Protocol,
-    labelled_protocol,
-    landmark_protocols,
-    revisited_protocols,
-    selection_protocols,
-)
 from model.formats.format_error import FormatError
-from model.formats.ground_truth import QueryTruth
 from model.reranker import score_windows
 from model.window_batch import Window
 from model.windows import RerankOptions
@@ -41,16 +30,6 @@ from tests.reference import reference
 
 CONFIG = tiny_config()
 OPTIONS = RerankOptions(0.5, 1.0, window=6, stride=3, direction="end-to-start")
-
-
-def indices(*places: int) -> np.ndarray:
-    return np.array(places, np.int64)
-
-
-def truth(
-    easy: tuple[int, ...], hard: tuple[int, ...] = (), junk: tuple[int, ...] = ()
-) -> QueryTruth:
-    return QueryTruth(indices(*easy), indices(*hard), indices(*junk), graded=bool(hard))
 
 
 def names(benchmark: str, **options: object) -> list[str]:
@@ -254,77 +233,6 @@ def test_a_ground_truth_of_another_benchmark_is_said(tmp_path: Path) -> None:
         open_roxford(tmp_path, [{"ok": [2]}, {"ok": [1]}])
     with pytest.raises(FormatError, match=r"1 queries, where .* has 2 images"):
         open_roxford(tmp_path, [{"easy": [2], "hard": [], "junk": []}])
-
-
-def test_the_private_queries_of_landmarks_are_the_last_750() -> None:
-    queries = [truth((0,))] + [truth((1,)), truth(())] + [truth((2,))] * 749
-    public, private, combined = landmark_protocols(queries)
-    assert public.counted.sum() == 2
-    assert private.counted.sum() == 749
-    ranking = np.tile([0, 9], (len(queries), 1))
-    ranking[1] = [9, 1]
-    assert public.judge(ranking) == {"mAP@100": pytest.approx((1 + 1 / 2) / 2)}
-    assert private.judge(ranking) == {"mAP@100": 0}
-    assert combined.judge(ranking) == {"mAP@100": pytest.approx((1 + 1 / 2) / 751)}
-    assert selection_protocols([public, private, combined]) == [public]
-
-
-def test_labelled_figures_by_hand() -> None:
-    labels = np.array(LABELS)
-    protocol = labelled_protocol(labels, labels, (1, 2, 4), among_themselves=True)
-    assert protocol.counted.tolist() == [True] * 5 + [False]
-    # Queries 0 to 4; R is 1, 1, 2, 2, 2.
-    ranking = np.array([[1, 2], [2, 0], [3, 4], [0, 4], [0, 1], [0, 1]])
-    assert protocol.judge(ranking) == {
-        "R@1": pytest.approx(2 / 5),
-        "R@2": pytest.approx(4 / 5),
-        "mAP@R": pytest.approx((1 + 0 + 1 + (1 / 2) / 2 + 0) / 5),
-    }
-    apart = labelled_protocol(np.array([1, 7]), labels, (1,), among_themselves=False)
-    assert apart.counted.tolist() == [True, False]
-    assert apart.judge(np.array([[2, 3, 4], [0, 1, 2]])) == {"R@1": 1, "mAP@R": 1}
-
-
-def test_a_place_that_the_query_itself_takes_is_none_for_others() -> None:
-    labels = np.array([0, 0, 1, 1])
-    protocol = labelled_protocol(labels, labels, (1, 2), among_themselves=True)
-    without_self = np.array([[1, 2], [2, 0], [3, 0], [0, 1]])
-    assert set(protocol.judge(without_self)) == {"R@1", "R@2", "mAP@R"}
-    named = np.array([[1, 0], [2, 1], [3, 2], [0, 3]])
-    assert protocol.judge(named) == pytest.approx({"R@1": 0.5, "mAP@R": 0.5})
-
-
-def test_revisited_protocols_are_those_asked_for() -> None:
-    found = revisited_protocols([truth((1,), (2,)), truth((1,), (3,))], ("medium", "hard"), (1,))
-    assert [protocol.name for protocol in found] == ["medium", "hard"]
-    assert found[1].judge(np.array([[1, 2], [3, 1]])) == {"mAP": 1, "mP@1": 1}
-    assert [protocol.name for protocol in selection_protocols(found)] == ["medium", "hard"]
-
-
-def test_the_grid_finds_the_weights_that_help() -> None:
-    """Of two images the second is right: the first stage says the first, the logits the second."""
-    lists = Lists(np.array([[8, 9, 7]]), np.array([[0.9, 0.6, 0.5]], np.float32), np.array([3]))
-    logits = np.array([[-1.0, 1.0]], np.float32)
-    protocol = Protocol(
-        "all",
-        np.array([True]),
-        lambda ranking: {"R@1": float(ranking[0, 0] == 9)},
-        "R@1",
-    )
-    choice = best_of_grid([(Pass([protocol], lists), logits)])
-    assert choice.value == 1
-    assert choice.searched_on == ("all",)
-    # T = 0 tells no images apart and leaves the order: the first that helps is T = 0.1.
-    assert (choice.alpha, choice.temperature) == (0, 0.1)
-    assert ensembled(lists, logits, 0, 0.1).tolist() == [[9, 8, 7]]
-    assert ensembled(lists, logits, 1, 1).tolist() == [[8, 9, 7]]
-    assert len(GRID) == 11
-
-
-def test_images_without_logits_stay_where_they_are() -> None:
-    lists = Lists(np.array([[8, 9, 7]]), np.ones((1, 3), np.float32), np.array([2]))
-    logits = np.array([[-1.0, 1.0, np.nan]], np.float32)
-    assert ensembled(lists, logits, 0, 1).tolist() == [[9, 8, 7]]
 
 
 def test_a_list_without_anything_to_score_stays(tmp_path: Path) -> None:

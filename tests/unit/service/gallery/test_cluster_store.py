@@ -14,7 +14,7 @@ from service.gallery.record import HEADER_BYTES
 from service.gallery.store import GalleryStore
 from service.gallery.store_connection import connect_store
 from tests.factories import SIZES
-from tests.slow.valkey_nodes import Node, valkey_cluster
+from tests.slow.valkey_nodes import Node
 
 
 def record(text: str) -> bytes:
@@ -22,22 +22,26 @@ def record(text: str) -> bytes:
     return text.encode().ljust(HEADER_BYTES, b".") + b"descriptors"
 
 
-def with_store(folder: Path, work: Callable[[GalleryStore, redis.Redis], Awaitable[None]]) -> None:
-    async def run(node: Node) -> None:
+def with_store(node: Node, work: Callable[[GalleryStore, redis.Redis], Awaitable[None]]) -> None:
+    """On an empty store, whose node is left as it was."""
+
+    async def run() -> None:
         store = connect_store(f"redis+cluster://{node.address}")
         raw = redis.Redis(port=node.port)
         try:
             async with asyncio.timeout(60):
+                await raw.flushall()
                 await work(store, raw)
         finally:
+            await raw.config_set("maxmemory", 0)
+            await raw.acl_setuser("default", enabled=True, nopass=True, categories=["+@all"])
             await raw.aclose()
             await store.close()
 
-    with valkey_cluster(folder / "nodes", primaries=1) as ((node,), _):
-        asyncio.run(run(node))
+    asyncio.run(run())
 
 
-def test_it_keeps_a_gallery_as_a_single_node_does(tmp_path: Path) -> None:
+def test_it_keeps_a_gallery_as_a_single_node_does(cluster: Node) -> None:
     async def work(store: GalleryStore, raw: redis.Redis) -> None:
         await store.ping()
         many = {f"{n:04}": record(f"{n}") for n in range(1000)}
@@ -63,19 +67,19 @@ def test_it_keeps_a_gallery_as_a_single_node_does(tmp_path: Path) -> None:
         # Beside the records the list, sizes, version, name, names, and the last claim.
         assert await raw.dbsize() == 1006
 
-    with_store(tmp_path, work)
+    with_store(cluster, work)
 
 
-def test_its_memory_is_that_of_the_primaries(tmp_path: Path) -> None:
+def test_its_memory_is_that_of_the_primaries(cluster: Node) -> None:
     async def work(store: GalleryStore, raw: redis.Redis) -> None:
         before = await store.memory_bytes()
         await store.put("x", {"a": bytes(5_000_000)}, SIZES, None)
         assert 4_000_000 < await store.memory_bytes() - before < 20_000_000
 
-    with_store(tmp_path, work)
+    with_store(cluster, work)
 
 
-def test_images_expire_with_their_place_in_the_list(tmp_path: Path) -> None:
+def test_images_expire_with_their_place_in_the_list(cluster: Node) -> None:
     async def work(store: GalleryStore, raw: redis.Redis) -> None:
         await store.put("x", {"a": record("a"), "b": record("b")}, SIZES, 1)
         await store.put("x", {"b": record("b"), "c": record("c")}, SIZES, None)
@@ -85,10 +89,10 @@ def test_images_expire_with_their_place_in_the_list(tmp_path: Path) -> None:
         assert (await store.page("x", 9, None)).ids == ["b", "c", "d"]
         assert 590 < await raw.ttl("locore:image:x|d") <= 600
 
-    with_store(tmp_path, work)
+    with_store(cluster, work)
 
 
-def test_a_full_node_takes_nothing(tmp_path: Path) -> None:
+def test_a_full_node_takes_nothing(cluster: Node) -> None:
     async def work(store: GalleryStore, raw: redis.Redis) -> None:
         await store.put("x", {"a": record("a")}, SIZES, None)
         await raw.config_set("maxmemory", 1)
@@ -97,10 +101,10 @@ def test_a_full_node_takes_nothing(tmp_path: Path) -> None:
         assert (await store.fetch("x", ["a", "b"])).records == [record("a"), None]
         assert (await store.page("x", 9, None)).ids == ["a"]
 
-    with_store(tmp_path, work)
+    with_store(cluster, work)
 
 
-def test_where_the_lists_cannot_be_changed_the_records_go_back(tmp_path: Path) -> None:
+def test_where_the_lists_cannot_be_changed_the_records_go_back(cluster: Node) -> None:
     async def work(store: GalleryStore, raw: redis.Redis) -> None:
         await store.put("x", {"stay": record("old")}, SIZES, None)
         await store.put("x", {"go": record("old")}, SIZES, 600)
@@ -116,10 +120,10 @@ def test_where_the_lists_cannot_be_changed_the_records_go_back(tmp_path: Path) -
         assert 590 < await raw.ttl("locore:image:x|go") <= 600
         assert (await store.page("x", 9, None)).ids == ["go", "stay"]
 
-    with_store(tmp_path, work)
+    with_store(cluster, work)
 
 
-def test_a_cluster_that_lacks_slots_is_unavailable(tmp_path: Path) -> None:
+def test_a_cluster_that_lacks_slots_is_unavailable(cluster: Node) -> None:
     async def work(store: GalleryStore, raw: redis.Redis) -> None:
         await store.put("x", {"a": record("a")}, SIZES, None)
         await raw.cluster("DELSLOTS", 0)
@@ -135,7 +139,7 @@ def test_a_cluster_that_lacks_slots_is_unavailable(tmp_path: Path) -> None:
                 await asyncio.sleep(0.05)
         assert (await store.fetch("x", ["a"])).records == [record("a")]
 
-    with_store(tmp_path, work)
+    with_store(cluster, work)
 
 
 def test_a_redis_that_is_no_cluster_and_one_that_is_not_there_are_unavailable(

@@ -33,12 +33,8 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         with valkey_cluster(folder / "cluster") as (nodes, _):
             yield "redis+cluster://" + ",".join(node.address for node in nodes)
         return
-    node = Node(folder / "one", "--save", "")
-    try:
-        yield f"redis://{node.address}"
-    finally:
-        node.raw.close()
-        node.kill()
+    node: Node = request.getfixturevalue("one")
+    yield f"redis://{node.address}"
 
 
 @asynccontextmanager

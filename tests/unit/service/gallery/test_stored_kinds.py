@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,10 +13,8 @@ from model.quantisation import STORE_DTYPES
 from service.gallery.record import GalleryRecord, as_stored
 from service.gallery.registered_images import Gallery
 from service.gallery.store_connection import connect_store
-from tests.e2e.service import free_port
-from tests.e2e.valkey import plain_valkey
 from tests.factories import unit
-from tests.slow.valkey_nodes import valkey_cluster
+from tests.slow.valkey_nodes import Node
 from tests.stored_records import COLLECTION, NAMES, expected, stored_bytes
 
 RNG = np.random.default_rng(0)
@@ -52,18 +49,13 @@ async def hold_both(url: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["one", "cluster"])
-def test_images_stored_in_every_way_are_one_gallery(kind: str, tmp_path: Path) -> None:
-    def put_old(port: int) -> None:
-        with redis.Redis(port=port) as raw:
-            for name in NAMES:
-                raw.set(f"locore:image:{COLLECTION}|{name}", stored_bytes(name))
-
-    if kind == "one":
-        port = free_port()
-        with plain_valkey(port, tmp_path):
-            put_old(port)
-            asyncio.run(hold_both(f"redis://127.0.0.1:{port}"))
-    else:
-        with valkey_cluster(tmp_path / "nodes", primaries=1) as ((node,), _):
-            put_old(node.port)
-            asyncio.run(hold_both(f"redis+cluster://{node.address}"))
+def test_images_stored_in_every_way_are_one_gallery(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    node: Node = request.getfixturevalue(kind)
+    with redis.Redis(port=node.port) as raw:
+        raw.flushall()
+        for name in NAMES:
+            raw.set(f"locore:image:{COLLECTION}|{name}", stored_bytes(name))
+    scheme = "redis" if kind == "one" else "redis+cluster"
+    asyncio.run(hold_both(f"{scheme}://{node.address}"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from service.gallery.store_connection import connect_store
 from service.gallery.sweeper import Sweeper
 from service.gallery.thumbnail_store import Thumbnail
 from tests.factories import image, tiny_config
-from tests.slow.valkey_nodes import valkey_cluster, valkey_node
+from tests.slow.valkey_nodes import Node
 
 CONFIG = tiny_config()
 HEAD = 16 + 2
@@ -47,15 +47,11 @@ Run = Callable[[Callable[[Rig], Awaitable[None]]], None]
 
 
 @pytest.fixture(scope="module", params=["one", "cluster"])
-def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(request: pytest.FixtureRequest) -> str:
     """Of one node, in a cluster or not."""
-    folder = tmp_path_factory.mktemp("store") / "node"
-    if request.param == "cluster":
-        with valkey_cluster(folder, primaries=1) as ((node,), _):
-            yield f"redis+cluster://{node.address}"
-    else:
-        with valkey_node(folder) as node:
-            yield f"redis://{node.address}"
+    node: Node = request.getfixturevalue(request.param)
+    scheme = "redis" if request.param == "one" else "redis+cluster"
+    return f"{scheme}://{node.address}"
 
 
 @pytest.fixture

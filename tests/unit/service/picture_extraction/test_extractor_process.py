@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,36 +16,16 @@ import pytest
 from model.config import ExtractorId
 from service.api.errors import NoExtractorError, TooLargeError, UnavailableError, UnprocessableError
 from service.picture_extraction.extractor_process import ExtractorProcess
+from tests import processes
 from tests.pictures import EXTRACTOR, blank, photograph
+from tests.processes import gone
 
 PICTURE = photograph("astronaut")
 
 
-def children(of: int | None = None) -> list[int]:
-    """Processes that `of`, or this one, has started as extractors and that still run."""
-    listed = Path(f"/proc/{of or os.getpid()}/task").glob("*/children")
-    numbers = [int(number) for file in listed for number in file.read_text().split()]
-    return [number for number in numbers if "service.picture_extraction.child" in command(number)]
-
-
-def command(process: int) -> str:
-    try:
-        return Path(f"/proc/{process}/cmdline").read_text()
-    except OSError:
-        return ""
-
-
-def gone(process: int) -> bool:
-    """Its command line goes first; only a zombie has closed its end of the connection."""
-    for _ in range(100):
-        try:
-            state = Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0]
-        except OSError:
-            return True
-        if state == "Z":
-            return True
-        time.sleep(0.1)
-    return False
+def children() -> list[int]:
+    """Extractors that this process has started and that still run."""
+    return processes.children(os.getpid(), processes.CHILD)
 
 
 @pytest.fixture(scope="module")
