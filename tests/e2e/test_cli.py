@@ -144,6 +144,11 @@ def test_the_service_under_load(
     arguments = ["--url", service.url, "--collection", "bench"]
     shown = done_here(capsys, "bench", "service", *arguments, "--requests", 10, "--images", 50)
     assert "10 answers of 10 requests, 0 refused" in shown
+    stages = shown[shown.index("decode") :]
+    row = next(line for line in stages.splitlines() if "." in line).split("│")
+    decode, _, _, inference, added = (float(cell) for cell in row[1:6])
+    assert 0 < decode < added
+    assert inference > 0
     lists = ["--images", 5, "--images", 50, "--requests", 12]
     code, shown, _ = run_here(
         capsys, "bench", "service", *arguments, *lists, "--rate", 20, "--slo", 60_000

@@ -5,12 +5,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import httpx
 
 from locore_client import ClientError
+from locore_client.contract import RerankResponse, Timings
 from locore_client.exchange import sendable
 from locore_client.proxies import way_to
+
+
+@dataclass(frozen=True)
+class ClosedLoop:
+    """`seconds` and `timings` of each answer; `refused`: how many requests got 429."""
+
+    seconds: list[float]
+    timings: list[Timings]
+    refused: int
 
 
 async def closed_loop(
@@ -20,11 +31,12 @@ async def closed_loop(
     requests: int,
     concurrency: int,
     advance: Callable[[int], None],
-) -> tuple[list[float], int]:
-    """POST /rerank, the bodies in turn, `concurrency` at a time: the seconds of every answered
-    request, and how many were refused. Raises ClientError for any other answer."""
+) -> ClosedLoop:
+    """POST /rerank, the bodies in turn, `concurrency` at a time. Raises ClientError for an answer
+    that is neither a result nor 429."""
     places = asyncio.Semaphore(concurrency)
     latencies: list[float] = []
+    contents: list[bytes] = []
     refused = 0
     sent = {"Content-Type": "application/json", **headers}
 
@@ -44,6 +56,7 @@ async def closed_loop(
                     refused += 1
                 elif response.is_success:
                     latencies.append(time.perf_counter() - started)
+                    contents.append(response.content)
                 else:
                     raise ClientError("failed", f"{url}: {response.text}", response.status_code)
 
@@ -51,4 +64,6 @@ async def closed_loop(
         for answer in asyncio.as_completed(answers):
             await answer
             advance(1)
-    return latencies, refused
+    # Not before: it would take the time of the service, which may be on this machine.
+    timings = [RerankResponse.model_validate_json(content).timings_ms for content in contents]
+    return ClosedLoop(latencies, timings, refused)

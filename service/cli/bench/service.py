@@ -13,7 +13,7 @@ from locore_client import Client, rerank_body
 from locore_client.bodies import to_json
 from locore_client.contract import MAX_TIMEOUT_MS
 from model.descriptors import DescriptorSizes, ImageDescriptors
-from service.cli.bench.closed_loop import closed_loop
+from service.cli.bench.closed_loop import ClosedLoop, closed_loop
 from service.cli.bench.open_loop import OpenLoop, open_loop
 from service.cli.common import (
     console,
@@ -83,24 +83,49 @@ def bench_service(
     headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
     lengths = " and ".join(str(min(length, len(page.ids))) for length in images)
     if rate is not None and slo is not None:
-        loop = open_loop(url, headers, bodies, requests=requests, rate=rate, slo_seconds=slo / 1000)
-        _show_open_loop(loop, rate, lengths)
+        offered = open_loop(
+            url, headers, bodies, requests=requests, rate=rate, slo_seconds=slo / 1000
+        )
+        _show_open_loop(offered, rate, lengths)
         return
     started = time.perf_counter()
     with progress_bar("Requesting", requests) as advance:
         work = closed_loop(url, headers, bodies, requests, concurrency, advance)
-        latencies, refused = asyncio.run(work)
-    wall = time.perf_counter() - started
+        loop = asyncio.run(work)
+    _show_closed_loop(loop, time.perf_counter() - started, requests, concurrency, lengths)
+
+
+def _show_closed_loop(
+    loop: ClosedLoop, wall: float, requests: int, concurrency: int, lengths: str
+) -> None:
     table = Table(
-        caption=f"{len(latencies)} answers of {requests} requests, {refused} refused (429), "
-        f"{concurrency} at a time, {lengths} images each",
+        caption=f"{len(loop.seconds)} answers of {requests} requests, {loop.refused} refused "
+        f"(429), {concurrency} at a time, {lengths} images each",
         caption_justify="left",
     )
     for title in ("requests/s", "p50 ms", "p90 ms", "p99 ms", "max ms"):
         table.add_column(title, justify="right")
-    marks = np.percentile(latencies or [0.0], [50, 90, 99, 100]) * 1000
-    table.add_row(f"{len(latencies) / wall:.2f}", *(f"{mark:.0f}" for mark in marks))
+    marks = np.percentile(loop.seconds or [0.0], [50, 90, 99, 100]) * 1000
+    table.add_row(f"{len(loop.seconds) / wall:.2f}", *(f"{mark:.0f}" for mark in marks))
     console.print(table)
+    if not loop.seconds:
+        return
+    stages = Table(
+        caption="p50 of each stage in ms; added: of the answer less the inference",
+        caption_justify="left",
+    )
+    added = [
+        1000 * seconds - timings.inference
+        for seconds, timings in zip(loop.seconds, loop.timings, strict=True)
+    ]
+    cells = {
+        stage: [getattr(timings, stage) for timings in loop.timings]
+        for stage in ("decode", "fetch", "queue", "inference")
+    } | {"added": added}
+    for title in cells:
+        stages.add_column(title, justify="right")
+    stages.add_row(*(f"{np.median(values):.1f}" for values in cells.values()))
+    console.print(stages)
 
 
 def _show_open_loop(loop: OpenLoop, rate: float, lengths: str) -> None:
