@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.closing import Closing
-from model.damage import check_ends
 from model.formats.format_error import FormatError
 from model.formats.globals import open_globals
+from model.hdf5_check import check_readable
 
 _BYTES = 4
 
@@ -34,7 +34,7 @@ class GlobalRows(Closing):
 
     def _open_hdf5(self, dim: int | None) -> None:
         try:
-            check_ends(self.path)
+            check_readable(self.path)
             self._file = h5py.File(self.path, "r")
             dataset = self._file.get("globals")
         except (OSError, LookupError, ValueError, RuntimeError) as error:

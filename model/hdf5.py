@@ -12,7 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from model.damage import DamagedFileError, check_ends
+from model.hdf5_check import DamagedFileError, check_readable
 
 _DEEPEST = 8
 """Virtual datasets of virtual datasets."""
@@ -29,7 +29,7 @@ def open_hdf5(path: Path, mode: str) -> Iterator[h5py.File]:
     again, as it was, by whoever opens that path next. Raises DescriptorFileError."""
     with as_descriptor_error(path), ExitStack() as unless_whole:
         check_plain(path)
-        check_ends(path)
+        check_readable(path)
         yield unless_whole.enter_context(h5py.File(path, mode))
         unless_whole.pop_all()
 
@@ -85,7 +85,7 @@ def bytes_of(dataset: h5py.Dataset, depth: int = 0) -> int:
         shard = _shard(own, path)
         check_plain(shard)
         try:
-            check_ends(shard)
+            check_readable(shard)
             with h5py.File(shard, "r") as file:
                 total += bytes_of(file[name], depth + 1)
         except (OSError, LookupError, DamagedFileError) as error:

@@ -37,7 +37,7 @@ exact, and the answer has to travel back to the client."""
 EARLY_TRUST = 0.4
 """The same for a list that is not parsed yet. In an overload the wait is always close to what is
 allowed, and it varies: without a distance between the two, many lists would be parsed, then
-refused. A shorter queue loses nothing while it is never empty."""
+refused. A shorter queue costs no throughput as long as it is not empty."""
 
 _LONGEST_RETRY_AFTER = 60
 
@@ -63,7 +63,7 @@ class Batcher:
     gathers. Every request that enters `score` leaves it with its result, with an error, or because
     its caller was cancelled (deadline, disconnect).
 
-    `coming`: requests that have arrived and are not admitted yet."""
+    `coming`: requests whose body has arrived and is not parsed yet."""
 
     def __init__(
         self,
@@ -114,9 +114,8 @@ class Batcher:
         return self._pace.factor(self._clock()) * (self._queue.round_seconds + coming)
 
     def refuse_hopeless(self, deadline: float) -> None:
-        """Called before any work is done. Raises OverloadedError where the queue is full or the
-        list would hardly be done by the deadline, and DeadlineExceededError where the deadline has
-        passed."""
+        """Called before any work is done. Raises OverloadedError if the queue is full or the list
+        would probably miss its deadline, and DeadlineExceededError if the deadline has passed."""
         wait, left = self.wait_seconds, deadline - self._clock()
         if self._queue.full:
             self._refuse("queue_full", "the queue is full", wait)
@@ -176,23 +175,26 @@ class Batcher:
             for job in batch.late:
                 self._fail(job, DeadlineExceededError("it would not be done within timeout_ms"))
             if batch.jobs:
-                await self._compute(batch)
                 # From one batch to the next, with what the event loop does in between.
+                succeeded = await self._compute(batch)
                 ended = self._clock()
-                self._pace.learn(batch.reckoned, began, ended)
-                self._usual += 0.1 * (batch.reckoned / len(batch.jobs) - self._usual)
+                if succeeded:
+                    self._pace.learn(batch.reckoned, began, ended)
+                    self._usual += 0.1 * (batch.reckoned / len(batch.jobs) - self._usual)
                 began = ended
             elif self._worker.problem is not None:
                 # Nothing is admitted now, so no request will show that the device is back.
                 await asyncio.sleep(self._recheck_seconds)
                 await self._worker.check()
+                began = self._clock()
             elif not batch.late:
                 self._work.clear()
                 self._pace.rest(now)
                 await self._work.wait()
                 began = self._clock()
 
-    async def _compute(self, batch: Batch) -> None:
+    async def _compute(self, batch: Batch) -> bool:
+        """Whether the batch was scored; a failure takes a time that says nothing of the speed."""
         started = time.perf_counter()
         self._mark_begin(batch, started)
         try:
@@ -202,13 +204,19 @@ class Batcher:
             log.exception("batch_failed", windows=len(batch.jobs))
             await self._worker.check()
             await self._after_failure(batch)
-            return
+            return False
         seconds = time.perf_counter() - started
         BATCH_WINDOWS.observe(len(batch.jobs))
         BATCH_TOKENS.observe(batch.cost.padded_tokens)
         BATCH_PADDING.observe(1 - batch.cost.tokens / batch.cost.padded_tokens)
-        for job, logits in zip(batch.jobs, scores, strict=True):
-            self._deliver(job, logits, started, seconds)
+        for job, logits in zip(batch.jobs, scores, strict=False):
+            try:
+                self._deliver(job, logits, started, seconds)
+            # Nor may a list that cannot take its scores.
+            except Exception:
+                log.exception("delivery_failed")
+                self._fail(job, ApiError("the list could not be scored"))
+        return True
 
     async def _after_failure(self, batch: Batch) -> None:
         """Scores the windows again, each alone: one that fails must not fail the others."""
@@ -266,7 +274,9 @@ class Batcher:
         raise OverloadedError(message, retry_after=max(1, wait))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        error = UnavailableError("the service is shutting down", code="shutting_down")
         if not task.cancelled() and task.exception() is not None:
             log.error("batcher_died", exc_info=task.exception())
+            error = UnavailableError("the batcher is not running")
         for job in self._answers:
-            self._fail(job, UnavailableError("the service is shutting down", code="shutting_down"))
+            self._fail(job, error)

@@ -44,6 +44,14 @@ class Intake:
         self._small = ThreadPoolExecutor(1, "small-bodies")
         self._large = ThreadPoolExecutor(1, "large-bodies")
 
+    def hold(self, size: int) -> bool:
+        """Counts bytes of a body as held; whether there is room for them. Until `release`."""
+        self._held += size
+        return self._held <= self._max_bytes
+
+    def release(self, size: int) -> None:
+        self._held -= size
+
     @asynccontextmanager
     async def body(self, request: Request, limit: int) -> AsyncIterator[bytes]:
         """The body as it came; it counts as held until the block ends.
@@ -55,7 +63,7 @@ class Intake:
             async with asyncio.timeout(BODY_SECONDS):
                 await self._receive(request, limit, chunks)
         except BaseException as error:
-            self._held -= sum(map(len, chunks))
+            self.release(sum(map(len, chunks)))
             if isinstance(error, TimeoutError):
                 message = f"the body took over {BODY_SECONDS} seconds"
                 raise DeadlineExceededError(message) from None
@@ -77,10 +85,10 @@ class Intake:
         async for chunk in request.stream():
             chunks.append(chunk)
             size += len(chunk)
-            self._held += len(chunk)
+            has_room = self.hold(len(chunk))
             if size > limit:
                 _refuse_as_too_large(limit)
-            if self._held > self._max_bytes:
+            if not has_room:
                 REJECTED.labels("bodies").inc()
                 raise OverloadedError("too many large bodies at a time", retry_after=1)
 

@@ -203,7 +203,7 @@ def _parsed(text: memoryview, field: FieldInfo) -> Any:
     if numbers is not None and bytes(text[:5]) != b"null":
         nest = bytes(text)
         return nested.vector(nest) if numbers.ndim == 1 else nested.matrix(nest)
-    if _mark(field, Base64):
+    if _mark(field, Base64) and bytes(text[:1]) == b'"':
         with suppress(InvalidArrayError):
             return base64_bytes(text[1:-1])
         # Perhaps with escapes; what else is wrong is told of the text.

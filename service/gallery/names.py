@@ -34,7 +34,7 @@ from service.gallery.keys import (
     image_key,
     name_key,
 )
-from service.gallery.shared import Shared
+from service.gallery.shared_work import SharedWork
 from service.gallery.store import GalleryStore
 
 _AT_ONCE = 50
@@ -73,7 +73,7 @@ class Names:
     def __init__(self, store: GalleryStore) -> None:
         self._store = store
         self._aliases: dict[str, tuple[str, str]] = {}
-        self._resolutions = Shared(self._resolve)
+        self._resolutions = SharedWork(self._resolve)
 
     async def resolve(self, name: str) -> str:
         """The generation that a name stands for now. One round trip suffices where that has not

@@ -1,4 +1,4 @@
-"""When a request arrived, and by when its body asks for an answer."""
+"""When a request arrived, and its deadline."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from service.api.schemas import RerankRequest
 from service.batching.batcher import Batcher, Expected
 
 ARRIVAL = "arrival"
-"""Where the state of a request has its arrival."""
+"""The key of the arrival in the state of a request."""
 EXPECTED = "expected"
-"""And, where the connection has counted it as coming, its `Expected`."""
+"""The same for its `Expected`, if the connection has counted it."""
 
 _DEFAULT_MS: int = RerankRequest.model_fields["timeout_ms"].default
 _GZIP = b"\x1f\x8b"
@@ -33,8 +33,8 @@ def arrival_of(request: Request) -> float:
 
 @contextmanager
 def expect(request: Request, body: bytes, batcher: Batcher) -> Iterator[None]:
-    """As `Batcher.expect`, by what `deadline_of` says. What the connection has checked is not
-    checked again: most lists that get so far are to be answered."""
+    """As `Batcher.expect`, by `deadline_of`. What the connection has checked is not checked again:
+    most lists that get this far should be answered."""
     expected: Expected | None = getattr(request.state, EXPECTED, None)
     if expected is None or not expected.checked:
         if expected is not None:

@@ -42,7 +42,7 @@ class BoundedConnection(EarlyRefusals):
     @property
     def waiting_since(self) -> float | None:
         """Since when this waits for the head of a request; None while it answers."""
-        waits = not self.keeps_a_request and (self.cycle is None or self.cycle.response_complete)
+        waits = not self.holds_request and (self.cycle is None or self.cycle.response_complete)
         return self._waiting_since if waits else None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

@@ -1,8 +1,8 @@
 """Refuses re-rank requests that cannot be answered in time before there is a task for them.
 
 In a large overload the cost of refusals limits the service. An ASGI application costs several times
-as much as everything here, so a refusal is written straight to the connection. Whatever is not
-plainly to be refused goes to the application, which checks again.
+as much as everything here, so a refusal is written straight to the connection. In doubt the
+application decides.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from service.state import ServiceState
 from service.watch.metrics import REQUEST_SECONDS, REQUESTS
 
 _MAX_BODY_BYTES = 1 << 18
-"""Larger bodies are not kept here."""
+"""Larger bodies are not held here."""
 
 _MAX_BODY_SECONDS = 5.0
-"""So long a body may take to arrive before the application gets it piece by piece."""
+"""After this time the application reads the rest of the body itself."""
 
 _BUSY_SECONDS = 0.1
 """Below this wait nothing is refused here."""
@@ -44,48 +44,60 @@ _SECONDS = REQUEST_SECONDS.labels("rerank")
 
 
 class EarlyRefusals(HttpToolsProtocol):
-    """While the service is busy, the body of a re-rank request is kept until it is complete. Then
-    the request is refused, or handed to the application as it came."""
+    """While the service is busy, the body of a re-rank request is held until it is complete. Then
+    the request is refused, or handed to the application unchanged."""
 
-    def __init__(self, *, service: Callable[[], ServiceState], **uvicorns: Any) -> None:
-        super().__init__(**uvicorns)
+    def __init__(self, *, service: Callable[[], ServiceState], **uvicorn_options: Any) -> None:
+        super().__init__(**uvicorn_options)
         self._service = service
         self._rerank_urls = (b"/rerank", f"{service().settings.root_path}/rerank".encode())
-        self._kept: bytearray | None = None
-        self._keep_timer: asyncio.TimerHandle | None = None
+        self._is_rerank = False
+        self._held_body: bytearray | None = None
+        self._hand_over_timer: asyncio.TimerHandle | None = None
         self._expected: Expected | None = None
 
     @property
-    def keeps_a_request(self) -> bool:
-        return self._kept is not None
+    def holds_request(self) -> bool:
+        return self._held_body is not None
 
     def on_headers_complete(self) -> None:
         self.scope["state"][ARRIVAL] = time.monotonic()
-        if not self._is_rerank():
-            super().on_headers_complete()
-        elif self._may_be_refused():
-            self._kept = bytearray()
-            self._keep_timer = self.loop.call_later(_MAX_BODY_SECONDS, self._hand_over)
+        self._is_rerank = (
+            self.parser.get_method() == b"POST"
+            and self.url in self._rerank_urls
+            # No earlier answer is pending on this connection.
+            and (self.cycle is None or self.cycle.response_complete)
+        )
+        if self._is_rerank and self._may_be_refused():
+            self._held_body = bytearray()
+            self._hand_over_timer = self.loop.call_later(_MAX_BODY_SECONDS, self._hand_over)
         else:
-            self._expect(checked=False)
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        if self._kept is None:
+        if self._held_body is None:
             super().on_body(body)
             return
-        self._kept += body
-        if len(self._kept) > _MAX_BODY_BYTES:
+        self._held_body += body
+        has_room = self._service().intake.hold(len(body))
+        if not has_room or len(self._held_body) > _MAX_BODY_BYTES:
             self._hand_over()
 
     def on_message_complete(self) -> None:
-        if self._kept is not None:
-            error = self._refusal(self._kept)
+        checked = False
+        if self._held_body is not None:
+            error = self._lateness(self._held_body)
             if error is not None:
-                self._forget()
+                self._take_body()
                 self._refuse_early(error)
                 return
-            self._hand_over(checked=True)
+            self._hand_over()
+            checked = True
+        if self._is_rerank and not self.cycle.response_complete:
+            # Many requests may arrive before the application runs for the first of them: each
+            # counts from now on. Not before: a body that never arrives must not count.
+            self._expected = Expected(self._service().batcher, checked=checked)
+            self.scope["state"][EXPECTED] = self._expected
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -93,64 +105,56 @@ class EarlyRefusals(HttpToolsProtocol):
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._forget()
+        self._take_body()
         self._end_expected()
         super().connection_lost(exc)
 
-    def _is_rerank(self) -> bool:
-        """And no answer before this one is still on its way."""
-        return (
-            self.parser.get_method() == b"POST"
-            and self.url in self._rerank_urls
-            and (self.cycle is None or self.cycle.response_complete)
-        )
-
-    def _expect(self, *, checked: bool) -> None:
-        """Many requests may come before the application runs for the first of them: each is counted
-        now."""
-        self._expected = Expected(self._service().batcher, checked=checked)
-        self.scope["state"][EXPECTED] = self._expected
-
-    def _end_expected(self) -> None:
-        if self._expected is not None:
-            self._expected.end()
-            self._expected = None
+    def shutdown(self) -> None:
+        """A request that is held is answered by the application first."""
+        if self._held_body is not None:
+            self._hand_over()
+        super().shutdown()
 
     def _may_be_refused(self) -> bool:
-        return self._service().batcher.wait_seconds > _BUSY_SECONDS and not any(
-            name in _FOR_THE_APPLICATION for name, _ in self.headers
+        service = self._service()
+        return (
+            service.batcher.wait_seconds > _BUSY_SECONDS
+            and not any(name in _FOR_THE_APPLICATION for name, _ in self.headers)
+            and service.refusal() is None
         )
 
-    def _refusal(self, body: bytes | bytearray) -> OverloadedError | None:
-        service = self._service()
-        if service.refusal() is not None:
-            return None
+    def _lateness(self, body: bytes | bytearray) -> OverloadedError | None:
         try:
-            service.batcher.refuse_hopeless(deadline_of(body, self.scope["state"][ARRIVAL]))
+            self._service().batcher.refuse_hopeless(deadline_of(body, self.scope["state"][ARRIVAL]))
         except OverloadedError as error:
             return error
         except DeadlineExceededError:
             pass
         return None
 
-    def _hand_over(self, *, checked: bool = False) -> None:
-        """The application gets the request, and what has come of its body."""
-        body = self._forget()
-        self._expect(checked=checked)
+    def _hand_over(self) -> None:
+        """The application gets the request, and what has arrived of its body."""
+        body = self._take_body()
         super().on_headers_complete()
         if body:
             super().on_body(bytes(body))
 
-    def _forget(self) -> bytearray:
-        body, self._kept = self._kept or bytearray(), None
-        if self._keep_timer is not None:
-            self._keep_timer.cancel()
-            self._keep_timer = None
+    def _take_body(self) -> bytearray:
+        body, self._held_body = self._held_body or bytearray(), None
+        self._service().intake.release(len(body))
+        if self._hand_over_timer is not None:
+            self._hand_over_timer.cancel()
+            self._hand_over_timer = None
         return body
 
+    def _end_expected(self) -> None:
+        if self._expected is not None:
+            self._expected.end()
+            self._expected = None
+
     def _refuse_early(self, error: OverloadedError) -> None:
-        """As the application would: with an id, and counted. No log line: the metrics tell of an
-        overload."""
+        """As the application would: with an id, and counted. Without a log line: an overload shows
+        in the metrics."""
         keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
         head, body = _answer(str(error), error.retry_after)
         fields = [

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model import damage
+from model import hdf5_check
 from model.descriptor_file import DescriptorReader
 from tests.descriptor_files import write_descriptors, write_endless
 from tests.e2e.command import done_here, refused, run_here
@@ -61,13 +61,14 @@ def test_what_is_not_read_is_named_and_changes_are_described(
 def test_a_file_that_the_library_never_ends_on_is_said_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(damage, "SECONDS", 0.5)
+    monkeypatch.setattr(hdf5_check, "SECONDS", 0.5)
     file = tmp_path / "x.h5"
     write_endless(file)
     for command in (("load", file), ("rerank", file, "--gallery", file)):
         code, out, said = run_here(capsys, *command)
         assert (code, out) == (2, "")
-        assert said == f"locore: {file}: not a readable HDF5 file (reading it does not end)\n"
+        why = "the HDF5 library does not finish reading it"
+        assert said == f"locore: {file}: not a readable HDF5 file ({why})\n"
 
 
 def test_nothing_done_is_no_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
 
 import httpx
@@ -121,6 +122,21 @@ def test_a_body_that_comes_in_pieces_is_answered_while_others_wait(
         assert len(json.load(answer)["results"]) == 10
         assert ids_of(other)
         connection.close()
+
+
+def test_a_body_that_never_comes_takes_nobody_s_place(shipped: RunningService) -> None:
+    overload = Overload(shipped, [100])
+    overload.peak(30)
+    host, port = shipped.url.removeprefix("http://").split(":")
+    head = b"POST /rerank HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"
+    with ExitStack() as stack:
+        for _ in range(200):
+            idle = stack.enter_context(socket.create_connection((host, int(port)), timeout=30))
+            idle.sendall(head)
+        time.sleep(0.5)
+        query = random_image(np.random.default_rng(5), CONFIG)
+        body = rerank_body(query, ids_of_length(10), "default", timeout_ms=2000)
+        assert shipped.http.post("/rerank", json=body).is_success
 
 
 def test_a_long_list_keeps_nobody_waiting(

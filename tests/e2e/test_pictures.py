@@ -101,6 +101,7 @@ def test_a_picture_asks_as_its_descriptors_do(service: RunningService) -> None:
         ({"image": {}}, "query.image.data", "required"),
         ({"image": {"data": "no!"}}, "query.image.data", "base64"),
         ({"image": {"data": 7}}, "query.image.data", "bytes"),
+        ({"image": {"data": [1234]}}, "query.image.data", "bytes"),
         ({"image": {"url": "http://localhost"}}, "query.image.url", ""),
         ({"image": "text"}, "query.image", ""),
     ],

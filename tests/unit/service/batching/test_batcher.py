@@ -116,6 +116,35 @@ async def test_a_window_that_cannot_be_scored_takes_nobody_along(model: LoadedMo
 
 
 @in_a_loop
+async def test_scores_that_do_not_fit_fail_their_list_alone(model: LoadedModel) -> None:
+    class WrongWorker(Worker):
+        async def score(self, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
+            scores = await super().score(windows)
+            return [s[:-1] if len(s) == 3 else s for s in scores]
+
+    async with started(WrongWorker(model)) as batcher:
+        answers = await asyncio.gather(
+            *(ask(batcher, job(model, images)) for images in (4, 3, 4)), return_exceptions=True
+        )
+        assert [type(answer) for answer in answers] == [Job, ApiError, Job]
+        assert batcher.problem is None
+
+
+@in_a_loop
+async def test_a_failure_says_nothing_of_the_speed(model: LoadedModel) -> None:
+    class SlowFault(FaultyWorker):
+        async def score(self, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
+            if not self.passes:
+                await asyncio.sleep(1)
+            return await super().score(windows)
+
+    async with started(SlowFault(model, failing=frozenset({1, 3}))) as batcher:
+        with pytest.raises(ApiError, match="could not be scored"):
+            await ask(batcher, job(model, 2))
+        assert batcher._pace.factor(time.monotonic()) == 1
+
+
+@in_a_loop
 async def test_a_device_that_stays_broken_is_a_problem_until_it_recovers(
     model: LoadedModel,
 ) -> None:

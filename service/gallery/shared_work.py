@@ -1,19 +1,20 @@
-"""Work that many callers ask for at a time is done once for all of them."""
+"""Work that many callers request at the same time is done once for all of them."""
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 _Result = TypeVar("_Result")
 
 
-class Shared(Generic[_Result]):
+class SharedWork(Generic[_Result]):
     """`work` by key, for one key once at a time.
 
-    A caller never gets the result of work that began before its call: what another caller was told
-    before may have happened since."""
+    A caller never gets the result of work that began before its call: the data may have changed
+    since that work began."""
 
     def __init__(self, work: Callable[[str], Awaitable[_Result]]) -> None:
         self._work = work
@@ -21,10 +22,14 @@ class Shared(Generic[_Result]):
         self._next: dict[str, asyncio.Task[_Result]] = {}
 
     async def result(self, key: str) -> _Result:
-        """Raises what `work` raises. Who is cancelled takes nobody along."""
+        """Raises what `work` raises. Cancelling one caller does not cancel the others."""
         task = self._next.get(key)
         if task is None:
-            task = self._next[key] = asyncio.create_task(self._run(key))
+            task = self._next[key] = asyncio.create_task(
+                self._run(key),
+                # The work belongs to no single request: not to its log lines, nor its spans.
+                context=contextvars.Context(),
+            )
             # An error that no caller waits for any more is no defect.
             task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         return await asyncio.shield(task)
@@ -33,9 +38,8 @@ class Shared(Generic[_Result]):
         before = self._running.get(key)
         if before is not None:
             await asyncio.wait((before,))
-        task = self._running[key] = self._next.pop(key)
+        self._running[key] = self._next.pop(key)
         try:
             return await self._work(key)
         finally:
-            if self._running[key] is task:
-                del self._running[key]
+            del self._running[key]

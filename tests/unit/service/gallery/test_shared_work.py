@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.gallery.shared import Shared
+from service.gallery.shared_work import SharedWork
 from tests.loops import in_a_loop
 
 
@@ -37,7 +37,7 @@ class Counter:
 @in_a_loop
 async def test_callers_at_a_time_share_one_run() -> None:
     counter = Counter()
-    shared = Shared(counter.work)
+    shared = SharedWork(counter.work)
     assert set(await asyncio.gather(*(shared.result("a") for _ in range(50)))) == {("a", 1)}
     assert await shared.result("a") == ("a", 2)
 
@@ -46,7 +46,7 @@ async def test_callers_at_a_time_share_one_run() -> None:
 @in_a_loop
 async def test_no_run_began_before_its_caller_came(pauses: list[float]) -> None:
     counter = Counter(0.002)
-    shared = Shared(counter.work)
+    shared = SharedWork(counter.work)
 
     async def one() -> None:
         before = counter.begun
@@ -63,7 +63,7 @@ async def test_no_run_began_before_its_caller_came(pauses: list[float]) -> None:
 
 @in_a_loop
 async def test_an_error_is_told_to_all_and_forgotten() -> None:
-    shared = Shared(Counter().work)
+    shared = SharedWork(Counter().work)
     errors = await asyncio.gather(
         *(shared.result("broken") for _ in range(3)), return_exceptions=True
     )
@@ -73,7 +73,7 @@ async def test_an_error_is_told_to_all_and_forgotten() -> None:
 
 @in_a_loop
 async def test_who_is_cancelled_takes_nobody_along() -> None:
-    shared = Shared(Counter().work)
+    shared = SharedWork(Counter().work)
     impatient = asyncio.create_task(shared.result("a"))
     patient = asyncio.create_task(shared.result("a"))
     await asyncio.sleep(0.001)
