@@ -133,7 +133,8 @@ def test_a_body_that_never_comes_takes_nobody_s_place(shipped: RunningService) -
         for _ in range(200):
             idle = stack.enter_context(socket.create_connection((host, int(port)), timeout=30))
             idle.sendall(head)
-        time.sleep(0.5)
+        # After five seconds the application has what has come of them.
+        time.sleep(6)
         query = random_image(np.random.default_rng(5), CONFIG)
         body = rerank_body(query, ids_of_length(10), "default", timeout_ms=2000)
         assert shipped.http.post("/rerank", json=body).is_success
