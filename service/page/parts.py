@@ -28,7 +28,9 @@ class PageParts:
 
     folders: SampleFolders
     config: ModelConfig
-    _read: tuple[int, Sample | None] | None = None
+    _version: int | None = field(default=None, init=False)
+    _sample: Sample | DescriptorFileError | None = field(default=None, init=False)
+    _loading: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _globals: GlobalsCache | None = field(default=None, init=False)
 
     def globals(self, state: ServiceState) -> GlobalsCache:
@@ -36,15 +38,23 @@ class PageParts:
             self._globals = GlobalsCache(state.gallery, state.settings.page_bytes)
         return self._globals
 
-    def load(self) -> Sample | None:
-        """None where there is none. Raises DescriptorFileError."""
+    async def _load(self) -> Sample | DescriptorFileError | None:
+        """None if there is none. A file is read once, also if it cannot be used."""
         try:
             version = self.folders.request.stat().st_mtime_ns
         except FileNotFoundError:
             return None
-        if self._read is None or self._read[0] != version:
-            self._read = version, load_sample(self.folders, self.config.extractor.name)
-        return self._read[1]
+        async with self._loading:
+            if self._version != version:
+                name = self.config.extractor.name
+                try:
+                    self._sample = await asyncio.to_thread(load_sample, self.folders, name)
+                except DescriptorFileError as error:
+                    # The message has a path, which is for the log only.
+                    log.warning("sample_unreadable", why=str(error))
+                    self._sample = error
+                self._version = version
+            return self._sample
 
     async def sample(self) -> Sample:
         """Raises NotFoundError."""
@@ -54,11 +64,8 @@ class PageParts:
         return sample
 
     async def sample_or_reason(self) -> tuple[Sample | None, str]:
-        try:
-            sample = await asyncio.to_thread(self.load)
-        except DescriptorFileError as error:
-            # The message has a path, which is for the log only.
-            log.warning("sample_unreadable", why=str(error))
+        sample = await self._load()
+        if isinstance(sample, DescriptorFileError):
             return None, "the sample gallery on disk does not go with this checkpoint"
         return sample, "there is no sample gallery here"
 
