@@ -11,6 +11,7 @@ stand in a redis:// URL and are for the servers that hold the gallery; `sentinel
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlencode, urlsplit
@@ -61,7 +62,7 @@ class ClusterUrl:
 
 def parse_store_url(url: str) -> SingleUrl | SentinelUrl | ClusterUrl:
     """Raises ValueError, whose message repeats no password."""
-    parts = urlsplit(url)
+    parts = _split(url)
     transport, _, kind = parts.scheme.partition("+")
     if parts.fragment:
         raise ValueError("a `#` in a password is written %23")
@@ -90,6 +91,13 @@ def parse_store_url(url: str) -> SingleUrl | SentinelUrl | ClusterUrl:
         parse_url(url)
         return SingleUrl(url)
     return _sentinel(transport, parts) if kind == "sentinel" else _cluster(transport, parts)
+
+
+def _split(url: str) -> SplitResult:
+    """As `urlsplit`, which refuses an IPv6 address behind another host in some Pythons."""
+    scheme, slashes, rest = url.partition("//")
+    hosts = re.split("[/?#]", rest, maxsplit=1)[0]
+    return urlsplit(scheme + slashes + rest[len(hosts) :])._replace(netloc=hosts)
 
 
 def _sentinel(transport: str, parts: SplitResult) -> SentinelUrl:
@@ -126,8 +134,8 @@ def _options(transport: str, parts: SplitResult) -> dict[str, Any]:
 def _nodes(parts: SplitResult, default_port: int) -> tuple[Node, ...]:
     nodes = []
     for text in parts.netloc.rpartition("@")[2].split(","):
-        node = urlsplit(f"//{text}")
         try:
+            node = urlsplit(f"//{text}")
             host, port = node.hostname, node.port or default_port
         except ValueError:
             host = None
