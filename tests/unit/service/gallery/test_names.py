@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from service.api.errors import CollectionInUseError, NameTakenError, NotFoundError, StoreFullError
+from service.gallery import sweeper
 from service.gallery.name_commands import INTENT_SECONDS, SAMPLE
 from service.gallery.names import Names, Summary
 from service.gallery.registered_images import Gallery
@@ -171,19 +172,22 @@ def test_what_is_over_is_swept_and_nothing_else(on: On) -> None:
     on(work)
 
 
-def test_a_sweep_that_broke_off_is_taken_up(on: On) -> None:
+def test_a_sweep_that_broke_off_is_taken_up(on: On, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work(rig: Rig) -> None:
         (gallery, _), (names, _) = rig.galleries, names_of(rig)
         store, other = rig.stores
         await gallery.register("x", records(SMALL, *(f"{n:03}" for n in range(600))), None)
         await names.empty("x")
-        sweep = asyncio.create_task(Sweeper(store, grace_seconds=0).sweep())
-        while await rig.raw.zcard("locore:ids:{x}") == 600:
-            pass
-        # Another leaves it alone meanwhile.
-        assert await Sweeper(other, grace_seconds=0).sweep() == 0
-        sweep.cancel()
-        await asyncio.wait((sweep,))
+        # It pauses after its first step for as long as the test takes.
+        with monkeypatch.context() as patch:
+            patch.setattr(sweeper, "_PAUSE_SECONDS", 600)
+            sweep = asyncio.create_task(Sweeper(store, grace_seconds=0).sweep())
+            while await rig.raw.zcard("locore:ids:{x}") == 600:
+                pass
+            # Another leaves it alone meanwhile.
+            assert await Sweeper(other, grace_seconds=0).sweep() == 0
+            sweep.cancel()
+            await asyncio.wait((sweep,))
         assert 0 < await Sweeper(other, grace_seconds=0).sweep() < 600
         assert not [key async for key in rig.raw.scan_iter("locore:image:*")]
 
