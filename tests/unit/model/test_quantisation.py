@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from model.quantisation import CODE_TYPES, CodeType, encode, row_bytes
 from tests.factories import decoded_codes, unit
 
-LEAST_COSINE = {"int8": 0.9998, "int4": 0.985, "binary": 0.7}
-"""Of a vector of 32 or more numbers with what its code stands for."""
+MIN_COSINE = {"int8": 0.9998, "int4": 0.95, "binary": 0.55}
+"""Of a vector of 32 or more numbers with what its code stands for. The worst of 20,000 random ones
+of each of six lengths had 0.99994, 0.963 and 0.628."""
 ERROR = {"int8": 0.0001, "int4": 0.01, "binary": 0.37}
 """The squared error of a vector of length 1 in the mean; by theory 0.0095 and 0.363 before lengths
 are made equal."""
@@ -32,7 +33,7 @@ def test_a_code_has_the_said_size_and_stands_for_length_1(
     assert decoded.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(decoded, axis=1), 1, atol=1e-5)
     if dim >= 32:
-        assert ((decoded * vectors).sum(1) > LEAST_COSINE[code_type]).all()
+        assert ((decoded * vectors).sum(1) > MIN_COSINE[code_type]).all()
 
 
 @pytest.mark.parametrize("code_type", CODE_TYPES)
