@@ -55,7 +55,7 @@ _INLINE_IMAGES = 200
 )
 async def rerank(request: Request, state: State) -> RerankResponse:
     """A better order of a shortlist, by the query's local descriptors or the query as a picture."""
-    arrival = arrival_of(request)
+    arrival, began = arrival_of(request), time.monotonic()
     with stage_span(state.tracer, "decode"):
         body, query = await parse(
             request,
@@ -67,7 +67,7 @@ async def rerank(request: Request, state: State) -> RerankResponse:
     decoded = time.monotonic()
     try:
         async with asyncio.timeout(arrival + body.timeout_ms / 1000 - decoded):
-            work = _rerank(body, query, state, arrival, decoded)
+            work = _rerank(body, query, state, arrival, began, decoded)
             return await unless_disconnected(request, work)
     except TimeoutError:
         raise DeadlineExceededError("timeout_ms ran out") from None
@@ -89,9 +89,11 @@ async def _rerank(
     query: Decoded | bytes | QueryId,
     state: ServiceState,
     arrival: float,
+    began: float,
     decoded: float,
 ) -> RerankResponse:
-    """`arrival`, `decoded`: seconds of `time.monotonic`."""
+    """Seconds of `time.monotonic`: the `arrival` of the request's head, when decoding `began`, and
+    when the body was `decoded`."""
     config = state.model.config
     deadline = arrival + request.timeout_ms / 1000
     extracted = decoded
@@ -131,7 +133,7 @@ async def _rerank(
     span.set_attributes({"locore.windows": job.windows, "locore.tokens": job.tokens})
     ended = time.monotonic()
     seconds = {
-        "decode": decoded - arrival,
+        "decode": decoded - began,
         "fetch": fetched - extracted,
         "queue": max(0.0, ended - fetched - job.seconds),
         "inference": job.seconds,
