@@ -240,17 +240,12 @@ def _levels(image: Image.Image) -> tuple[float, float] | None:
     ranges = [(v.min(), v.max()) for v in map(_finite, _strips(image)) if v.size]
     if not ranges:
         raise PixelsError("no pixel is a number")
-    dark, bright = (
-        float(min(low for low, _ in ranges)),
-        float(max(high for _, high in ranges)),
-    )
+    dark = float(min(low for low, _ in ranges))
+    bright = float(max(high for _, high in ranges))
     tags = getattr(image, "tag_v2", {})
     if image.mode.startswith("I;16"):
         bits = int(tags.get(_BITS_PER_SAMPLE, (16,))[0])
-        dark, bright = (
-            0,
-            next((white for white in _WHITES if bright <= white), (1 << bits) - 1),
-        )
+        dark, bright = 0, next((w for w in _WHITES if bright <= w), (1 << bits) - 1)
     elif image.mode == "F" and dark >= 0 and bright <= 1:
         dark, bright = 0, 1
     # TIFF's "white is zero", which Pillow heeds in 8 bits alone.

@@ -85,13 +85,13 @@ def aliases(as_json: bool, url: str, api_key: str | None) -> None:
     with Client(url, api_key) as client:
         listing = list(client.aliases())
     if as_json:
-        _print_json([summary.model_dump() for summary in listing])
+        _print_json([alias.model_dump() for alias in listing])
         return
     table = Table()
     for title in ("alias", "collection"):
         table.add_column(title, overflow="fold")
-    for summary in listing:
-        table.add_row(summary.alias, summary.collection)
+    for alias in listing:
+        table.add_row(alias.alias, alias.collection)
     console.print(table, highlight=False, markup=False)
 
 

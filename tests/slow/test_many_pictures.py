@@ -12,6 +12,7 @@ import pytest
 
 from tests.e2e.service import LOCORE, RunningService, running
 from tests.own_folders import write_picture
+from tests.processes import children
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -58,10 +59,8 @@ def count(service: RunningService) -> int:
 
 
 def own_process(service: RunningService) -> int:
-    listed = Path(f"/proc/{service.process.pid}/task").glob("*/children")
-    children = [int(number) for file in listed for number in file.read_text().split()]
-    (found,) = (c for c in children if "spawn_main" in Path(f"/proc/{c}/cmdline").read_text())
-    return found
+    (process,) = children(service.process.pid, "spawn_main")
+    return process
 
 
 def resident_bytes(process: int) -> int:
