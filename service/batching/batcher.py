@@ -43,8 +43,8 @@ _LONGEST_RETRY_AFTER = 60
 
 
 class Expected:
-    """Counts a request as coming until it ends. `checked`: whether it has been found to be in
-    time."""
+    """Counts a request as coming until it ends, as does a block with it. `checked`: whether it has
+    been found to be in time."""
 
     def __init__(self, batcher: Batcher, *, checked: bool) -> None:
         self.checked = checked
@@ -56,6 +56,12 @@ class Expected:
         if self._batcher is not None:
             self._batcher.coming -= 1
             self._batcher = None
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
 
 class Batcher:
@@ -121,16 +127,10 @@ class Batcher:
             self._refuse("queue_full", "the queue is full", wait)
         self._refuse_late(left, wait, 0.0, EARLY_TRUST)
 
-    @contextmanager
-    def expect(self, deadline: float) -> Iterator[None]:
-        """Counts a request as coming while the block parses it. Raises what `refuse_hopeless`
-        raises."""
+    def expect(self, deadline: float) -> Expected:
+        """Counts a request as coming while it is parsed. Raises what `refuse_hopeless` raises."""
         self.refuse_hopeless(deadline)
-        expected = Expected(self, checked=True)
-        try:
-            yield
-        finally:
-            expected.end()
+        return Expected(self, checked=True)
 
     @contextmanager
     def admit(self, job: Job) -> Iterator[None]:
@@ -199,6 +199,7 @@ class Batcher:
         self._mark_begin(batch, started)
         try:
             scores = await self._worker.score([job.window for job in batch.jobs])
+            scored = list(zip(batch.jobs, scores, strict=True))
         # The worker's thread runs the model and CUDA: what fails there must not end the batcher.
         except Exception:
             log.exception("batch_failed", windows=len(batch.jobs))
@@ -209,7 +210,7 @@ class Batcher:
         BATCH_WINDOWS.observe(len(batch.jobs))
         BATCH_TOKENS.observe(batch.cost.padded_tokens)
         BATCH_PADDING.observe(1 - batch.cost.tokens / batch.cost.padded_tokens)
-        for job, logits in zip(batch.jobs, scores, strict=False):
+        for job, logits in scored:
             try:
                 self._deliver(job, logits, started, seconds)
             # Nor may a list that cannot take its scores.

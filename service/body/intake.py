@@ -75,7 +75,7 @@ class Intake:
         try:
             yield data
         finally:
-            self._held -= len(data)
+            self.release(len(data))
 
     async def _receive(self, request: Request, limit: int, chunks: list[bytes]) -> None:
         declared = request.headers.get("content-length", "")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -31,21 +29,15 @@ def arrival_of(request: Request) -> float:
     return at
 
 
-@contextmanager
-def expect(request: Request, body: bytes, batcher: Batcher) -> Iterator[None]:
+def expect(request: Request, body: bytes, batcher: Batcher) -> Expected:
     """As `Batcher.expect`, by `deadline_of`. What the connection has checked is not checked again:
     most lists that get this far should be answered."""
     expected: Expected | None = getattr(request.state, EXPECTED, None)
-    if expected is None or not expected.checked:
-        if expected is not None:
-            expected.end()
-        with batcher.expect(deadline_of(body, arrival_of(request))):
-            yield
-        return
-    try:
-        yield
-    finally:
+    if expected is not None:
+        if expected.checked:
+            return expected
         expected.end()
+    return batcher.expect(deadline_of(body, arrival_of(request)))
 
 
 def deadline_of(body: bytes | bytearray, arrival: float) -> float:

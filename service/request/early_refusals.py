@@ -93,7 +93,8 @@ class EarlyRefusals(HttpToolsProtocol):
                 return
             self._hand_over()
             checked = True
-        if self._is_rerank and not self.cycle.response_complete:
+        # An upgrade to another protocol has no cycle.
+        if self._is_rerank and self.cycle is not None and not self.cycle.response_complete:
             # Many requests may arrive before the application runs for the first of them: each
             # counts from now on. Not before: a body that never arrives must not count.
             self._expected = Expected(self._service().batcher, checked=checked)
@@ -124,8 +125,11 @@ class EarlyRefusals(HttpToolsProtocol):
         )
 
     def _lateness(self, body: bytes | bytearray) -> OverloadedError | None:
+        service = self._service()
+        if service.refusal() is not None:
+            return None
         try:
-            self._service().batcher.refuse_hopeless(deadline_of(body, self.scope["state"][ARRIVAL]))
+            service.batcher.refuse_hopeless(deadline_of(body, self.scope["state"][ARRIVAL]))
         except OverloadedError as error:
             return error
         except DeadlineExceededError:

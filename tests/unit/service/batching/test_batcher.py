@@ -131,6 +131,20 @@ async def test_scores_that_do_not_fit_fail_their_list_alone(model: LoadedModel) 
 
 
 @in_a_loop
+async def test_a_list_without_scores_is_told_so(model: LoadedModel) -> None:
+    class ForgetfulWorker(Worker):
+        async def score(self, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
+            scores = await super().score(windows)
+            return [s for s in scores if len(s) != 3]
+
+    async with started(ForgetfulWorker(model)) as batcher:
+        answers = await asyncio.gather(
+            *(ask(batcher, job(model, images)) for images in (4, 3, 4)), return_exceptions=True
+        )
+        assert [type(answer) for answer in answers] == [Job, ApiError, Job]
+
+
+@in_a_loop
 async def test_a_failure_says_nothing_of_the_speed(model: LoadedModel) -> None:
     class SlowFault(FaultyWorker):
         async def score(self, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
