@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import httpx
+import uvloop
 
 from locore_client import ClientError
 from locore_client.contract import RerankResponse, Timings
-from locore_client.exchange import sendable
-from locore_client.proxies import way_to
+from service.cli.bench.client_pool import Answer, Pool, Target
+
+_PATIENCE_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
 class ClosedLoop:
-    """`seconds` and `timings` of each answer; `refused`: how many requests got 429."""
+    """`seconds` and `timings` of each answer; `refused`: how many requests got 429; `wall`: seconds
+    of them all."""
 
     seconds: list[float]
     timings: list[Timings]
     refused: int
+    wall: float
 
 
-async def closed_loop(
+def closed_loop(
     url: str,
     headers: dict[str, str],
     bodies: Sequence[bytes],
@@ -34,36 +37,40 @@ async def closed_loop(
 ) -> ClosedLoop:
     """POST /rerank, the bodies in turn, `concurrency` at a time. Raises ClientError for an answer
     that is neither a result nor 429."""
-    places = asyncio.Semaphore(concurrency)
-    latencies: list[float] = []
-    contents: list[bytes] = []
-    refused = 0
-    sent = {"Content-Type": "application/json", **headers}
+    target = Target(url, headers)
+    ready = [target.request(body) for body in bodies]
+    places = iter(range(requests))
+    answers: list[Answer] = []
 
-    async with httpx.AsyncClient(
-        base_url=url, headers=sendable(sent), timeout=600, **way_to(url)
-    ) as http:
-
-        async def answer_of(body: bytes) -> None:
-            nonlocal refused
-            async with places:
-                started = time.perf_counter()
-                try:
-                    response = await http.post("/rerank", content=body)
-                except httpx.HTTPError as error:
-                    raise ClientError("unreachable", f"{url}: {error}") from None
-                if response.status_code == 429:
-                    refused += 1
-                elif response.is_success:
-                    latencies.append(time.perf_counter() - started)
-                    contents.append(response.content)
-                else:
-                    raise ClientError("failed", f"{url}: {response.text}", response.status_code)
-
-        answers = [answer_of(bodies[n % len(bodies)]) for n in range(requests)]
-        for answer in asyncio.as_completed(answers):
-            await answer
+    async def client(pool: Pool, places: Iterator[int]) -> None:
+        for place in places:
+            answer = await pool.answer(ready[place % len(ready)], _PATIENCE_SECONDS)
+            if answer.status == 0:
+                raise ClientError("unreachable", f"{url}: no answer")
+            if answer.status not in (200, 429):
+                why = answer.content.decode(errors="replace")
+                raise ClientError("failed", f"{url}: {why}", answer.status)
+            answers.append(answer)
             advance(1)
-    # Not before: it would take the time of the service, which may be on this machine.
-    timings = [RerankResponse.model_validate_json(content).timings_ms for content in contents]
-    return ClosedLoop(latencies, timings, refused)
+
+    async def work() -> float:
+        pool = Pool(target)
+        started = time.perf_counter()
+        try:
+            async with asyncio.TaskGroup() as clients:
+                for _ in range(concurrency):
+                    clients.create_task(client(pool, places))
+            return time.perf_counter() - started
+        except* ClientError as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            pool.close()
+
+    wall = uvloop.run(work())
+    results = [answer for answer in answers if answer.status == 200]
+    return ClosedLoop(
+        [answer.seconds for answer in results],
+        [RerankResponse.model_validate_json(answer.content).timings_ms for answer in results],
+        len(answers) - len(results),
+        wall,
+    )

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-
 import click
 import numpy as np
 from rich.table import Table
@@ -88,16 +85,12 @@ def bench_service(
         )
         _show_open_loop(offered, rate, lengths)
         return
-    started = time.perf_counter()
     with progress_bar("Requesting", requests) as advance:
-        work = closed_loop(url, headers, bodies, requests, concurrency, advance)
-        loop = asyncio.run(work)
-    _show_closed_loop(loop, time.perf_counter() - started, requests, concurrency, lengths)
+        loop = closed_loop(url, headers, bodies, requests, concurrency, advance)
+    _show_closed_loop(loop, requests, concurrency, lengths)
 
 
-def _show_closed_loop(
-    loop: ClosedLoop, wall: float, requests: int, concurrency: int, lengths: str
-) -> None:
+def _show_closed_loop(loop: ClosedLoop, requests: int, concurrency: int, lengths: str) -> None:
     table = Table(
         caption=f"{len(loop.seconds)} answers of {requests} requests, {loop.refused} refused "
         f"(429), {concurrency} at a time, {lengths} images each",
@@ -106,7 +99,7 @@ def _show_closed_loop(
     for title in ("requests/s", "p50 ms", "p90 ms", "p99 ms", "max ms"):
         table.add_column(title, justify="right")
     marks = np.percentile(loop.seconds or [0.0], [50, 90, 99, 100]) * 1000
-    table.add_row(f"{len(loop.seconds) / wall:.2f}", *(f"{mark:.0f}" for mark in marks))
+    table.add_row(f"{len(loop.seconds) / loop.wall:.2f}", *(f"{mark:.0f}" for mark in marks))
     console.print(table)
     if not loop.seconds:
         return
