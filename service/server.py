@@ -30,6 +30,9 @@ _OTHER_DESCRIPTORS = 200
 
 _SWITCH_SECONDS = 0.0005
 
+ACCEPTED_AT_ONCE = 16
+"""Connections that are accepted in one round of the event loop."""
+
 
 class DrainingServer(uvicorn.Server):
     """The first signal drains: the socket stays open so that clients hear `shutting_down` and
@@ -46,7 +49,10 @@ class DrainingServer(uvicorn.Server):
                 log_config=None,
                 http=partial(  # type: ignore[arg-type]
                     BoundedConnection,
-                    most=most,
+                    max_connections=most,
+                    waiting={},
+                    # A request that waits has a connection. Most are for those that are refused.
+                    max_requests=most // 4,
                     patience=Patience(),
                     service=lambda: app.state.service,
                 ),
@@ -120,7 +126,7 @@ class DrainingServer(uvicorn.Server):
             _spare_the_event_loop()
             if hangs_up:
                 loop.add_signal_handler(signal.SIGHUP, self.handle_exit, signal.SIGHUP, None)
-            await self.serve(sockets=[listening])
+            await self.serve(sockets=accepting(listening))
 
 
 def _spare_the_event_loop() -> None:
@@ -144,6 +150,13 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET if socket.AF_INET in families else socket.AF_INET6
     both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
     return socket.create_server((host, port), family=family, backlog=2048, dualstack_ipv6=both)
+
+
+def accepting(listening: socket.socket) -> list[socket.socket]:
+    """The socket and duplicates of it. In one round of its event loop libuv accepts one connection
+    for each of them; in an overload, when rounds are long, connections would pile up and time out
+    before they are accepted."""
+    return [listening, *(listening.dup() for _ in range(ACCEPTED_AT_ONCE - 1))]
 
 
 def own_url(listening: socket.socket) -> str:

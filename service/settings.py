@@ -96,7 +96,7 @@ class Settings(BaseSettings):
         description="Origins of other sites whose pages may use this, with commas between them; "
         "* allows all.",
     )
-    max_connections: int = Field(1000, ge=1, description="Connections that are open at a time.")
+    max_connections: int = Field(2000, ge=1, description="Connections that are open at a time.")
     keep_alive_seconds: int = Field(
         75, ge=1, description="How long a connection may wait for its next request."
     )

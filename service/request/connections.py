@@ -27,27 +27,32 @@ class Patience:
 
 
 class BoundedConnection(EarlyRefusals):
-    """`most`: how many connections may be open. One more closes the connection that has waited
-    longest for a request; while all are being answered, the new one is refused."""
+    """`max_connections`: how many may be open. One more closes the connection that has waited
+    longest for a request; while all are being answered, the new one is refused. `waiting`: all that
+    wait for a request, the longest first; one dictionary for all connections."""
 
-    def __init__(self, *, most: int, patience: Patience, **uvicorns: Any) -> None:
+    def __init__(
+        self,
+        *,
+        max_connections: int,
+        waiting: dict[BoundedConnection, None],
+        patience: Patience,
+        **uvicorns: Any,
+    ) -> None:
         super().__init__(**uvicorns)
-        self._most = most
+        self._max_connections = max_connections
+        self._waiting = waiting
         self._patience = patience
         self._unplaced = 0  # bytes since there was last a head, or a piece of a body
-        self._waiting_since = self.loop.time()
         self._head_timer: asyncio.TimerHandle | None = None
         self._answer_timer: asyncio.TimerHandle | None = None
 
-    @property
-    def waiting_since(self) -> float | None:
-        """Since when this waits for the head of a request; None while it answers."""
-        waits = not self.holds_request and (self.cycle is None or self.cycle.response_complete)
-        return self._waiting_since if waits else None
-
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        full = len(self.connections) >= self._most and not self._close_longest_waiting()
+        full = len(self.connections) >= self._max_connections
+        if full:
+            full = not self._close_longest_waiting()
         super().connection_made(transport)
+        self._waiting[self] = None
         if full:
             self._refuse(503, "overloaded", "too many connections", "connections")
             return
@@ -56,14 +61,10 @@ class BoundedConnection(EarlyRefusals):
         )
 
     def _close_longest_waiting(self) -> bool:
-        waiting = {
-            other: other.waiting_since
-            for other in self.connections
-            if isinstance(other, BoundedConnection) and other.waiting_since is not None
-        }
-        if not waiting:
+        longest = next(iter(self._waiting), None)
+        if longest is None:
             return False
-        longest = min(waiting, key=lambda other: waiting[other])
+        del self._waiting[longest]
         self.connections.discard(longest)
         longest.transport.abort()
         REJECTED.labels("connections").inc()
@@ -71,6 +72,7 @@ class BoundedConnection(EarlyRefusals):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timers()
+        self._waiting.pop(self, None)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -82,7 +84,7 @@ class BoundedConnection(EarlyRefusals):
             return
         if self._unplaced > MAX_HEAD_BYTES:
             self._refuse_head()
-        elif self._unplaced and self.waiting_since is not None and self._head_timer is None:
+        elif self._unplaced and self in self._waiting and self._head_timer is None:
             self._head_timer = self.loop.call_later(self._patience.head, self._refuse_slow_head)
 
     def on_headers_complete(self) -> None:
@@ -95,6 +97,7 @@ class BoundedConnection(EarlyRefusals):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+        self._waiting.pop(self, None)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -110,8 +113,10 @@ class BoundedConnection(EarlyRefusals):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        self._waiting_since = self.loop.time()
         super().on_response_complete()
+        # The next request may be there already.
+        if self.cycle is None or self.cycle.response_complete:
+            self._waiting[self] = None
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -139,7 +144,7 @@ class BoundedConnection(EarlyRefusals):
         if self.transport.is_closing():
             return
         REJECTED.labels(reason).inc()
-        if self.waiting_since is not None:
+        if self in self._waiting:
             body = json.dumps({"error": {"code": code, "message": message, "details": {}}})
             head = (
                 f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"

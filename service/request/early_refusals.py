@@ -19,12 +19,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from locore_client.contract import REQUEST_ID_HEADER
 from service.api.errors import DeadlineExceededError, OverloadedError
-from service.batching.batcher import Expected
-from service.request.arrival import ARRIVAL, EXPECTED, deadline_of
+from service.batching.batcher import IncomingRequest
+from service.request.arrival import ARRIVAL, INCOMING, deadline_of
 from service.request.error_answers import error_response
 from service.request.middleware import REQUEST_ID
 from service.state import ServiceState
-from service.watch.metrics import REQUEST_SECONDS, REQUESTS
+from service.watch.metrics import REJECTED, REQUEST_SECONDS, REQUESTS
 
 _MAX_BODY_BYTES = 1 << 18
 """Larger bodies are not held here."""
@@ -47,18 +47,18 @@ class EarlyRefusals(HttpToolsProtocol):
     """While the service is busy, the body of a re-rank request is held until it is complete. Then
     the request is refused, or handed to the application unchanged."""
 
-    def __init__(self, *, service: Callable[[], ServiceState], **uvicorn_options: Any) -> None:
+    def __init__(
+        self, *, service: Callable[[], ServiceState], max_requests: int, **uvicorn_options: Any
+    ) -> None:
+        """`max_requests`: that are being answered before more are refused here."""
         super().__init__(**uvicorn_options)
         self._service = service
+        self._max_requests = max_requests
         self._rerank_urls = (b"/rerank", f"{service().settings.root_path}/rerank".encode())
         self._is_rerank = False
         self._held_body: bytearray | None = None
         self._hand_over_timer: asyncio.TimerHandle | None = None
-        self._expected: Expected | None = None
-
-    @property
-    def holds_request(self) -> bool:
-        return self._held_body is not None
+        self._incoming: IncomingRequest | None = None
 
     def on_headers_complete(self) -> None:
         self.scope["state"][ARRIVAL] = time.monotonic()
@@ -97,17 +97,17 @@ class EarlyRefusals(HttpToolsProtocol):
         if self._is_rerank and self.cycle is not None and not self.cycle.response_complete:
             # Many requests may arrive before the application runs for the first of them: each
             # counts from now on. Not before: a body that never arrives must not count.
-            self._expected = Expected(self._service().batcher, checked=checked)
-            self.scope["state"][EXPECTED] = self._expected
+            self._incoming = IncomingRequest(self._service().batcher, checked=checked)
+            self.scope["state"][INCOMING] = self._incoming
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        self._end_expected()
+        self._end_incoming()
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._take_body()
-        self._end_expected()
+        self._end_incoming()
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
@@ -128,6 +128,9 @@ class EarlyRefusals(HttpToolsProtocol):
         service = self._service()
         if service.refusal() is not None:
             return None
+        if len(self.tasks) >= self._max_requests:
+            REJECTED.labels("requests").inc()
+            return OverloadedError("too many requests wait", retry_after=1)
         try:
             service.batcher.refuse_hopeless(deadline_of(body, self.scope["state"][ARRIVAL]))
         except OverloadedError as error:
@@ -151,10 +154,10 @@ class EarlyRefusals(HttpToolsProtocol):
             self._hand_over_timer = None
         return body
 
-    def _end_expected(self) -> None:
-        if self._expected is not None:
-            self._expected.end()
-            self._expected = None
+    def _end_incoming(self) -> None:
+        if self._incoming is not None:
+            self._incoming.end()
+            self._incoming = None
 
     def _refuse_early(self, error: OverloadedError) -> None:
         """As the application would: with an id, and counted. Without a log line: an overload shows

@@ -24,7 +24,7 @@ REJECTIONS = (
         "forbidden",
         "too_large",
     ),
-    *("bodies", "connections", "malformed", "slow"),
+    *("bodies", "connections", "requests", "malformed", "slow"),
 )
 EXTRACTION_REJECTIONS = ("queue_full", "too_late", "bytes")
 EXTRACTION_RESULTS = ("described", "refused", "failed")

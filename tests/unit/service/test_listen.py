@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import time
 
 import pytest
+import uvloop
 
-from service.server import listen, own_url
+from service.server import ACCEPTED_AT_ONCE, accepting, listen, own_url
 
 
 def takes(address: str, port: int) -> bool:
@@ -52,3 +55,31 @@ def test_what_is_no_address_is_an_error_of_the_system(host: str) -> None:
     with pytest.raises(OSError, match=r"\w") as caught:
         listen(host, 0)
     assert caught.value.strerror
+
+
+def test_long_rounds_of_the_event_loop_accept_several_connections_each() -> None:
+    async def work() -> int:
+        """Rounds of the event loop until all connections are made."""
+        made: list[asyncio.BaseTransport] = []
+
+        class Connection(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                made.append(transport)
+
+        with listen("127.0.0.1", 0) as listening:
+            loop = asyncio.get_running_loop()
+            servers = [await loop.create_server(Connection, sock=s) for s in accepting(listening)]
+            address = listening.getsockname()
+            clients = [socket.create_connection(address, 2) for _ in range(4 * ACCEPTED_AT_ONCE)]
+            rounds = 0
+            while len(made) < len(clients):
+                await asyncio.sleep(0)
+                time.sleep(0.002)  # noqa: ASYNC251 - a round that takes long
+                rounds += 1
+            for client in clients:
+                client.close()
+            for server in servers:
+                server.close()
+        return rounds
+
+    assert uvloop.run(work()) < 2 * ACCEPTED_AT_ONCE
