@@ -1,4 +1,4 @@
-"""Checkpoints on disk: `NAME.safetensors` (tensors) beside `NAME.json` (the config)."""
+"""Checkpoints on disk: `NAME.safetensors` (tensors) beside `NAME.json` (`model.config_file`)."""
 
 from __future__ import annotations
 
@@ -6,32 +6,25 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
-from pydantic import Field, TypeAdapter, ValidationError
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.overrides import TorchFunctionMode
 
-from model.config import (
-    AmesConfig,
-    ElvisConfig,
-    LongformerConfig,
-    MambaConfig,
-    ModelConfig,
-    reason,
-)
+from model.config import AmesConfig, ElvisConfig, LongformerConfig, MambaConfig, ModelConfig
+from model.config_file import AnyConfig, CheckpointError, read_config, write_config
 from model.kernel import select_kernel
+from model.model_info import ModelInfo
 from model.pairs.ames import AmesReranker
 from model.pairs.elvis import ElvisReranker
 from model.projected.projected_config import ProjectedConfig
 from model.projected.projected_reranker import ProjectedReranker
-from model.reranker import ListReranker, MambaReranker
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be loaded; the message names the file and says why."""
+from model.reranker import ListReranker, MambaReranker, score_windows
+from model.windows import Window
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +38,20 @@ class LoadedModel:
     kernel: str
     kernel_note: str | None
 
+    passes_at_once: ClassVar[int] = 1
+
     @property
     def config(self) -> ModelConfig:
         return self.reranker.config
+
+    @property
+    def info(self) -> ModelInfo:
+        dtype = str(self.dtype).removeprefix("torch.")
+        return ModelInfo(self.config, str(self.device), dtype, self.kernel, self.kernel_note)
+
+    def score(self, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
+        """As Scorer.score, in this process."""
+        return score_windows(self.reranker, windows, self.device)
 
 
 def save_checkpoint(reranker: ListReranker, path: Path) -> None:
@@ -57,32 +61,6 @@ def save_checkpoint(reranker: ListReranker, path: Path) -> None:
     write_config(reranker.config, path)
 
 
-def write_config(config: ModelConfig, path: Path) -> None:
-    """Writes the config beside a checkpoint file."""
-    path.with_suffix(".json").write_text(config.model_dump_json(indent=2) + "\n")
-
-
-AnyConfig: TypeAlias = MambaConfig | ProjectedConfig | LongformerConfig | ElvisConfig | AmesConfig
-"""The config of any backbone."""
-
-_CONFIGS: TypeAdapter[AnyConfig] = TypeAdapter(
-    Annotated[AnyConfig, Field(discriminator="backbone")]
-)
-
-
-def read_config(path: Path) -> AnyConfig:
-    """The config beside a checkpoint file. Raises CheckpointError."""
-    json_path = path.with_suffix(".json")
-    try:
-        return _CONFIGS.validate_json(json_path.read_bytes())
-    except FileNotFoundError:
-        raise CheckpointError(f"{json_path}: no such file") from None
-    except OSError as error:
-        raise CheckpointError(f"{json_path}: cannot be read ({error.strerror})") from None
-    except ValidationError as error:
-        raise CheckpointError(f"{json_path}: {reason(error)}") from None
-
-
 def load_checkpoint(
     path: Path, device: torch.device, dtype: torch.dtype = torch.float32
 ) -> LoadedModel:
@@ -90,8 +68,6 @@ def load_checkpoint(
 
     Only safetensors are read: a pickle could run code. Raises CheckpointError.
     """
-    if path.suffix != ".safetensors":
-        raise CheckpointError(f"{path}: not a .safetensors file; pickled weights are not loaded")
     return load_weights(path, read_config(path), device, dtype)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
-from model.checkpoint import CheckpointError
 from model.config import ExtractorId, LongformerConfig, RerankDefaults, Scoring, reason
+from model.config_file import CheckpointError
 
 _HEAD_DIM = 64
 _LOCALS_WITH_GLOBAL, _LOCALS_ALONE = 48, 49

@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from model.config import LongformerConfig, Scoring
 from model.reranker import ListReranker
-from model.window_batch import Window, WindowBatch, collate
+from model.window_batch import WindowBatch, collate
+from model.windows import Window
 
 _FIRST_POSITION = 2
 """RoBERTa's numbering of positions: 0 is not used, 1 is for padding."""

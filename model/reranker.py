@@ -13,14 +13,11 @@ from torch import Tensor, nn
 
 from model.blocks import Block
 from model.config import MambaConfig, ModelConfig
-from model.descriptors import DescriptorSizes, ImageDescriptors, normalised
 from model.relations import CONTEXT_FEATURES, RELATIONS, TO_QUERY
 from model.scan import Scan, chunked_scan
 from model.tokens import IMAGE, Evidence, RelationBatch, Tokens, relate
-from model.window_batch import Window, WindowBatch, collate, collate_distinct
-
-DEFAULT_SIZES = DescriptorSizes(128, 512)
-"""Of EfficientNet-Lite0's descriptors."""
+from model.window_batch import WindowBatch, collate, collate_distinct
+from model.windows import Window
 
 
 class Reranker(Protocol):
@@ -143,23 +140,3 @@ def score_windows(
     batch = reranker.collate(windows).to(device)
     logits = reranker.image_logits(batch).float().cpu().numpy()
     return [row[: len(window.gallery)] for row, window in zip(logits, windows, strict=True)]
-
-
-def random_image(rng: np.random.Generator, config: ModelConfig) -> ImageDescriptors:
-    """As large as an image can be for this checkpoint; if it takes any size, of the default
-    extractor's sizes. For warming up and for measurements."""
-    sizes = config.sizes or DEFAULT_SIZES
-    rows = config.descriptors_per_image
-    locals_ = rng.standard_normal((rows, sizes.local_dim)).astype(np.float32)
-    global_ = rng.standard_normal(sizes.global_dim or 1).astype(np.float32)
-    return ImageDescriptors(
-        normalised(locals_, "locals"),
-        np.zeros(rows, np.uint8),
-        normalised(global_, "global") if sizes.global_dim else None,
-    )
-
-
-def random_window(config: ModelConfig, images: int) -> Window:
-    """A random query and gallery, always the same."""
-    rng = np.random.default_rng(0)
-    return Window(random_image(rng, config), [random_image(rng, config) for _ in range(images)])

@@ -11,14 +11,7 @@ import torch
 from torch import Tensor
 
 from model.descriptors import ImageDescriptors
-
-
-@dataclass(frozen=True, eq=False)
-class Window:
-    """A query and the gallery images that are scored together, in list order."""
-
-    query: ImageDescriptors
-    gallery: Sequence[ImageDescriptors]
+from model.windows import Window
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,26 @@ No I/O, no clock, no tensor: the service and the offline evaluation both run thi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.descriptors import ImageDescriptors
 from model.scoring import ensemble
 
 Direction = Literal["end-to-start", "start-to-end", "end-to-start-to-end", "start-to-end-to-start"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """A query and the gallery images that are scored together, in list order."""
+
+    query: ImageDescriptors
+    gallery: Sequence[ImageDescriptors]
 
 
 def plan_windows(count: int, window: int, stride: int, direction: Direction) -> list[slice]:

@@ -10,13 +10,12 @@ from typing import Any
 import structlog
 from fastapi import FastAPI
 
-from model.checkpoint import LoadedModel
 from model.config import ModelConfig
 from model.learnt_metric import Metric
 from service import __version__
 from service.batching.batcher import Batcher
 from service.batching.window_queue import WindowQueue
-from service.batching.worker import Worker
+from service.batching.worker import Scorer, Worker
 from service.gallery.collection_metrics import load_metrics
 from service.gallery.embedded import EmbeddedValkey
 from service.gallery.registered_images import Gallery
@@ -38,17 +37,18 @@ from service.watch.tracing import Tracing
 log = structlog.get_logger(__name__)
 
 
-def create_app(settings: Settings, model: LoadedModel) -> FastAPI:
-    """`model` is loaded before there is an app: a bad checkpoint is a command-line error.
+def create_app(settings: Settings, scorer: Scorer) -> FastAPI:
+    """The model is loaded before there is an app: a bad checkpoint is a command-line error.
 
     Raises TracingError and MetricError."""
     tracing = Tracing(settings.tracing)
-    metrics = load_metrics(settings.metrics, model.config)
+    config = scorer.info.config
+    metrics = load_metrics(settings.metrics, config)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            app.state.service = await _start(settings, model, metrics, tracing, stack)
+            app.state.service = await _start(settings, scorer, metrics, tracing, stack)
             yield
 
     app = FastAPI(
@@ -66,7 +66,7 @@ def create_app(settings: Settings, model: LoadedModel) -> FastAPI:
     install_error_handlers(app)
     for routes in (rerank, gallery, extract, collections, info, health, docs):
         app.include_router(routes.router)
-    install_page(app, settings, model.config)
+    install_page(app, settings, config)
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
     return app
 
@@ -83,7 +83,7 @@ async def _in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]
 
 async def _start(
     settings: Settings,
-    model: LoadedModel,
+    scorer: Scorer,
     metrics: Mapping[str, Metric],
     tracing: Tracing,
     stack: AsyncExitStack,
@@ -101,12 +101,11 @@ async def _start(
     store.condition.log_changes = True
     stack.push_async_callback(store.close)
     await stack.enter_async_context(_in_background(Sweeper(store).run()))
-    worker = Worker(model)
+    worker = Worker(scorer)
     stack.callback(worker.close)
+    model = scorer.info
     config = model.config
-    MODEL_INFO.labels(
-        config.name, str(model.device), str(model.dtype).removeprefix("torch."), model.kernel
-    ).set(1)
+    MODEL_INFO.labels(config.name, model.device, model.dtype, model.kernel).set(1)
     if model.kernel_note:
         log.warning("slower_kernel", why=model.kernel_note)
     speed = await worker.warm_up()
@@ -121,7 +120,7 @@ async def _start(
     log.info(
         "ready",
         checkpoint=config.name,
-        device=str(model.device),
+        device=model.device,
         kernel=model.kernel,
         store=settings.redis_url if settings.redis_url == EMBEDDED else "redis",
     )

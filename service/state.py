@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from opentelemetry.trace import Tracer
 
-from model.checkpoint import LoadedModel
+from model.model_info import ModelInfo
 from service.api.errors import UnavailableError
 from service.batching.batcher import Batcher
 from service.batching.worker import Worker
@@ -27,7 +27,7 @@ BODIES_HELD = 4
 class ServiceState:
     settings: Settings
     store_url: str = field(repr=False)
-    model: LoadedModel
+    model: ModelInfo
     store: GalleryStore
     gallery: Gallery
     worker: Worker

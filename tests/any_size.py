@@ -16,7 +16,7 @@ from model.checkpoint import LoadedModel
 from model.config import ExtractorId, ModelConfig, RerankDefaults
 from model.descriptors import ImageDescriptors
 from model.reranker import ListReranker
-from model.window_batch import Window
+from model.windows import Window
 from service.app import create_app
 from service.server import DrainingServer, listen
 from service.settings import Settings

@@ -14,7 +14,7 @@ from model.descriptors import DescriptorSizes, ImageDescriptors, normalised
 from model.pairs.elvis import ElvisReranker
 from model.quantisation import CodeType, decode
 from model.reranker import MambaReranker
-from model.window_batch import Window
+from model.windows import Window
 
 LOCAL_DIM, GLOBAL_DIM = 8, 12
 SIZES = DescriptorSizes(LOCAL_DIM, GLOBAL_DIM)

@@ -27,6 +27,7 @@ ROOMS = (
     "service.settings",
     "service.offline",
     "service.picture_extraction",
+    "service.inference",
     "service.gallery",
     "service.batching",
     "service.machine",

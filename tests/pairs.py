@@ -13,7 +13,7 @@ from torch import Tensor
 from model.descriptors import ImageDescriptors
 from model.pairs.weights import Unwritten, pair_config, pair_reranker, read_state, shapes_of
 from model.reranker import ListReranker
-from model.window_batch import Window
+from model.windows import Window
 
 PAIRS = Path(__file__).with_name("data") / "pairs"
 PAIR_CASES = ("elvis", "elvis_binary")

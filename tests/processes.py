@@ -7,16 +7,18 @@ from pathlib import Path
 
 CHILD = "service.picture_extraction.child"
 """What describes pictures beside a service."""
+MODEL = "service.inference"
+"""What computes for a service."""
 
 
 def children(of: int, part: str) -> list[int]:
     """Those of a process whose command line has this part."""
     listed = Path(f"/proc/{of}/task").glob("*/children")
     numbers = [int(number) for file in listed for number in file.read_text().split()]
-    return [number for number in numbers if part in _command(number)]
+    return [number for number in numbers if part in command(number)]
 
 
-def _command(process: int) -> str:
+def command(process: int) -> str:
     try:
         return Path(f"/proc/{process}/cmdline").read_text()
     except OSError:

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from model.config import ExtractorId, LongformerConfig, Scoring
 from model.descriptors import ImageDescriptors
-from model.window_batch import Window, WindowBatch, WindowShape
+from model.window_batch import WindowBatch, WindowShape
+from model.windows import Window
 
 REFERENCES = Path(__file__).with_name("data") / "locore"
 CASES = ("with_global", "local_only")

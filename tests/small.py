@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from model.descriptors import ImageDescriptors
-from model.window_batch import Window
+from model.windows import Window
 
 _REFERENCE = Path(__file__).with_name("data") / "small" / "reference.safetensors"
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Any
 
 import click
-import torch
 from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from ray import serve
@@ -22,10 +21,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deploy.ray.replica_metrics import merged
 from locore_client.contract import REQUEST_ID_HEADER
-from model.checkpoint import load_checkpoint
 from service.app import create_app
-from service.cli.common import device_of
 from service.cli.serve import read_settings
+from service.inference.model_process import ModelProcess
 from service.settings import EMBEDDED, Settings
 from service.watch.logs import configure_logging
 
@@ -43,10 +41,9 @@ class Locore:
     """One replica: the application of `locore serve` with its own model, worker and queue."""
 
     def __init__(self, settings: Settings) -> None:
-        """Raises CheckpointError: the replica then does not start."""
+        """Raises CheckpointError and UnfitModelError: the replica then does not start."""
         configure_logging(settings.log_format)
-        dtype: torch.dtype = getattr(torch, settings.dtype)
-        model = load_checkpoint(settings.checkpoint, device_of(settings.device), dtype)
+        model = ModelProcess(settings.checkpoint, settings.device, settings.dtype)
         self._app = create_app(settings, model)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:

@@ -16,8 +16,9 @@ from model.config import ElvisConfig, LongformerConfig
 from model.evaluation.baselines.chamfer import chamfer
 from model.evaluation.baselines.pairwise import PairwiseConfig, PairwiseReranker
 from model.progress import Progress
-from model.reranker import ListReranker, random_window, score_windows
-from model.window_batch import Window
+from model.random_images import random_window
+from model.reranker import ListReranker, score_windows
+from model.windows import Window
 
 MAXSIM = "MaxSim"
 """Nothing but the best cosine of every query local."""

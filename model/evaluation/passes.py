@@ -19,8 +19,7 @@ from model.evaluation.retrieval import rerank_list
 from model.progress import Progress
 from model.reranker import score_windows
 from model.scoring import ensemble
-from model.window_batch import Window
-from model.windows import RerankOptions
+from model.windows import RerankOptions, Window
 
 GRID = tuple(step / 10 for step in range(11))
 """The grid of alpha and of T, as published."""

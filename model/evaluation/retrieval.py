@@ -17,8 +17,7 @@ from model.formats.labels import LabelledImages
 from model.progress import Progress
 from model.reranker import Reranker, score_windows
 from model.scoring import ensemble
-from model.window_batch import Window
-from model.windows import Reranking, RerankOptions
+from model.windows import Reranking, RerankOptions, Window
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from model.descriptors import ExtractedImage
@@ -54,6 +53,9 @@ def extract_images(
             return error
         except NoDescriptorsError as error:
             return UnreadableImageError(f"{name}: {error}")
+
+    # Here and not above: what only reads pictures does without its import, a second or two.
+    import torch
 
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // workers))

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from model.config import PairConfig
 from model.reranker import ListReranker
-from model.window_batch import Window, WindowBatch, collate
+from model.window_batch import WindowBatch, collate
+from model.windows import Window
 
 _CHUNK_NUMBERS = 1 << 23
 """Numbers that the largest tensor of a chunk of pairs may have: 32 MB."""

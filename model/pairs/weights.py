@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from model.checkpoint import CheckpointError, check_shapes, new_network
+from model.checkpoint import check_shapes, new_network
 from model.config import (
     PUBLISHED,
     AmesConfig,
@@ -21,6 +21,7 @@ from model.config import (
     RerankDefaults,
     reason,
 )
+from model.config_file import CheckpointError
 from model.formats.pickles import load_pickle
 from model.reranker import ListReranker
 

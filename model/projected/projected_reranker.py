@@ -16,7 +16,8 @@ from model.projected.projected_config import ProjectedConfig
 from model.projected.projected_tokens import SEP, Tokens, best_matches, token_cosines
 from model.reranker import ListReranker
 from model.scan import Scan, chunked_scan
-from model.window_batch import Window, WindowBatch, collate_distinct
+from model.window_batch import WindowBatch, collate_distinct
+from model.windows import Window
 
 
 class ProjectedReranker(ListReranker):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from model.descriptor_file import NoDescriptorError
 from model.descriptors import ImageDescriptors
 from model.training.training_lists import ListShape, TrainingList
-from model.window_batch import Window
+from model.windows import Window
 
 _TRIES = 100
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from model.descriptors import ImageDescriptors
 from model.formats.labels import LabelledImages
 from model.training.bending import Spectrum, bent, noisy, spectrum
-from model.window_batch import Window
+from model.windows import Window
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import NoReturn
 
 import numpy as np
@@ -42,19 +43,19 @@ refused. A shorter queue costs no throughput as long as it is not empty."""
 _LONGEST_RETRY_AFTER = 60
 
 
-class Expected:
-    """Counts a request as coming until it ends, as does a block with it. `checked`: whether it has
-    been found to be in time."""
+class IncomingRequest:
+    """Counts a request as incoming until it ends, as does a block with it. `checked`: whether it
+    has been found to be in time."""
 
     def __init__(self, batcher: Batcher, *, checked: bool) -> None:
         self.checked = checked
         self._batcher: Batcher | None = batcher
-        batcher.coming += 1
+        batcher.incoming += 1
 
     def end(self) -> None:
         """Idempotent."""
         if self._batcher is not None:
-            self._batcher.coming -= 1
+            self._batcher.incoming -= 1
             self._batcher = None
 
     def __enter__(self) -> None:
@@ -64,12 +65,23 @@ class Expected:
         self.end()
 
 
+@dataclass(eq=False)
+class _Pass:
+    """A batch that is with the worker. It begins when the one before it ends: `began` in seconds of
+    the jobs' clock, `started` in those of `time.perf_counter`."""
+
+    batch: Batch
+    began: float = math.inf
+    started: float = math.inf
+
+
 class Batcher:
     """Runs batch after batch, without a timer: while the device computes one batch, the next one
-    gathers. Every request that enters `score` leaves it with its result, with an error, or because
-    its caller was cancelled (deadline, disconnect).
+    gathers. The worker may get a batch before the device is free, so that it need not wait for the
+    event loop. Every request that enters `score` leaves it with its result, with an error, or
+    because its caller was cancelled (deadline, disconnect).
 
-    `coming`: requests whose body has arrived and is not parsed yet."""
+    `incoming`: requests whose body has arrived and is not parsed yet."""
 
     def __init__(
         self,
@@ -87,8 +99,9 @@ class Batcher:
         self._recheck_seconds = recheck_seconds
         self._clock = clock
         self._pace = Pace()
-        self._usual = 0.0
-        self.coming = 0
+        self._window_seconds = 0.0
+        self._passes: list[_Pass] = []
+        self.incoming = 0
         self._answers: dict[Job, asyncio.Future[None]] = {}
         self._spans: dict[Job, WindowSpans] = {}
         self._work = asyncio.Event()
@@ -116,8 +129,13 @@ class Batcher:
     @property
     def wait_seconds(self) -> float:
         """Estimated wait of a small list that comes now."""
-        coming = self.coming * self._usual
-        return self._pace.factor(self._clock()) * (self._queue.round_seconds + coming)
+        rounds = self._queue.round_seconds + self._incoming_seconds
+        return self._pace.factor(self._clock()) * rounds
+
+    @property
+    def _incoming_seconds(self) -> float:
+        """Estimated seconds of a window of each incoming request."""
+        return self.incoming * self._window_seconds
 
     def refuse_hopeless(self, deadline: float) -> None:
         """Called before any work is done. Raises OverloadedError if the queue is full or the list
@@ -127,10 +145,10 @@ class Batcher:
             self._refuse("queue_full", "the queue is full", wait)
         self._refuse_late(left, wait, 0.0, EARLY_TRUST)
 
-    def expect(self, deadline: float) -> Expected:
-        """Counts a request as coming while it is parsed. Raises what `refuse_hopeless` raises."""
+    def incoming_request(self, deadline: float) -> IncomingRequest:
+        """One that is about to be parsed. Raises what `refuse_hopeless` raises."""
         self.refuse_hopeless(deadline)
-        return Expected(self, checked=True)
+        return IncomingRequest(self, checked=True)
 
     @contextmanager
     def admit(self, job: Job) -> Iterator[None]:
@@ -138,7 +156,7 @@ class Batcher:
         the wait is too long, DeadlineExceededError where the list alone takes too long."""
         now = self._clock()
         pace = self._pace.factor(now)
-        wait = pace * self._queue.wait_seconds(job, self.coming * self._usual)
+        wait = pace * self._queue.wait_seconds(job, self._incoming_seconds)
         if not self._queue.has_room(job):
             self._refuse("queue_full", "the queue is full", wait)
         self._refuse_late(job.deadline - now, wait, pace * self._queue.own_seconds(job), TRUST)
@@ -168,59 +186,87 @@ class Batcher:
                 self._spans.pop(job, None)
 
     async def _run(self) -> None:
-        began = self._clock()
+        places = asyncio.Semaphore(self._worker.passes_at_once)
+        async with asyncio.TaskGroup() as passes:
+            while True:
+                await places.acquire()
+                task = passes.create_task(self._compute(await self._next_batch()))
+                task.add_done_callback(lambda _: places.release())
+                # It goes to the worker before the next batch is taken.
+                await asyncio.sleep(0)
+
+    async def _next_batch(self) -> Batch:
+        """Waits until there is one."""
         while True:
             now = self._clock()
-            batch = self._queue.take(now, self._pace.factor(now))
+            pace = self._pace.factor(now)
+            batch = self._queue.take(max(now, self._free_at(pace)), pace)
             for job in batch.late:
                 self._fail(job, DeadlineExceededError("it would not be done within timeout_ms"))
             if batch.jobs:
-                # From one batch to the next, with what the event loop does in between.
-                succeeded = await self._compute(batch)
-                ended = self._clock()
-                if succeeded:
-                    self._pace.learn(batch.reckoned, began, ended)
-                    self._usual += 0.1 * (batch.reckoned / len(batch.jobs) - self._usual)
-                began = ended
-            elif self._worker.problem is not None:
+                return batch
+            if self._worker.problem is not None:
                 # Nothing is admitted now, so no request will show that the device is back.
                 await asyncio.sleep(self._recheck_seconds)
                 await self._worker.check()
-                began = self._clock()
             elif not batch.late:
                 self._work.clear()
-                self._pace.rest(now)
                 await self._work.wait()
-                began = self._clock()
 
-    async def _compute(self, batch: Batch) -> bool:
-        """Whether the batch was scored; a failure takes a time that says nothing of the speed."""
-        started = time.perf_counter()
-        self._mark_begin(batch, started)
+    def _free_at(self, pace: float) -> float:
+        """When the device is done with what the worker has."""
+        if not self._passes:
+            return -math.inf
+        return self._passes[0].began + pace * sum(one.batch.estimate for one in self._passes)
+
+    async def _compute(self, batch: Batch) -> None:
+        one = _Pass(batch)
+        self._passes.append(one)
+        if len(self._passes) == 1:
+            self._begin(one)
         try:
             scores = await self._worker.score([job.window for job in batch.jobs])
             scored = list(zip(batch.jobs, scores, strict=True))
-        # The worker's thread runs the model and CUDA: what fails there must not end the batcher.
+        # The worker runs the model, maybe on CUDA: what fails there must not end the batcher.
         except Exception:
             log.exception("batch_failed", windows=len(batch.jobs))
+            self._end(one)
             await self._worker.check()
             await self._after_failure(batch)
-            return False
-        seconds = time.perf_counter() - started
+            return
+        seconds = time.perf_counter() - one.started
+        now = self._clock()
+        self._pace.learn(batch.estimate, one.began, now)
+        self._end(one)
+        if not self._passes:
+            self._pace.rest(now)
+        window_seconds = batch.estimate / len(batch.jobs)
+        self._window_seconds += 0.1 * (window_seconds - self._window_seconds)
         BATCH_WINDOWS.observe(len(batch.jobs))
         BATCH_TOKENS.observe(batch.cost.padded_tokens)
         BATCH_PADDING.observe(1 - batch.cost.tokens / batch.cost.padded_tokens)
         for job, logits in scored:
             try:
-                self._deliver(job, logits, started, seconds)
+                self._deliver(job, logits, one.started, seconds)
             # Nor may a list that cannot take its scores.
             except Exception:
                 log.exception("delivery_failed")
                 self._fail(job, ApiError("the list could not be scored"))
-        return True
+        # Lists of several windows have another one ready.
+        self._work.set()
+
+    def _begin(self, one: _Pass) -> None:
+        one.began, one.started = self._clock(), time.perf_counter()
+        self._mark_begin(one.batch, one.started)
+
+    def _end(self, one: _Pass) -> None:
+        self._passes.remove(one)
+        if self._passes:
+            self._begin(self._passes[0])
 
     async def _after_failure(self, batch: Batch) -> None:
-        """Scores the windows again, each alone: one that fails must not fail the others."""
+        """Scores the windows again, each alone: one that fails must not fail the others. The time
+        that a failed pass took says nothing of the speed."""
         if len(batch.jobs) > 1 and self._worker.problem is None:
             for job in batch.jobs:
                 if job in self._answers:

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from model.config import ModelConfig
 from model.cost import WindowCost
 from model.descriptors import ImageDescriptors
-from model.window_batch import Window
-from model.windows import Reranking, RerankOptions
+from model.windows import Reranking, RerankOptions, Window
 
 
 class Job:

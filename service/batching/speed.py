@@ -1,6 +1,6 @@
 """How long forward passes take: measured at start, then followed.
 
-Pure: no clock. Seconds that are *reckoned* are those of the first measurement."""
+Pure: no clock. *Estimates* are made of the first measurement."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Speed:
         )
 
     def alone(self, cost: WindowCost) -> float:
-        """Reckoned seconds of a pass that has this window only."""
+        """Estimated seconds of a pass that has this window only."""
         return self.per_pass + self.per_window + self.per_unit * cost.alone
 
 
@@ -58,7 +58,7 @@ class BatchCost:
 
     @property
     def seconds(self) -> float:
-        """Reckoned."""
+        """An estimate."""
         speed, work = self.speed, self.own + self.padded_tokens
         return speed.per_pass + self.windows * speed.per_window + speed.per_unit * work
 
@@ -75,8 +75,8 @@ class BatchCost:
 
 
 class Pace:
-    """Seconds that pass for every second reckoned: more than 1 where others use the machine, less
-    than 1 where windows share passes, since work is reckoned as if they did not."""
+    """Seconds that pass for every second estimated: more than 1 where others use the machine, less
+    than 1 where windows share passes, since work is estimated as if they did not."""
 
     def __init__(self) -> None:
         self._factor = 1.0
@@ -92,9 +92,9 @@ class Pace:
         """Nothing runs from now until the next `learn`."""
         self._resting_since = now
 
-    def learn(self, reckoned: float, began: float, ended: float) -> None:
-        """Work of `reckoned` seconds took from `began` to `ended`."""
+    def learn(self, estimate: float, began: float, ended: float) -> None:
+        """Work of `estimate` seconds took from `began` to `ended`."""
         before, seconds = self.factor(began), ended - began
         self._resting_since = math.inf
         weight = 1 - math.exp(-seconds / _MEMORY_SECONDS)
-        self._factor = before + weight * (seconds / reckoned - before)
+        self._factor = before + weight * (seconds / estimate - before)

@@ -1,4 +1,4 @@
-"""The one thread that owns the model and the device."""
+"""The threads that have the model score windows."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import asyncio
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.checkpoint import LoadedModel
-from model.reranker import random_window, score_windows
-from model.window_batch import Window
+from model.model_info import ModelInfo
+from model.random_images import random_window
+from model.windows import Window
 from service.batching.speed import Speed
 
 STUCK_SECONDS = 120.0
@@ -21,12 +22,31 @@ STUCK_SECONDS = 120.0
 _MEASURE_SECONDS = 0.25
 
 
-class Worker:
-    """Scores windows, one batch at a time, off the event loop."""
+class Scorer(Protocol):
+    """A model, in this process or in its own. `passes_at_once`: how many calls of `score`, each
+    from a thread of its own, it takes at a time; it computes one after another."""
 
-    def __init__(self, model: LoadedModel) -> None:
-        self._model = model
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="locore-worker")
+    @property
+    def passes_at_once(self) -> int: ...
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+    def score(self, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
+        """The logits of each window's gallery images, all windows in one forward pass."""
+        ...
+
+
+class Worker:
+    """Scores batches of windows off the event loop, in the order in which they come."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        self._config = scorer.info.config
+        self._threads = ThreadPoolExecutor(
+            scorer.passes_at_once, thread_name_prefix="locore-worker"
+        )
+        self._running = 0
         self._busy_since: float | None = None
         self.warm = False
         self.problem: str | None = None
@@ -34,23 +54,34 @@ class Worker:
     async def warm_up(self) -> Speed:
         """Runs first passes, so that no request pays for one-time work, and measures the device
         while nothing else uses it."""
-        await self.score([random_window(self._model.config, images=1)])
+        await self.score([random_window(self._config, images=1)])
         loop = asyncio.get_running_loop()
-        speed = await loop.run_in_executor(self._thread, measured_speed, self._model)
+        speed = await loop.run_in_executor(self._threads, measured_speed, self._scorer)
         self.warm = True
         return speed
 
     async def score(self, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
         """The logits of each window's gallery images. Raises what the model raises."""
         loop = asyncio.get_running_loop()
-        scores = await loop.run_in_executor(self._thread, self._score, windows)
+        self._running += 1
+        if self._busy_since is None:
+            self._busy_since = time.monotonic()
+        try:
+            scores = await loop.run_in_executor(self._threads, self._score, windows)
+        finally:
+            self._running -= 1
+            self._busy_since = time.monotonic() if self._running else None
         self.problem = None
         return scores
+
+    @property
+    def passes_at_once(self) -> int:
+        return self._scorer.passes_at_once
 
     async def check(self) -> None:
         """After a failure: sets `problem` if the device cannot compute any more."""
         try:
-            await self.score([random_window(self._model.config, images=1)])
+            await self.score([random_window(self._config, images=1)])
         # Whatever a broken device raises, the health check reports it.
         except Exception as error:  # noqa: BLE001
             self.problem = f"the model fails: {type(error).__name__}"
@@ -61,22 +92,18 @@ class Worker:
         return busy_since is not None and time.monotonic() - busy_since > STUCK_SECONDS
 
     def close(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _score(self, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
-        self._busy_since = time.monotonic()
-        try:
-            scores = score_windows(self._model.reranker, windows, self._model.device)
-        finally:
-            self._busy_since = None
+        scores = self._scorer.score(windows)
         if not all(np.isfinite(logits).all() for logits in scores):
             raise FloatingPointError("a logit is not finite")
         return scores
 
 
-def measured_speed(model: LoadedModel) -> Speed:
+def measured_speed(scorer: Scorer) -> Speed:
     """Measured by passes of small windows and of one of the usual size."""
-    config = model.config
+    config = scorer.info.config
     small = random_window(config, 1)
     large = random_window(config, config.rerank.window if config.listwise else 8)
 
@@ -85,7 +112,7 @@ def measured_speed(model: LoadedModel) -> Speed:
         spent: list[float] = []
         while len(spent) < 2 or (len(spent) < 5 and sum(spent) < _MEASURE_SECONDS):
             started = time.perf_counter()
-            score_windows(model.reranker, windows, model.device)
+            scorer.score(windows)
             spent.append(time.perf_counter() - started)
         return min(spent)
 

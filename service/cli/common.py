@@ -8,10 +8,9 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-import torch
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import (
@@ -30,6 +29,9 @@ from model.shipped import checkpoint_file
 from service.api.schemas import Collection
 from service.gallery.record import DEFAULT_STORE_DTYPE
 from service.machine.cores import usable_cores
+
+if TYPE_CHECKING:
+    import torch
 
 _Item = TypeVar("_Item")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -120,12 +122,14 @@ def extraction_run(workers: int = usable_cores(), batch: int = BATCH) -> Extract
 
 def device_of(name: str) -> torch.device:
     """`auto` takes a GPU where there is one. Raises click.UsageError for one that is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise click.UsageError(f"no device {name} on this machine")
-    return device
+    # Here and not above: serving and what talks to a service do without torch, whose import takes
+    # a second or two.
+    from model.device import DeviceError, device_named
+
+    try:
+        return device_named(name)
+    except DeviceError as error:
+        raise click.UsageError(str(error)) from None
 
 
 device_option = click.option(

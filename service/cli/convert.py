@@ -9,7 +9,7 @@ import click
 import torch
 from click.core import ParameterSource
 
-from model.checkpoint import load_weights, save_checkpoint, write_config
+from model.checkpoint import load_weights, save_checkpoint
 from model.config import (
     PUBLISHED,
     AmesConfig,
@@ -18,6 +18,7 @@ from model.config import (
     LongformerConfig,
     Scoring,
 )
+from model.config_file import write_config
 from model.locore_weights import Unwritten, longformer_config, read_shapes
 from model.pairs import weights as pairs
 from model.reranker import ListReranker

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import atexit
 import gc
-import os
 import pkgutil
 import sys
 from collections import UserDict
 from typing import Any
 
 import click
-import torch
 from redis.exceptions import RedisError
 
 from locore_client import ClientError
-from model.checkpoint import CheckpointError
+from model.config_file import CheckpointError
 from model.descriptor_file import DescriptorFileError
 from model.extraction.extractor import ExtractorError, NoDescriptorsError
-from model.extraction.images import UnreadableImageError
+from model.extraction.folders import UnreadableImageError
 from model.formats.format_error import FormatError
 from model.learnt_metric import MetricError
 from model.training.training_error import TrainingError
@@ -27,8 +25,8 @@ from service.api.errors import ApiError, StoreUnavailableError
 from service.cli.common import drop_unwritten, write_any_text
 from service.gallery.condition import reason
 from service.gallery.embedded import EmbeddedStoreError
-from service.machine.cores import usable_cores
-from service.offline.file_reranker import OfflineError
+from service.inference.model_process import ModelProcessError, UnfitModelError
+from service.offline.offline_error import OfflineError
 from service.watch.tracing import TracingError
 
 EXPECTED = (
@@ -40,12 +38,14 @@ EXPECTED = (
     ExtractorError,
     FormatError,
     MetricError,
+    ModelProcessError,
     NoDescriptorsError,
     OSError,
     OfflineError,
     RedisError,
     TracingError,
     TrainingError,
+    UnfitModelError,
     UnreadableImageError,
 )
 """What a user's files, flags and services can be wrong with: one line, exit code 2, no trace."""
@@ -91,8 +91,6 @@ def locore() -> None:
     With your own images: `locore extract PHOTOS -o photos.h5`, `locore load photos.h5`,
     `locore rerank QUERY.jpg --gallery photos.h5`.
     """
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(usable_cores())
 
 
 # A process that ends frees all that it has; to search that for circles first takes half a second.

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import torch
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from model.checkpoint import load_checkpoint
 from service.app import create_app
-from service.cli.common import check_collection, device_of, existing_folder
+from service.cli.common import check_collection, existing_folder
+from service.inference.model_process import ModelProcess
 from service.server import DrainingServer, listen, own_url
 from service.settings import Settings
 from service.watch.logs import configure_logging
@@ -81,14 +80,24 @@ def serve(
     check_collection(collection)
     settings = read_settings({name: value for name, value in flags.items() if value})
     configure_logging(settings.log_format)
-    dtype: torch.dtype = getattr(torch, settings.dtype)
-    model = load_checkpoint(settings.checkpoint, device_of(settings.device), dtype)
+    with ModelProcess(settings.checkpoint, settings.device, settings.dtype) as model:
+        _serve(settings, model, sample, images, collection)
+
+
+def _serve(
+    settings: Settings,
+    model: ModelProcess,
+    sample: bool,
+    images: tuple[Path, ...],
+    collection: str,
+) -> None:
+    config = model.info.config
     own = None
     if images:
         # Here and not above: only this needs what describes pictures.
         from service.cli.own_images.process import offer_images, own_images
 
-        own = own_images(images, settings, model.config)
+        own = own_images(images, settings, config)
     try:
         listening = listen(settings.host, settings.port)
     except OSError as error:
@@ -100,7 +109,7 @@ def serve(
         # Here and not above: only this needs the extractor's packages.
         from service.cli.sample import make_sample, offer_sample
 
-        folders = make_sample(settings.data_dir / "sample", model.config)
+        folders = make_sample(settings.data_dir / "sample", config)
         arguments = (folders, settings, own_url(listening), server)
         threading.Thread(target=offer_sample, args=arguments, daemon=True).start()
     if own is not None:
@@ -113,8 +122,8 @@ def serve(
 def openapi() -> None:
     """Print the OpenAPI document (`make openapi`)."""
     settings = read_settings({})
-    app = create_app(settings, load_checkpoint(settings.checkpoint, torch.device("cpu")))
-    click.echo(json.dumps(app.openapi(), indent=2))
+    with ModelProcess(settings.checkpoint, "cpu", settings.dtype) as model:
+        click.echo(json.dumps(create_app(settings, model).openapi(), indent=2))
 
 
 def read_settings(flags: dict[str, Any]) -> Settings:

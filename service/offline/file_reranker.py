@@ -24,8 +24,7 @@ from model.formats.shortlists import Shortlist
 from model.learnt_metric import Metric
 from model.quantisation import StoreDtype
 from model.reranker import score_windows
-from model.window_batch import Window
-from model.windows import Direction
+from model.windows import Direction, Window
 from service.api.rerank_options import rerank_options
 from service.api.sizes import misfit
 from service.batching.job import Job
@@ -37,16 +36,13 @@ from service.gallery.record import (
     GalleryRecord,
     as_stored,
 )
+from service.offline.offline_error import OfflineError
 from service.offline.shared_passes import rerank_in_batches
 
 _MAX_LISTS = 256
 _QUEUED_TOKENS = 20
 """Tokens of the lists in memory for every token of a batch: enough to choose windows of similar
 length from."""
-
-
-class OfflineError(ValueError):
-    """Lists that cannot be re-ranked; the message is one line and names the file or the query."""
 
 
 @dataclass(frozen=True)

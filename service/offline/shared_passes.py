@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from model.window_batch import Window
+from model.windows import Window
 from service.batching.job import Job
 from service.batching.window_queue import WindowQueue
 

@@ -10,12 +10,12 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.schemas import RerankRequest
-from service.batching.batcher import Batcher, Expected
+from service.batching.batcher import Batcher, IncomingRequest
 
 ARRIVAL = "arrival"
 """The key of the arrival in the state of a request."""
-EXPECTED = "expected"
-"""The same for its `Expected`, if the connection has counted it."""
+INCOMING = "incoming"
+"""The same for its `IncomingRequest`, if the connection has counted it."""
 
 _DEFAULT_MS: int = RerankRequest.model_fields["timeout_ms"].default
 _GZIP = b"\x1f\x8b"
@@ -29,15 +29,15 @@ def arrival_of(request: Request) -> float:
     return at
 
 
-def expect(request: Request, body: bytes, batcher: Batcher) -> Expected:
-    """As `Batcher.expect`, by `deadline_of`. What the connection has checked is not checked again:
-    most lists that get this far should be answered."""
-    expected: Expected | None = getattr(request.state, EXPECTED, None)
-    if expected is not None:
-        if expected.checked:
-            return expected
-        expected.end()
-    return batcher.expect(deadline_of(body, arrival_of(request)))
+def incoming_request(request: Request, body: bytes, batcher: Batcher) -> IncomingRequest:
+    """As `Batcher.incoming_request`, by `deadline_of`. What the connection has checked is not
+    checked again: most lists that get this far should be answered."""
+    counted: IncomingRequest | None = getattr(request.state, INCOMING, None)
+    if counted is not None:
+        if counted.checked:
+            return counted
+        counted.end()
+    return batcher.incoming_request(deadline_of(body, arrival_of(request)))
 
 
 def deadline_of(body: bytes | bytearray, arrival: float) -> float:

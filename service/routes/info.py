@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from locore_client.contract import Limits, ServedExtractor, ServedModel, Sizes
-from model.checkpoint import LoadedModel
 from model.config import ExtractorId, ModelConfig
 from model.descriptors import DescriptorSizes
+from model.model_info import ModelInfo
 from service.api.schemas import MAX_SHORTLIST, Info
 from service.api.sizes import MAX_DIM, MIN_DIM
 from service.settings import CHECKPOINTS_EXTRACTOR, NO_EXTRACTOR, Settings
@@ -23,7 +23,7 @@ async def info(state: State) -> Info:
     return describe(state.model, state.settings, state.extraction.extractor)
 
 
-def describe(model: LoadedModel, settings: Settings, extractor: ExtractorId | None = None) -> Info:
+def describe(model: ModelInfo, settings: Settings, extractor: ExtractorId | None = None) -> Info:
     """`extractor`: what makes descriptors of pictures, once that is known."""
     config = model.config
     return Info(
@@ -31,8 +31,8 @@ def describe(model: LoadedModel, settings: Settings, extractor: ExtractorId | No
             name=config.name,
             backbone=config.model_dump()["backbone"],
             kernel=model.kernel,
-            device=str(model.device),
-            dtype=str(model.dtype).removeprefix("torch."),
+            device=model.device,
+            dtype=model.dtype,
         ),
         sizes=sizes_answer(config.sizes),
         limits=Limits(

@@ -32,7 +32,7 @@ from service.gallery.collection_metrics import in_metric
 from service.gallery.keys import collection_of
 from service.gallery.record import GalleryRecord
 from service.request.access import reader
-from service.request.arrival import arrival_of, expect
+from service.request.arrival import arrival_of, incoming_request
 from service.request.disconnect import unless_disconnected
 from service.request.json_body import documented_body, documented_errors, parse
 from service.request.pictures import describe_query
@@ -62,7 +62,7 @@ async def rerank(request: Request, state: State) -> RerankResponse:
             state,
             RerankRequest,
             lambda r: decode_query(r, state.model.config, state.settings.max_image_bytes),
-            lambda body: expect(request, body, state.batcher),
+            lambda body: incoming_request(request, body, state.batcher),
         )
     decoded = time.monotonic()
     try:

@@ -14,7 +14,7 @@ import torch
 
 from model.checkpoint import LoadedModel
 from model.reranker import score_windows
-from model.window_batch import Window
+from model.windows import Window
 from tests.factories import tiny_config
 from tests.minibench import Images, as_tensor, made_up, nearest, write_list, write_pickle
 

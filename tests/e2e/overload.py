@@ -11,9 +11,9 @@ import numpy as np
 
 from locore_client import rerank_body
 from locore_client.bodies import to_json
-from model.checkpoint import read_config
 from model.config import DEFAULT_CHECKPOINT
-from model.reranker import random_image
+from model.config_file import read_config
+from model.random_images import random_image
 from service.cli.bench.open_loop import OpenLoop, open_loop
 from tests.e2e.service import RunningService
 

@@ -17,7 +17,7 @@ from model.descriptors import ImageDescriptors
 from model.evaluation.baselines.k_reciprocal import encodings, jaccard
 from model.extraction.registry import load_extractor
 from model.reranker import score_windows
-from model.window_batch import Window
+from model.windows import Window
 from service.cli.common import console
 from tests.descriptor_files import write_descriptors
 from tests.e2e.command import done_here, refused, run_here

@@ -22,7 +22,7 @@ import pytest
 from locore_client import rerank_body
 from locore_client.bodies import to_json
 from model.descriptors import ImageDescriptors
-from model.reranker import random_image
+from model.random_images import random_image
 from tests.e2e.overload import CHECKPOINT, CONFIG, Overload, ids_of_length, register
 from tests.e2e.service import RunningService, code_of, ids_of, running
 

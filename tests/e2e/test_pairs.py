@@ -15,7 +15,7 @@ from model.config import AmesConfig, ExtractorId
 from model.descriptors import ImageDescriptors
 from model.pairs.ames import AmesReranker
 from model.reranker import score_windows
-from model.window_batch import Window
+from model.windows import Window
 from tests.e2e.command import done_here, refused
 from tests.e2e.service import RunningService, ids_of, running, scores_of
 from tests.factories import window

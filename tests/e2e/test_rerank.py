@@ -17,8 +17,7 @@ from model.descriptors import ImageDescriptors
 from model.evaluation.retrieval import rerank_list
 from model.reranker import score_windows
 from model.scoring import ensemble
-from model.window_batch import Window
-from model.windows import RerankOptions
+from model.windows import RerankOptions, Window
 from tests.e2e.service import RunningService, ids_of, scores_of, stored
 from tests.factories import image, tiny_config
 from tests.stored_records import COLLECTION, NAMES, expected, stored_bytes

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from model.descriptors import ImageDescriptors
 from model.relations import TO_QUERY
 from model.tokens import relate
-from model.window_batch import Window, collate
+from model.window_batch import collate
+from model.windows import Window
 
 _MAX_LOCALS = 48
 

@@ -13,11 +13,11 @@ import click
 import numpy as np
 from rich.table import Table
 
-from model.checkpoint import read_config
 from model.config import DEFAULT_CHECKPOINT
+from model.config_file import read_config
 from model.descriptors import ImageDescriptors
 from model.quantisation import STORE_DTYPES, StoreDtype
-from model.reranker import random_image
+from model.random_images import random_image
 from service.cli.common import any_checkpoint, console, progress_bar
 from service.gallery.names import Names
 from service.gallery.record import GalleryRecord, pack_record, unpack_records

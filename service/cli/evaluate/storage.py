@@ -28,7 +28,7 @@ from model.evaluation.descriptor_types import DESCRIPTOR_TYPES
 from model.evaluation.storage_loss import Quality, Storage, loss, stored_quality
 from model.evaluation.storage_loss_table import choices, loss_table
 from model.quantisation import STORE_DTYPES, StoreDtype
-from model.reranker import random_image
+from model.random_images import random_image
 from service.cli.bench.store import fetch_cold
 from service.cli.common import (
     any_checkpoint,

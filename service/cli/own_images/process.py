@@ -13,7 +13,6 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import click
-import torch
 
 from model.config import ModelConfig
 from model.descriptor_file import DescriptorFileError
@@ -24,7 +23,6 @@ from service.api.errors import ApiError
 from service.cli.common import device_of, say
 from service.cli.own_images.own_collection import OwnCollection, Place
 from service.cli.own_images.update import OwnImages, update_collection
-from service.machine.cores import usable_cores
 from service.machine.priority import give_way
 from service.server import DrainingServer
 from service.settings import CHECKPOINTS_EXTRACTOR, NO_EXTRACTOR, Settings
@@ -87,7 +85,6 @@ def _run(own: OwnImages, place: Place) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     give_way()
-    torch.set_num_threads(usable_cores())
     own = replace(own, device=str(device_of(own.device)))
     try:
         with OwnCollection(place) as collection:

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from model.checkpoint import load_checkpoint
 from model.descriptors import ImageDescriptors, normalised
 from model.reranker import score_windows
-from model.window_batch import Window
+from model.windows import Window
 
 LOCAL_DIM, GLOBAL_DIM = 128, 512
 WINDOWS = ((1, 3, 1.0), (3, 6, 1.0), (4, 18, 0.8), (8, 4, 0.0), (12, 5, 0.5), (40, 3, 0.9))

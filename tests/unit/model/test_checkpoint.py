@@ -10,10 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from model.checkpoint import CheckpointError, load_checkpoint, read_config
+from model.checkpoint import load_checkpoint
 from model.config import DEFAULT_CHECKPOINT, MambaConfig
+from model.config_file import CheckpointError, read_config
 from model.kernel import ScanKernel, select_kernel
-from model.reranker import random_window, score_windows
+from model.random_images import random_window
+from model.reranker import score_windows
 from tests.factories import save_tiny, tiny_config, tiny_model
 
 CPU = torch.device("cpu")

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from model.checkpoint import read_config
 from model.config import ElvisConfig, ExtractorId, LongformerConfig, MambaConfig
+from model.config_file import read_config
 from model.shipped import checkpoint_file
 from model.tokens import relate
-from model.window_batch import Window, collate
+from model.window_batch import collate
+from model.windows import Window
 from tests.factories import image, tiny_config
 
 NAMED = {"name": "any", "extractor": ExtractorId(name="made-up", version="1")}

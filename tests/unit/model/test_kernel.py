@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from model.kernel import mamba_chunk_scan, mamba_ssm_scan, select_kernel, try_out
-from model.reranker import MambaReranker, random_window, score_windows
+from model.random_images import random_window
+from model.reranker import MambaReranker, score_windows
 from model.scan import Scan, chunked_scan
 from tests.factories import tiny_config, tiny_model
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from model.checkpoint import CheckpointError, load_checkpoint, write_config
+from model.checkpoint import load_checkpoint
 from model.config import PUBLISHED, ExtractorId, LongformerConfig
+from model.config_file import CheckpointError, write_config
 from model.locore_weights import Unwritten, longformer_config
 from model.longformer import LongformerReranker
 from tests.reference import CASES, reference

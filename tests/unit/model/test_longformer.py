@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from model.checkpoint import load_checkpoint, write_config
+from model.checkpoint import load_checkpoint
 from model.config import RerankDefaults, Scoring
+from model.config_file import write_config
 from model.longformer import LongformerReranker
 from model.reranker import score_windows
 from model.training.trainer import Trainer, TrainOptions
 from model.training.training_lists import ListShape, TrainingList
-from model.window_batch import Window
+from model.windows import Window
 from tests.reference import CASES, Reference, reference
 
 CPU = torch.device("cpu")

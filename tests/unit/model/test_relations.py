@@ -21,7 +21,7 @@ from model.relations import (
     window_relations,
 )
 from model.standardisation import standardised, standardised_pairs
-from model.window_batch import Window
+from model.windows import Window
 from tests.factories import image, tiny_config, tiny_model, window
 
 CONFIG = tiny_config()

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from model.checkpoint import load_checkpoint
 from model.config import DEFAULT_CHECKPOINT, MambaConfig
 from model.descriptors import DescriptorSizes, ImageDescriptors, normalised
-from model.reranker import MambaReranker, random_image, score_windows
-from model.window_batch import Window
+from model.random_images import random_image
+from model.reranker import MambaReranker, score_windows
+from model.windows import Window
 from tests.factories import LOCAL_DIM, image, tiny_config, tiny_model, unit, window
 
 CPU = torch.device("cpu")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from model.checkpoint import read_config
 from model.config import DEFAULT_CHECKPOINT
+from model.config_file import read_config
 from model.shipped import checkpoint_file, shipped_names
 
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.descriptors import DescriptorSizes
-from model.window_batch import Window, WindowShape, collate, distinct
+from model.window_batch import WindowShape, collate, distinct
+from model.windows import Window
 from tests.factories import image, tiny_config, window
 
 CONFIG = tiny_config()

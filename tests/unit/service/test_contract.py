@@ -145,7 +145,7 @@ def test_the_pages_examples_fit_the_schemas() -> None:
 def test_the_pages_example_of_what_is_served_has_the_fields_and_limits(tmp_path: Path) -> None:
     shown = example("## What is served", 0)
     Info.model_validate(shown)
-    served = describe(load_tiny(tmp_path), Settings()).model_dump(by_alias=True)
+    served = describe(load_tiny(tmp_path).info, Settings()).model_dump(by_alias=True)
     parts = {name: set(part) for name, part in served.items() if isinstance(part, dict)}
     assert {name: set(shown[name]) for name in parts} == parts
     assert set(shown) == set(served)

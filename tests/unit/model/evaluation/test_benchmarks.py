@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.checkpoint import LoadedModel, load_checkpoint, write_config
+from model.checkpoint import LoadedModel, load_checkpoint
+from model.config_file import write_config
 from model.evaluation.benchmark_data import BenchmarkData
 from model.evaluation.benchmarks import BENCHMARKS, files
 from model.evaluation.passes import (
@@ -22,8 +23,7 @@ from model.evaluation.passes import (
 )
 from model.formats.format_error import FormatError
 from model.reranker import score_windows
-from model.window_batch import Window
-from model.windows import RerankOptions
+from model.windows import RerankOptions, Window
 from tests.factories import load_tiny, tiny_config
 from tests.minibench import Images, as_tensor, made_up, nearest, write_list, write_pickle
 from tests.reference import reference

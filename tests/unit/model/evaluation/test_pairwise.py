@@ -12,7 +12,7 @@ from model.evaluation.baselines.pairwise import PairwiseConfig, PairwiseReranker
 from model.reranker import score_windows
 from model.training.trainer import Trainer, TrainOptions
 from model.training.training_lists import ListShape, TrainingList
-from model.window_batch import Window
+from model.windows import Window
 from tests.factories import GLOBAL_DIM, LOCAL_DIM, image, window
 
 CPU = torch.device("cpu")

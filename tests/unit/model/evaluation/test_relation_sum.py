@@ -7,7 +7,7 @@ import torch
 
 from model.evaluation.baselines.relation_sum import relation_sum
 from model.reranker import score_windows
-from model.window_batch import Window
+from model.windows import Window
 from tests.factories import image, tiny_config, tiny_model, window
 
 CONFIG = tiny_config()

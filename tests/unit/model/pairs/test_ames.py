@@ -15,7 +15,7 @@ from model.descriptors import ImageDescriptors
 from model.pairs import pair_reranker as pairs
 from model.pairs.ames import AmesReranker
 from model.reranker import score_windows
-from model.window_batch import Window
+from model.windows import Window
 from tests.factories import window
 
 CPU = torch.device("cpu")

@@ -17,7 +17,7 @@ from model.descriptors import ImageDescriptors, normalised
 from model.pairs import pair_reranker as pairs
 from model.pairs.elvis import ElvisReranker, log_transport
 from model.reranker import score_windows
-from model.window_batch import Window
+from model.windows import Window
 from tests.factories import unit, window
 from tests.pairs import PAIR_CASES, pair_reference
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.checkpoint import CheckpointError
 from model.config import AmesConfig, ElvisConfig, ExtractorId
+from model.config_file import CheckpointError
 from model.formats.format_error import FormatError
 from model.pairs.ames import AmesReranker
 from model.pairs.elvis import ElvisReranker

@@ -14,7 +14,7 @@ from model.descriptors import DescriptorSizes
 from model.projected.projected_config import ProjectedConfig
 from model.reranker import score_windows
 from model.shipped import checkpoint_file
-from model.window_batch import Window
+from model.windows import Window
 from tests.factories import window
 from tests.small import reference
 

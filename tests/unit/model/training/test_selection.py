@@ -18,7 +18,7 @@ from model.reranker import ListReranker, score_windows
 from model.scoring import ensemble
 from model.training.selection import Selection, select, select_on_validation
 from model.training.trainer import Trainer, TrainOptions
-from model.window_batch import Window
+from model.windows import Window
 from tests.factories import image, tiny_config, tiny_model
 
 CPU = torch.device("cpu")

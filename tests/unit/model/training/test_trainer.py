@@ -21,7 +21,7 @@ from model.training.trainer import (
     token_loss,
 )
 from model.training.training_lists import ListShape, TrainingList
-from model.window_batch import Window
+from model.windows import Window
 from tests.factories import LOCAL_DIM, image, tiny_config, unit
 
 CPU = torch.device("cpu")

@@ -24,7 +24,7 @@ from model.training.training_lists import (
     globals_of,
     locals_of,
 )
-from model.window_batch import Window
+from model.windows import Window
 from tests.factories import image, tiny_config, unit
 
 CONFIG = tiny_config()

@@ -56,7 +56,7 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
         batch = self.queue.take()
         if len(batch.jobs) > 1:
             assert batch.cost.padded_tokens <= 60
-            assert batch.cost.seconds <= batch.reckoned + 1e-9
+            assert batch.cost.seconds <= batch.estimate + 1e-9
         assert all(one in self.live for one in batch.jobs)
         self.computing = batch
 

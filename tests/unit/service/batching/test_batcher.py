@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import math
+import os
+import signal
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,16 +19,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from model.checkpoint import LoadedModel
-from model.window_batch import Window
-from model.windows import RerankOptions
+from model.model_info import ModelInfo
+from model.windows import RerankOptions, Window
 from service.api.errors import ApiError, DeadlineExceededError, OverloadedError
-from service.batching.batcher import Batcher, Expected
+from service.batching.batcher import Batcher, IncomingRequest
 from service.batching.job import Job
 from service.batching.speed import Speed
 from service.batching.window_queue import WindowQueue
 from service.batching.worker import Worker, measured_speed
+from service.inference.model_process import ModelProcess
 from tests.factories import image, load_tiny
 from tests.loops import in_a_loop
+from tests.processes import children
 
 OPTIONS = RerankOptions(0.0, 1.0, 4, 2, "end-to-start")
 SPEED = Speed(per_pass=0.003, per_window=0.002, per_unit=1e-5)
@@ -77,7 +82,9 @@ async def started(
         worker.close()
 
 
-def job(model: LoadedModel, images: int, seed: int = 0, deadline: float = math.inf) -> Job:
+def job(
+    model: LoadedModel | ModelInfo, images: int, seed: int = 0, deadline: float = math.inf
+) -> Job:
     rng = np.random.default_rng(seed)
     gallery = [image(rng, model.config) for _ in range(images)]
     one = Job(model.config, images, OPTIONS, deadline)
@@ -203,18 +210,63 @@ async def test_who_would_be_late_is_refused_at_once(model: LoadedModel) -> None:
             with pytest.raises(OverloadedError):
                 await ask(batcher, job(model, 4, deadline=103.4))
             # What is about to come is counted: as much as windows usually take.
-            batcher._usual = 1
-            expected = Expected(batcher, checked=True)
+            batcher._window_seconds = 1
+            expected = IncomingRequest(batcher, checked=True)
             with (
-                batcher.expect(110),
+                batcher.incoming_request(110),
                 pytest.raises(OverloadedError) as far,
             ):
                 batcher.refuse_hopeless(109.9)
             assert far.value.retry_after == 1
             expected.end()
             expected.end()
-            assert batcher.coming == 0
+            assert batcher.incoming == 0
             batcher.refuse_hopeless(105.1)
+
+
+@in_a_loop
+async def test_the_worker_has_the_next_batch_before_the_device_is_free(tmp_path: Path) -> None:
+    load_tiny(tmp_path)
+    with ModelProcess(tmp_path / "tiny.safetensors", "cpu", "float32") as process:
+        (child,) = children(os.getpid(), str(tmp_path))
+        async with started(Worker(process)) as batcher:
+            os.kill(child, signal.SIGSTOP)
+            first = asyncio.ensure_future(ask(batcher, job(process.info, 3)))
+            while not batcher._passes:  # noqa: ASYNC110 - as below
+                await asyncio.sleep(0.01)
+            others = [asyncio.ensure_future(ask(batcher, job(process.info, 4))) for _ in range(5)]
+            await asyncio.sleep(0.1)
+            # The second batch has what had come when it was taken, the third what comes later.
+            assert len(batcher._passes) == 2
+            last = asyncio.ensure_future(ask(batcher, job(process.info, 5)))
+            await asyncio.sleep(0.1)
+            assert len(batcher._passes) == 2
+            os.kill(child, signal.SIGCONT)
+            jobs = await asyncio.gather(first, *others, last)
+            assert [len(one.result()[0]) for one in jobs] == [3, 4, 4, 4, 4, 4, 5]
+            # A pass begins when the one before it ends: no time counts twice.
+            assert all(0 < one.seconds < 10 for one in jobs)
+            assert batcher._passes == []
+
+
+@in_a_loop
+async def test_a_model_that_dies_fails_its_passes_and_comes_back(tmp_path: Path) -> None:
+    load_tiny(tmp_path)
+    with ModelProcess(tmp_path / "tiny.safetensors", "cpu", "float32") as process:
+        (child,) = children(os.getpid(), str(tmp_path))
+        async with started(Worker(process)) as batcher:
+            os.kill(child, signal.SIGSTOP)
+            tasks = []
+            for passes in (1, 2):
+                tasks.append(asyncio.ensure_future(ask(batcher, job(process.info, 4))))
+                while len(batcher._passes) < passes:  # noqa: ASYNC110 - as below
+                    await asyncio.sleep(0.01)
+            os.kill(child, signal.SIGKILL)
+            answers = await asyncio.gather(*tasks, return_exceptions=True)
+            assert all(isinstance(answer, Job | ApiError) for answer in answers)
+            while batcher.problem is not None:  # noqa: ASYNC110 - that it is polled is the point
+                await asyncio.sleep(0.05)
+            await ask(batcher, job(process.info, 4))
 
 
 @in_a_loop

@@ -93,7 +93,7 @@ def test_lists_of_one_window_that_get_in_are_done_in_time(
     assert waiting.tokens == 0
 
 
-def test_what_is_reckoned_is_the_passes_of_others_and_its_own() -> None:
+def test_the_estimate_is_the_passes_of_others_and_its_own() -> None:
     waiting = queue()
     new, alone = job(6), SPEED.alone(job(4).cost)
     assert waiting.wait_seconds(new, 0) == 0

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from model.descriptors import ImageDescriptors
-from model.window_batch import Window
-from model.windows import RerankOptions
+from model.windows import RerankOptions, Window
 from service.batching.job import Job
 from service.batching.speed import Speed
 from service.batching.window_queue import WindowQueue

@@ -16,8 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode, Tracer
 
 from model.checkpoint import LoadedModel
-from model.window_batch import Window
-from model.windows import RerankOptions
+from model.windows import RerankOptions, Window
 from service.api.errors import ApiError, UnprocessableError
 from service.batching.batcher import Batcher
 from service.batching.job import Job
