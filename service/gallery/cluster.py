@@ -155,6 +155,10 @@ class ClusterStore(GalleryStore):
                 answers[place] = answer
         return answers
 
+    async def _headers(self, generation: str, ids: Sequence[str]) -> list[bytes]:
+        keys = [image_key(generation, image_id) for image_id in ids]
+        return await self._answers([("GETRANGE", key, 0, HEADER_BYTES - 1) for key in keys])
+
     def _removal(self, keys: Sequence[str]) -> Sequence[Command]:
         return [("UNLINK", key) for key in keys]
 

@@ -177,6 +177,15 @@ return 0
 """
 )
 
+# ARGV: how many bytes. One command for all: the client takes long over each.
+_BEGINNINGS = """
+local beginnings = {}
+for place, key in ipairs(KEYS) do
+    beginnings[place] = redis.call('GETRANGE', key, 0, ARGV[1] - 1)
+end
+return beginnings
+"""
+
 # ARGV: our record's header, the record from before or nothing, its milliseconds to live or -1. An
 # image that another client has changed since stays as it is. After the DEL, which a full node takes
 # too, it does not refuse the SET: no script is broken off in the midst of its writes.
@@ -262,6 +271,11 @@ def put_back(key: str, header: bytes, before: bytes, milliseconds: int) -> Comma
     """Put the record from `before` back in the place of that with our `header`; answers 0 if there
     is another one."""
     return script(_PUT_BACK, [key], header, before, milliseconds)
+
+
+def beginnings(keys: Sequence[str], count: int) -> Command:
+    """Answers the first `count` bytes of each key's value, none of one that is not there."""
+    return script(_BEGINNINGS, keys, count)
 
 
 def set_record(key: str, record: bytes, ttl_seconds: int | None) -> Command:

@@ -169,9 +169,11 @@ class GalleryStore(StoreSession):
         return commands.sizes_from(sizes_text) if sizes_text else sizes
 
     async def _headers(self, generation: str, ids: Sequence[str]) -> list[bytes]:
-        return await self._answers(
-            [("GETRANGE", image_key(generation, i), 0, HEADER_BYTES - 1) for i in ids]
+        keys = [image_key(generation, image_id) for image_id in ids]
+        answers = await self._answers(
+            [commands.beginnings(some, HEADER_BYTES) for some in _chunks(keys)]
         )
+        return [header for answer in answers for header in answer]
 
     async def _drop_expired(self, generation: str) -> None:
         """Expired records delete themselves; this removes their ids from the lists, in one step, so

@@ -15,8 +15,9 @@ import redis.asyncio as redis
 
 from service.api.errors import StoreFullError, StoreUnavailableError
 from service.gallery.embedded import EmbeddedStoreError, EmbeddedValkey
-from service.gallery.record import DamagedRecordError, GalleryRecord
+from service.gallery.record import HEADER_BYTES, DamagedRecordError, GalleryRecord
 from service.gallery.registered_images import CACHE_TRUST_SECONDS, Gallery
+from service.gallery.store import CHUNK
 from service.gallery.store_connection import connect_store
 from tests.factories import SIZES, image, tiny_config
 
@@ -113,6 +114,19 @@ def test_images_are_registered_replaced_listed_and_deleted(tmp_path: Path) -> No
         assert not await r.gallery.delete("x", "a")
         assert set(await r.gallery.fetch("x", ["a", "b"])) == {"b"}
         assert (await r.gallery.page("x", 9, None)).count == 2
+
+    with_rig(tmp_path, work)
+
+
+def test_versions_are_the_headers_in_the_order_of_the_ids(tmp_path: Path) -> None:
+    """Also of more ids than one command asks for, of an id twice, and of images not there."""
+
+    async def work(r: Rig) -> None:
+        stored = {f"{number}": f"{number:09}".encode() * 9 for number in range(CHUNK + 5)}
+        await r.stores[0].put("x", stored, SIZES, None)
+        ids = ["none", *reversed(stored), "0"]
+        versions = await r.stores[1].versions("x", ids)
+        assert versions == [stored.get(image_id, b"")[:HEADER_BYTES] for image_id in ids]
 
     with_rig(tmp_path, work)
 
