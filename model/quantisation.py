@@ -80,10 +80,8 @@ def decode(
     counts = [len(part) // width for part in parts]
     longest = max(counts, default=0)
     at_once = max(1, _NUMBERS_AT_ONCE // max(longest * dim, 1))
-    # The last step of all makes the array of each part: no copy is needed.
     rotation = None if code_type == "int8" else _rotation(dim)
-    signs = np.ones(dim, np.float32) if rotation is None else rotation.signs
-    last_signs = np.tile(signs, (longest, 1))
+    last_signs = None if rotation is None else np.tile(rotation.signs, (longest, 1))
     space = np.empty((2, at_once * longest * -(-dim // 8) * 8), np.float32)
     images: list[NDArray[np.float32]] = []
     for start in range(0, len(parts), at_once):
@@ -93,7 +91,9 @@ def decode(
             rotation.back_but_for_signs(rows, space[1])
         at = 0
         for count in counts[start : start + at_once]:
-            images.append(rows[at : at + count] * last_signs[:count])
+            own = rows[at : at + count]
+            # Where there are signs, multiplying by them makes the copy.
+            images.append(own.copy() if last_signs is None else own * last_signs[:count])
             at += count
     return images
 

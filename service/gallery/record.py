@@ -120,8 +120,8 @@ def unpack_record(collection: str, image_id: str, data: bytes) -> GalleryRecord:
 
 
 def unpack_records(collection: str, stored: Mapping[str, bytes]) -> dict[str, GalleryRecord]:
-    """Records by id, of any versions and sizes; many at once take less time. Arrays of version 1
-    are read-only views of its bytes. Raises DamagedRecordError."""
+    """Records by id, of any versions and sizes; many at once take less time. Scales, and numbers
+    that are no codes, are read-only views of the bytes. Raises DamagedRecordError."""
     records = {i: _checked(collection, i, data) for i, data in stored.items()}
     groups: dict[tuple[int, int, int], list[_Checked]] = {}
     for record in records.values():
@@ -145,8 +145,8 @@ def unpack_globals(
         elif record.code in _NUMBERS:
             vectors[image_id] = _global_numbers(record).astype(np.float32)
         else:
-            _, of_global = record.codes(row_bytes(record.dim, _CODE_TYPES[record.code]))
-            vectors[image_id] = decode([of_global], record.global_dim, _OF_GLOBALS)[0][0]
+            *_, codes = record.of_codes(row_bytes(record.dim, _CODE_TYPES[record.code]))
+            vectors[image_id] = decode([codes], record.global_dim, _OF_GLOBALS)[0][0]
     return vectors
 
 
@@ -159,33 +159,26 @@ class _Checked(NamedTuple):
     dim: int
     global_dim: int
     metadata_bytes: int
-    payload: memoryview
+    data: bytes
 
-    def codes(self, width: int) -> tuple[memoryview, memoryview]:
-        """Of the locals, `width` bytes each, and of the global."""
-        at_locals = self._padding_bytes + self.rows
+    def of_codes(self, width: int) -> tuple[bytes, bytes, bytes, bytes]:
+        """The bits of padding, the scales, and the codes of the locals, `width` bytes each, and of
+        the global."""
+        at_scales = HEADER_BYTES + -(-self.rows // 8)
+        at_locals = at_scales + self.rows
         at_global = at_locals + self.rows * width
-        end = at_global + row_bytes(self.global_dim, _OF_GLOBALS)
-        return self.payload[at_locals:at_global], self.payload[at_global:end]
-
-    def padding(self) -> NDArray[np.bool_] | None:
-        bits = bytes(self.payload[: self._padding_bytes])
-        if not any(bits):
-            return None
-        return np.unpackbits(np.frombuffer(bits, np.uint8), count=self.rows).astype(bool)
-
-    def scales(self) -> NDArray[np.uint8]:
-        return np.frombuffer(self.payload, np.uint8, self.rows, self._padding_bytes).copy()
-
-    @property
-    def _padding_bytes(self) -> int:
-        """Of a record of codes."""
-        return -(-self.rows // 8)
+        data, end = self.data, at_global + row_bytes(self.global_dim, _OF_GLOBALS)
+        return (
+            data[HEADER_BYTES:at_scales],
+            data[at_scales:at_locals],
+            data[at_locals:at_global],
+            data[at_global:end],
+        )
 
     def metadata(self) -> dict[str, Any] | None:
         if not self.metadata_bytes:
             return None
-        metadata: dict[str, Any] = json.loads(bytes(self.payload[-self.metadata_bytes :]))
+        metadata: dict[str, Any] = json.loads(self.data[-self.metadata_bytes :])
         return metadata
 
 
@@ -197,18 +190,17 @@ def _checked(collection: str, image_id: str, data: bytes) -> _Checked:
         raise DamagedRecordError(image_id, "not a record of this service")
     if code not in _OF_VERSION.get(version, {}):
         raise DamagedRecordError(image_id, f"version {version}, number type {code}")
-    payload = memoryview(data)[HEADER_BYTES:]
-    digest = _digest(version, collection, image_id, data[: _HEADER.size], payload)
+    digest = _digest(version, collection, image_id, data[: _HEADER.size], data[HEADER_BYTES:])
     if data[_HEADER.size : HEADER_BYTES] != digest:
         raise DamagedRecordError(image_id, "its digest does not match")
-    return _Checked(image_id, code, rows, dim, global_dim, metadata_bytes, payload)
+    return _Checked(image_id, code, rows, dim, global_dim, metadata_bytes, data)
 
 
 def _numbers(record: _Checked) -> ImageDescriptors:
     numbers, rows, dim = _NUMBERS[record.code], record.rows, record.dim
-    payload, count = record.payload, rows * dim
-    scales = np.frombuffer(payload, np.uint8, rows)
-    locals_ = np.frombuffer(payload, numbers, count, offset=rows).reshape(rows, dim)
+    scales = np.frombuffer(record.data, np.uint8, rows, HEADER_BYTES)
+    locals_ = np.frombuffer(record.data, numbers, rows * dim, HEADER_BYTES + rows)
+    locals_ = locals_.reshape(rows, dim)
     global_ = _global_numbers(record) if record.global_dim else None
     padding = np.asarray(~locals_.any(axis=1))
     return ImageDescriptors(locals_, scales, global_, padding if padding.any() else None)
@@ -216,26 +208,29 @@ def _numbers(record: _Checked) -> ImageDescriptors:
 
 def _global_numbers(record: _Checked) -> NDArray[np.floating]:
     numbers = _NUMBERS[record.code]
-    start = record.rows + record.rows * record.dim * numbers.itemsize
-    return np.frombuffer(record.payload, numbers, record.global_dim, offset=start)
+    start = HEADER_BYTES + record.rows + record.rows * record.dim * numbers.itemsize
+    return np.frombuffer(record.data, numbers, record.global_dim, start)
 
 
 def _decoded(records: Sequence[_Checked]) -> list[ImageDescriptors]:
     """Of records with codes of one type and sizes."""
     code_type, dim, global_dim = _CODE_TYPES[records[0].code], records[0].dim, records[0].global_dim
-    codes = [record.codes(row_bytes(dim, code_type)) for record in records]
-    locals_ = decode([of_locals for of_locals, _ in codes], dim, code_type)
+    width = row_bytes(dim, code_type)
+    bits, scales, of_locals, of_globals = zip(*(r.of_codes(width) for r in records), strict=True)
+    locals_ = decode(of_locals, dim, code_type)
     globals_: Sequence[NDArray[np.float32] | None] = [None] * len(records)
     if global_dim:
-        of_globals = decode([of_global for _, of_global in codes], global_dim, _OF_GLOBALS)
-        globals_ = [vector[0] for vector in of_globals]
-    images = []
-    for record, own, global_ in zip(records, locals_, globals_, strict=True):
-        padding = record.padding()
+        globals_ = [vector[0] for vector in decode(of_globals, global_dim, _OF_GLOBALS)]
+    paddings = [_padding(b, len(s)) if any(b) else None for b, s in zip(bits, scales, strict=True)]
+    for own, padding in zip(locals_, paddings, strict=True):
         if padding is not None:
             own[padding] = 0
-        images.append(ImageDescriptors(own, record.scales(), global_, padding))
-    return images
+    own_scales = (np.frombuffer(s, np.uint8) for s in scales)
+    return list(map(ImageDescriptors, locals_, own_scales, globals_, paddings))
+
+
+def _padding(bits: bytes, rows: int) -> NDArray[np.bool_]:
+    return np.unpackbits(np.frombuffer(bits, np.uint8), count=rows).astype(bool)
 
 
 def as_stored(
@@ -260,9 +255,7 @@ def header_sizes(header: bytes) -> DescriptorSizes | None:
     return DescriptorSizes(dim, global_dim or None)
 
 
-def _digest(
-    version: int, collection: str, image_id: str, header: bytes, payload: bytes | memoryview
-) -> bytes:
+def _digest(version: int, collection: str, image_id: str, header: bytes, payload: bytes) -> bytes:
     record = b"".join((f"{collection}\0{image_id}\0".encode(), header, payload))
     if version < _VERSION:
         return hashlib.blake2b(record, digest_size=DIGEST_BYTES).digest()
