@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ class ImageDescriptors:
     def count(self) -> int:
         return int(self.locals.shape[0])
 
-    @property
+    @cached_property
     def sizes(self) -> DescriptorSizes:
         return DescriptorSizes(
             int(self.locals.shape[1]), None if self.global_ is None else len(self.global_)

@@ -91,11 +91,10 @@ class WindowBuffer:
 
 def _layout(window: Window) -> WindowLayout:
     images = (window.query, *window.gallery)
-    dims = {image.sizes.global_dim for image in images} - {None}
     return WindowLayout(
-        counts=[image.count for image in images],
-        local_dim=window.query.locals.shape[1],
-        global_dim=max((dim for dim in dims if dim is not None), default=0),
+        counts=[len(image.locals) for image in images],
+        local_dim=window.query.sizes.local_dim,
+        global_dim=max(image.sizes.global_dim or 0 for image in images),
         with_global=[image.global_ is not None for image in images],
         with_padding=[image.padding is not None for image in images],
     )

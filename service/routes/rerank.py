@@ -176,9 +176,9 @@ async def _fetch(
     missing = [i for i in ids if i not in records]
     if not records or (missing and request.on_missing == "error"):
         raise GalleryIdsMissingError(missing)
-    _check_sizes(records, state.model.config)
+    sizes = _joint_sizes(records, state.model.config)
     if metric is None:
-        await _check_query(image.sizes, generation, records, state)
+        await _check_query(image.sizes, generation, sizes, state)
     places = [place for place, image_id in enumerate(ids) if image_id in records]
     return _Images(image, [records[ids[place]] for place in places], places, missing)
 
@@ -196,29 +196,29 @@ def _stored_query(
     return record.descriptors.strongest(config.descriptors_per_image)
 
 
-def _check_sizes(records: Mapping[str, GalleryRecord], config: ModelConfig) -> None:
-    """Raises DescriptorDimMismatchError unless all have the sizes of the checkpoint and of each
-    other. They may not: images may have been registered with another checkpoint, or before
-    collections had sizes."""
-    expected, first = config.sizes, next(iter(records))
-    owner = "the checkpoint" if expected is not None else f"image {first!r}"
+def _joint_sizes(records: Mapping[str, GalleryRecord], config: ModelConfig) -> DescriptorSizes:
+    """Of the images together. Raises DescriptorDimMismatchError unless all have the sizes of the
+    checkpoint and of each other. They may not: images may have been registered with another
+    checkpoint, or before collections had sizes."""
+    first_by_sizes: dict[DescriptorSizes, str] = {}
     for image_id, record in records.items():
-        sizes = record.descriptors.sizes
-        wrong = None if expected is None else misfit(sizes, expected)
+        first_by_sizes.setdefault(record.descriptors.sizes, image_id)
+    first = next(iter(records))
+    owner = "the checkpoint" if config.sizes is not None else f"image {first!r}"
+    expected = config.sizes or records[first].descriptors.sizes
+    for sizes, image_id in first_by_sizes.items():
+        wrong = misfit(sizes, expected)
         if wrong is not None:
             raise DescriptorDimMismatchError("gallery_ids", wrong, owner, id=image_id)
-        expected = sizes if expected is None else joined(expected, sizes)
+        expected = joined(expected, sizes)
+    return reduce(joined, first_by_sizes)
 
 
 async def _check_query(
-    sizes: DescriptorSizes,
-    generation: str,
-    records: Mapping[str, GalleryRecord],
-    state: ServiceState,
+    sizes: DescriptorSizes, generation: str, expected: DescriptorSizes, state: ServiceState
 ) -> None:
-    """Raises DescriptorDimMismatchError where the query does not fit the collection."""
-    of_images = (record.descriptors.sizes for record in records.values())
-    expected = reduce(joined, of_images)
+    """`expected`: the sizes of the list's images. Raises DescriptorDimMismatchError where the query
+    does not fit the collection."""
     if sizes.global_dim and expected.global_dim is None:
         # These images have no globals; others of the collection may.
         expected = await state.gallery.sizes(generation) or expected
