@@ -261,7 +261,8 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             (
                 (
                     "{{instance}}",
-                    f"{gauge('process_resident_memory_bytes')}"
+                    f"({gauge('process_resident_memory_bytes')}"
+                    f" + {gauge('locore_model_memory_bytes')})"
                     f" / {gauge('locore_memory_limit_bytes')}",
                 ),
             ),
@@ -272,11 +273,14 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Memory",
             "",
             "bytes",
-            (("{{instance}}", gauge("process_resident_memory_bytes")),),
+            (
+                ("{{instance}}", gauge("process_resident_memory_bytes")),
+                ("{{instance}}, model", gauge("locore_model_memory_bytes")),
+            ),
         ),
         Panel(
             "Processor",
-            "Cores that the process keeps busy.",
+            "Cores that the service keeps busy, without the process of its model.",
             "short",
             (("{{instance}}", rate("process_cpu_seconds_total", "", "instance")),),
         ),

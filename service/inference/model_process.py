@@ -36,6 +36,8 @@ from service.inference.pass_messages import (
     encode,
 )
 from service.inference.window_buffer import WindowBuffer
+from service.machine.memory import resident_memory
+from service.watch.metrics import MODEL_MEMORY
 
 log = structlog.get_logger(__name__)
 
@@ -73,6 +75,7 @@ class ModelProcess:
         self._closed = False
         try:
             _, self._info = self._start()
+            MODEL_MEMORY.set_function(self._memory_bytes)
         except BaseException:
             self.close()
             raise
@@ -124,6 +127,10 @@ class ModelProcess:
             if self._process is not None:
                 self._process.kill()
                 self._process.wait()
+
+    def _memory_bytes(self) -> int:
+        process = self._process
+        return 0 if process is None else resident_memory(process.pid)
 
     def _start(self) -> tuple[Connection, ModelInfo]:
         ours, theirs = multiprocessing.Pipe()

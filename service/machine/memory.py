@@ -1,4 +1,4 @@
-"""How much memory this process may take, for the alert that it nears its limit."""
+"""How much memory the service takes and may take, for the alert that it nears its limit."""
 
 from __future__ import annotations
 
@@ -11,6 +11,15 @@ CONTROL_GROUP_FILES = (
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
 """The limit of a container as it sees it itself: control groups version 2, then 1."""
+
+
+def resident_memory(process: int) -> int:
+    """Bytes; 0 where the process has ended."""
+    try:
+        pages = Path(f"/proc/{process}/statm").read_text().split()[1]
+    except OSError:
+        return 0
+    return os.sysconf("SC_PAGE_SIZE") * int(pages)
 
 
 def memory_limit(files: Sequence[Path] = CONTROL_GROUP_FILES) -> int:

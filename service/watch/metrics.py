@@ -76,8 +76,9 @@ THUMBNAILS = Counter("locore_thumbnails", "Thumbnails of registered images.", ["
 THUMBNAIL_BYTES = Gauge("locore_thumbnail_bytes", "What thumbnails take of the store.")
 MEMORY_LIMIT = Gauge(
     "locore_memory_limit_bytes",
-    "Memory that the process may take: the container's or the machine's.",
+    "Memory that the service may take: the container's or the machine's.",
 )
+MODEL_MEMORY = Gauge("locore_model_memory_bytes", "Resident memory of the model's process.")
 EXTRACTION_QUEUE = Gauge(
     "locore_extraction_queue", "Requests that wait for a picture to be extracted, or have one."
 )

@@ -20,6 +20,7 @@ from service.inference.model_process import (
     ModelProcessError,
     UnfitModelError,
 )
+from service.watch.metrics import MODEL_MEMORY
 from tests import processes
 from tests.factories import image, load_tiny, window
 from tests.processes import gone
@@ -57,6 +58,8 @@ def test_scores_and_description_are_the_models(process: ModelProcess, model: Loa
     for seed in range(3):
         assert_same_scores(process, model, seed)
     assert process.info == model.info
+    (memory,) = MODEL_MEMORY.collect()
+    assert memory.samples[0].value > 100 << 20
     assert len(children()) == 1
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
-from service.machine.memory import memory_limit
+from service.machine.memory import memory_limit, resident_memory
 
 
 def machine() -> int:
@@ -24,3 +27,10 @@ def test_without_a_limit_it_is_the_machines(tmp_path: Path) -> None:
     huge.write_text(str(2**63 - 4096))
     for files in ([], [unlimited], [huge]):
         assert memory_limit(files) == machine()
+
+
+def test_a_process_that_has_ended_takes_no_memory() -> None:
+    assert resident_memory(os.getpid()) > 10 << 20
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert resident_memory(ended.pid) == 0
