@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -22,7 +23,16 @@ from service.watch.metrics import (
     STATUSES,
     STORE_OPERATIONS,
 )
-from tests.e2e.service import LOCORE, RunningService, code_of, free_port, ids_of, running
+from tests.e2e.service import (
+    LOCORE,
+    RunningService,
+    code_of,
+    free_port,
+    ids_of,
+    running,
+    wait_until_ready,
+)
+from tests.processes import MODEL, children, gone
 
 Images = dict[str, ImageDescriptors]
 
@@ -60,6 +70,26 @@ def test_a_restart_loses_no_registered_image(
         assert service.http.get("/gallery").json()["count"] == 200
         after = service.rerank(query, list(images)).json()["results"]
         assert [r["id"] for r in after] == [r["id"] for r in before]
+
+
+def test_a_model_that_dies_is_replaced_and_ends_with_its_service(
+    checkpoint: Path, tmp_path: Path, gallery: Images, query: ImageDescriptors
+) -> None:
+    images = dict(list(gallery.items())[:20])
+    with running(checkpoint, tmp_path) as service:
+        assert service.register(images).is_success
+        before = service.rerank(query, list(images)).json()["results"]
+        (model,) = children(service.process.pid, MODEL)
+        os.kill(model, signal.SIGKILL)
+        assert gone(model)
+        # This one finds the model dead.
+        assert service.rerank(query, list(images)).status_code in (200, 500)
+        wait_until_ready(service)
+        after = service.rerank(query, list(images)).json()["results"]
+        assert after == before
+        (another,) = children(service.process.pid, MODEL)
+        assert service.stop(signal.SIGKILL) == -signal.SIGKILL
+        assert gone(another)
 
 
 def test_sigterm_lets_what_runs_finish_and_refuses_what_is_new(
