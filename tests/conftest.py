@@ -14,7 +14,9 @@ os.environ["TRITON_F32_DEFAULT"] = "ieee"
 # Programs that the tests start by the hundred compile this project once.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# The tests' models are tiny: more threads would only wait for each other.
+# The tests' models are tiny: more threads would only wait for each other. `locore` takes all cores,
+# also in this process, where the environment does not say how many.
+os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 
 # On a busy machine an example may take any time: speed is for the benchmarks to show.
