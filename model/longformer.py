@@ -23,7 +23,7 @@ _FIRST_POSITION = 2
 """RoBERTa's numbering of positions: 0 is not used, 1 is for padding."""
 
 
-class _Longformer(transformers.LongformerModel):  # type: ignore[no-untyped-call]
+class _Longformer(transformers.LongformerModel):  # type: ignore[misc]
     """Without a vocabulary: what LOCORE keeps of one are the embeddings of [SEP] and [PAD]."""
 
     def __init__(self, config: transformers.LongformerConfig) -> None:
@@ -95,7 +95,7 @@ class LongformerReranker(ListReranker):
     def recompute_in_backward(self) -> None:
         """Computes activations again for the gradients: less memory, more time."""
         longformer = self.language_model.longformer
-        longformer.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
+        longformer.gradient_checkpointing_enable({"use_reentrant": False})
 
     def forward(self, batch: WindowBatch) -> tuple[Tensor, Tensor]:
         """Log-odds of being relevant, and which tokens are real: both (w, g, slots)."""

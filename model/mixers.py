@@ -76,7 +76,7 @@ class LongformerAttention(nn.Module):
         from transformers.models.longformer.modeling_longformer import LongformerSelfAttention
 
         self.positions = Positions(dim, slots)
-        self.attention = LongformerSelfAttention(  # type: ignore[no-untyped-call]
+        self.attention = LongformerSelfAttention(
             LongformerConfig(
                 hidden_size=dim,
                 num_attention_heads=heads,

@@ -95,11 +95,11 @@ def short_hash(files: Sequence[Path]) -> str:
 def _quiet_transformers() -> Iterator[None]:
     """Without its bars and tables: what they would say becomes an ExtractorError."""
     level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()  # type: ignore[no-untyped-call]
-    log.disable_progress_bar()  # type: ignore[no-untyped-call]
+    log.set_verbosity_error()
+    log.disable_progress_bar()
     try:
         yield
     finally:
         log.set_verbosity(level)
         if bars:
-            log.enable_progress_bar()  # type: ignore[no-untyped-call]
+            log.enable_progress_bar()
