@@ -13,8 +13,11 @@ help:  ## What there is to make
 run: $(INSTALLED)  ## The service on port 8000 with the embedded store and the sample gallery
 	$(BIN)/locore serve --sample
 
-test: lint types  ## Lint, types, all quick tests
-	$(BIN)/pytest --numprocesses 3 --dist loadfile
+# mypy has one core's worth of work: the tests do not wait for it, and its words come last.
+test: lint  ## Lint, types, all quick tests
+	$(BIN)/mypy > $(VENV)/types.txt 2>&1 & types=$$!; \
+	$(BIN)/pytest --numprocesses 3 --dist loadfile; failed=$$?; \
+	wait $$types || failed=1; cat $(VENV)/types.txt; exit $$failed
 
 test-all: test  ## And those that start engines and a browser, for which it installs Debian packages (as root)
 	sh tests/slow/install_browser.sh
