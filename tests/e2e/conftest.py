@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +17,16 @@ from tests.factories import image, load_tiny, tiny_config
 from tests.page_sample import EXTRACTOR, serving_page, write_sample
 
 CONFIG = tiny_config()
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[None]:
+    """`locore serve` in this process has all that comes after it log on standard error."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")
