@@ -51,10 +51,11 @@ def write_any_text() -> None:
 
 
 def drop_unwritten() -> None:
-    """What standard output does not take is not tried again at the exit, which would end in a
-    traceback."""
+    """Flushes standard output, and drops what it does not take: Python would try again as it ends,
+    and complain."""
     try:
-        sys.stdout.flush()
+        if sys.stdout:
+            sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

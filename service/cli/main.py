@@ -7,7 +7,7 @@ import gc
 import pkgutil
 import sys
 from collections import UserDict
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from redis.exceptions import RedisError
@@ -48,19 +48,19 @@ EXPECTED = (
     UnfitModelError,
     UnreadableImageError,
 )
-"""What a user's files, flags and services can be wrong with: one line, exit code 2, no trace."""
+"""Errors of a user's files, flags and services: one line, exit code 2, no trace."""
 
 
-class _Imports(UserDict[str, Any]):
-    """Commands by their names, each imported when it is called: a start takes a quarter less, for
-    serving needs nothing that evaluates or trains."""
+class _LazyCommands(UserDict[str, Any]):
+    """Commands by name, each imported when it is called: serving needs nothing that evaluates or
+    trains, and starts a quarter faster without it."""
 
     def __getitem__(self, name: str) -> click.Command:
         command: click.Command = pkgutil.resolve_name(self.data[name])
         return command
 
 
-COMMANDS = _Imports(
+COMMANDS = _LazyCommands(
     {
         "bench": "service.cli.bench:bench",
         "collections": "service.cli.collections:collections",
@@ -87,13 +87,16 @@ COMMANDS = _Imports(
 def locore() -> None:
     """Re-rank image search results from local descriptors.
 
-    A first session: `locore serve --sample`, then in another terminal the command that it prints.
-    With your own images: `locore extract PHOTOS -o photos.h5`, `locore load photos.h5`,
-    `locore rerank QUERY.jpg --gallery photos.h5`.
+    To try it: `locore serve --sample`, then in another terminal the command that it prints.
+
+    On your own photographs: `locore serve --images PHOTOS`, then open http://127.0.0.1:8000/.
+
+    Step by step, with the service running: `locore extract PHOTOS -o photos.h5`,
+    `locore load photos.h5`, `locore rerank QUERY.jpg --gallery photos.h5`.
     """
 
 
-# A process that ends frees all that it has; to search that for circles first takes half a second.
+# The process frees all its memory as it ends; collecting cycles first would take half a second.
 atexit.register(gc.freeze)
 
 
@@ -102,7 +105,8 @@ def run() -> None:
     write_any_text()
     try:
         code = locore.main(prog_name="locore", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout:
+            sys.stdout.flush()
     except click.exceptions.Exit as error:
         code = error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
@@ -111,17 +115,31 @@ def run() -> None:
     except click.ClickException as error:
         _fail(error.format_message())
     except StoreUnavailableError as error:
-        # Clients of the service are not told more; whose store it is, is.
+        # The service tells its clients no more than this; the owner of the store may know why.
         _fail(f"{error}: {reason(error.__cause__)}" if error.__cause__ else str(error))
+    except BrokenPipeError:
+        # The reader of the output has gone. click ends a command the same way.
+        sys.exit(1)
     except EXPECTED as error:
-        _fail(str(error))
-    except (click.Abort, KeyboardInterrupt):
+        _fail(_text(error))
+    except (click.Abort, KeyboardInterrupt) as error:
+        # click raises Abort for both, Ctrl-C and an input that ends.
+        if isinstance(error.__context__, EOFError):
+            _fail("the input ended")
         print("locore: interrupted", file=sys.stderr)
         sys.exit(130)
+    finally:
+        drop_unwritten()
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(message: str) -> None:
-    drop_unwritten()
+def _text(error: BaseException) -> str:
+    """What the error says. Some say nothing, such as the TimeoutError of asyncio."""
+    if isinstance(error, TimeoutError) and not str(error):
+        return "timed out"
+    return str(error) or type(error).__name__
+
+
+def _fail(message: str) -> NoReturn:
     print("locore: " + " ".join(message.split()), file=sys.stderr)
     sys.exit(2)
