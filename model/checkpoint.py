@@ -111,10 +111,10 @@ class _Unfilled(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        named = kwargs or {}
+        keywords = kwargs or {}
         if func.__name__ in ("normal_", "uniform_", "kaiming_uniform_"):
-            return named["tensor"] if "tensor" in named else args[0]
-        return func(*args, **named)
+            return keywords["tensor"] if "tensor" in keywords else args[0]
+        return func(*args, **keywords)
 
 
 def new_network(

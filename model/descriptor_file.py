@@ -126,13 +126,13 @@ class DescriptorReader(Closing):
         return self.read(place)
 
     def read(
-        self, place: int, most: int | None = None, *, with_global: bool = True
+        self, place: int, max_rows: int | None = None, *, with_global: bool = True
     ) -> ImageDescriptors:
-        """An image, or its first `most` rows. Raises NoDescriptorError where none of them is
+        """An image, or its first `max_rows` rows. Raises NoDescriptorError where none of them is
         valid, DescriptorFileError for what cannot be read or scored."""
         global_ = None
         with as_descriptor_error(self.path):
-            leading, rows = self._layout.read(place, most)
+            leading, rows = self._layout.read(place, max_rows)
             if with_global and self._globals is not None:
                 global_ = self._globals[place].astype(np.float32)
         what = f"{self.path}: image {self.ids[place]!r}"

@@ -26,8 +26,8 @@ class Layout(Protocol):
     @property
     def leading(self) -> int: ...
 
-    def read(self, place: int, most: int | None = None) -> tuple[_Floats, _Floats]:
-        """The metadata (n, leading) and descriptors (n, d) of an image's first `most` rows."""
+    def read(self, place: int, max_rows: int | None = None) -> tuple[_Floats, _Floats]:
+        """The metadata (n, leading) and descriptors (n, d) of an image's first `max_rows` rows."""
         ...
 
 
@@ -43,8 +43,8 @@ class Columns:
         images, rows, columns = self.rows.shape
         return images, rows, columns - self.leading
 
-    def read(self, place: int, most: int | None = None) -> tuple[_Floats, _Floats]:
-        rows = self.rows[place, :most].astype(np.float32)
+    def read(self, place: int, max_rows: int | None = None) -> tuple[_Floats, _Floats]:
+        rows = self.rows[place, :max_rows].astype(np.float32)
         return rows[:, : self.leading], rows[:, self.leading :]
 
 
@@ -61,8 +61,10 @@ class TwoDatasets:
         images, rows, columns = self.descriptor.shape
         return images, rows, columns
 
-    def read(self, place: int, most: int | None = None) -> tuple[_Floats, _Floats]:
-        parts = (part[place, :most].astype(np.float32) for part in (self.metadata, self.descriptor))
+    def read(self, place: int, max_rows: int | None = None) -> tuple[_Floats, _Floats]:
+        parts = (
+            part[place, :max_rows].astype(np.float32) for part in (self.metadata, self.descriptor)
+        )
         metadata, descriptors = parts
         return metadata, descriptors
 
@@ -79,9 +81,9 @@ class Records:
         rows, columns = self.records.dtype["descriptor"].shape
         return self.records.shape[0], rows, columns
 
-    def read(self, place: int, most: int | None = None) -> tuple[_Floats, _Floats]:
+    def read(self, place: int, max_rows: int | None = None) -> tuple[_Floats, _Floats]:
         record = self.records[place]
-        metadata, descriptors = (record[name][:most].astype(np.float32) for name in _FIELDS)
+        metadata, descriptors = (record[name][:max_rows].astype(np.float32) for name in _FIELDS)
         return metadata, descriptors
 
 

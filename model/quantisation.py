@@ -60,8 +60,8 @@ def encode(vectors: NDArray[np.floating], code_type: CodeType) -> NDArray[np.uin
     rows = vectors.astype(np.float32)
     if code_type == "int8":
         largest = np.abs(rows).max(axis=1, keepdims=True)
-        whole = np.rint(rows / np.where(largest > 0, largest, 1) * _LARGEST_INT8)
-        return np.asarray(whole.astype(np.int8).view(np.uint8))
+        integers = np.rint(rows / np.where(largest > 0, largest, 1) * _LARGEST_INT8)
+        return np.asarray(integers.astype(np.int8).view(np.uint8))
     rotated = _rotation(rows.shape[1]).forth(_unit(rows)) * np.float32(rows.shape[1] ** 0.5)
     levels = _levels(code_type)
     places = np.searchsorted((levels[1:] + levels[:-1]) / 2, rotated).astype(np.uint8)
@@ -162,8 +162,8 @@ class _Rotation:
 
     @property
     def _parts(self) -> list[slice]:
-        dim, whole = len(self.signs), len(self.left) * len(self.right)
-        return [slice(0, whole), slice(dim - whole, dim)][: 1 if whole == dim else 2]
+        dim, size = len(self.signs), len(self.left) * len(self.right)
+        return [slice(0, size), slice(dim - size, dim)][: 1 if size == dim else 2]
 
 
 def _multiply(rows: _Rows, part: slice, left: _Rows, right: _Rows, space: _Rows) -> None:
@@ -177,11 +177,11 @@ def _multiply(rows: _Rows, part: slice, left: _Rows, right: _Rows, space: _Rows)
 
 @lru_cache(maxsize=64)
 def _rotation(dim: int) -> _Rotation:
-    whole = dim - dim % _FACTOR if dim > _FACTOR else dim
-    a = max(size for size in range(1, isqrt(whole) + 1) if whole % size == 0)
+    matrix_size = dim - dim % _FACTOR if dim > _FACTOR else dim
+    a = max(size for size in range(1, isqrt(matrix_size) + 1) if matrix_size % size == 0)
     bits = np.frombuffer(hashlib.shake_256(b"locore").digest(-(-dim // 8)), np.uint8)
     signs = 1 - 2 * np.unpackbits(bits)[:dim].astype(np.float32)
-    return _Rotation(signs, _cosines(a), _cosines(whole // a))
+    return _Rotation(signs, _cosines(a), _cosines(matrix_size // a))
 
 
 def _cosines(size: int) -> NDArray[np.float32]:

@@ -101,9 +101,9 @@ def _carried(added: Tensor, retention: Tensor) -> tuple[list[Tensor], list[Tenso
     def entered(added: Sequence[Tensor], retention: Sequence[Tensor]) -> list[Tensor]:
         state = torch.zeros_like(added[0])
         states = []
-        for share, more in zip(retention, added, strict=True):
+        for share, addition in zip(retention, added, strict=True):
             states.append(state)
-            state = torch.addcmul(more, share, state)
+            state = torch.addcmul(addition, share, state)
         return states
 
     # unbind, not indexing: the gradient of an index fills a tensor of the whole size with zeros.

@@ -51,13 +51,13 @@ def made_up_lists(
     lists: list[dict[str, Any]] = []
     for n, query in enumerate(queries):
         count = int(rng.integers(1, longest + 1))
-        found: dict[str, Any] = {
+        one: dict[str, Any] = {
             "query": query,
             "gallery_ids": rng.choice(gallery, count, replace=False).tolist(),
         }
         if n % 3 == 0:
-            found["global_scores"] = np.sort(rng.random(count))[::-1].round(4).tolist()
-        lists.append(found)
+            one["global_scores"] = np.sort(rng.random(count))[::-1].round(4).tolist()
+        lists.append(one)
     return lists
 
 

@@ -159,8 +159,8 @@ class Crasher:
                     continue
                 chosen = rng.sample(ids, rng.randint(1, len(ids)))
                 moment = self._ledger.moment()
-                read = self._read(http, chosen, rng.choice((20, 60_000, 60_000)))
-                for image_id, version in read.items():
+                versions = self._read(http, chosen, rng.choice((20, 60_000, 60_000)))
+                for image_id, version in versions.items():
                     self._compare(image_id, version, self._ledger.since(image_id, moment))
                     self.report.counts["images read"] += 1
 

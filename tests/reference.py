@@ -70,7 +70,7 @@ class Reference:
         """The same images without what is behind the mask, as a client has them: padding keeps its
         place."""
         batch = self.batch
-        found = []
+        windows = []
         for w in range(len(batch.locals)):
             images = [
                 ImageDescriptors(
@@ -81,8 +81,8 @@ class Reference:
                 )
                 for i, mask in enumerate(batch.local_mask[w])
             ]
-            found.append(Window(images[0], images[1:]))
-        return found
+            windows.append(Window(images[0], images[1:]))
+        return windows
 
 
 def reference(case: str, **changes: object) -> Reference:

@@ -64,8 +64,8 @@ class Client:
         self.url = url
         self._setup = Setup(url, timeout, retries, max_images_per_request, max_payload_bytes)
         with self._setup.checking_url():
-            given = self._setup.headers(api_key, headers)
-            self._http = httpx.Client(base_url=url, headers=given, **self._setup.way)
+            all_headers = self._setup.headers(api_key, headers)
+            self._http = httpx.Client(base_url=url, headers=all_headers, **self._setup.way)
 
     def register(
         self,

@@ -49,13 +49,13 @@ class HowToRerank(RerankFields, HowToCall, total=False):
 @dataclass(frozen=True)
 class Call(Generic[_Result]):
     """`body`: told the seconds that are left; `content_type`: of the body; `timed`: the parameters
-    tell the service what is left; `read`: the result from an answer's bytes,
+    tell the service what is left; `parse`: the result from an answer's bytes,
     raises ValueError for bytes that are not the service's; `repeatable`: see
     `patience.policy`; `once`: an answer is wanted as it is now."""
 
     method: str
     path: str
-    read: Callable[[bytes], _Result]
+    parse: Callable[[bytes], _Result]
     params: Mapping[str, str | int] = field(default_factory=dict)
     body: Callable[[float], bytes] | None = None
     content_type: str = "application/json"
@@ -66,8 +66,8 @@ class Call(Generic[_Result]):
 
 def register(part: Part) -> Call[RegisterResponse]:
     """Registering again replaces an image by itself."""
-    read = _reader(RegisterResponse)
-    return Call("POST", "/gallery", read, body=lambda _: part.body)
+    parse = _reader(RegisterResponse)
+    return Call("POST", "/gallery", parse, body=lambda _: part.body)
 
 
 def page(collection: str, limit: int, cursor: str | None) -> Call[GalleryPage]:

@@ -96,7 +96,7 @@ class Exchange(Generic[_Result]):
         """Raises ClientError."""
         try:
             if 200 <= answer.status < 300:
-                return self.call.read(answer.content)
+                return self.call.parse(answer.content)
             error_body = ErrorResponse.model_validate_json(answer.content).error
         except ValueError:
             message = f"{self._url}: HTTP {answer.status}, and not from this service"

@@ -49,16 +49,16 @@ def proxy_for(url: str) -> str | None:
 
 def _check(proxy: str) -> None:
     """Raises ValueError, which does not repeat the address: it may have a password."""
-    named = "the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names"
+    proxy_name = "the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names"
     try:
         parts = urlsplit(proxy)
         well = parts.scheme in _SCHEMES and parts.hostname and parts.port != 0
     except ValueError:
         well = False
     if not well:
-        raise ValueError(f"{named} has no address such as http://HOST:PORT")
+        raise ValueError(f"{proxy_name} has no address such as http://HOST:PORT")
     if parts.scheme.startswith("socks") and find_spec("socksio") is None:
-        raise ValueError(f"{named} is a SOCKS proxy: pip install socksio, or set NO_PROXY")
+        raise ValueError(f"{proxy_name} is a SOCKS proxy: pip install socksio, or set NO_PROXY")
 
 
 def _is_loopback(host: str) -> bool:

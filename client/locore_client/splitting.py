@@ -59,13 +59,13 @@ def parts(
     packed: list[bytes] = []
     size = pictures = 0
     for image_id, image in images.items() if isinstance(images, Mapping) else images:
-        one, more = _listed(image_id, image), _is_picture(image)
-        full = len(ids) == max_images or pictures + more > _PICTURES
+        one, is_picture = _listed(image_id, image), _is_picture(image)
+        full = len(ids) == max_images or pictures + is_picture > _PICTURES
         if ids and (full or size + 1 + len(one) > max_bytes):
             yield Part(ids, start + b",".join(packed) + end)
             ids, packed, pictures = [], [], 0
         size = size + 1 + len(one) if ids else len(start) + len(one) + len(end)
-        pictures += more
+        pictures += is_picture
         ids.append(image_id)
         packed.append(one)
     if ids:

@@ -15,14 +15,14 @@ _LISTS = ("ids", "collections", "aliases")
 class Blocking:
     """`Blocking(url, …).method(…)`: a Client, its method, and its end."""
 
-    def __init__(self, *given: Any, **options: Any) -> None:
-        self._made = given, options
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._made = arguments, options
 
     def __getattr__(self, method: str) -> Any:
         def call(*arguments: Any, **options: Any) -> Any:
             with Client(*self._made[0], **self._made[1]) as client:
-                found = getattr(client, method)(*arguments, **options)
-                return list(found) if method in _LISTS else found
+                result = getattr(client, method)(*arguments, **options)
+                return list(result) if method in _LISTS else result
 
         return call
 
@@ -33,10 +33,10 @@ class Asynchronous(Blocking):
     def __getattr__(self, method: str) -> Any:
         async def work(*arguments: Any, **options: Any) -> Any:
             async with AsyncClient(*self._made[0], **self._made[1]) as client:
-                found = getattr(client, method)(*arguments, **options)
+                result = getattr(client, method)(*arguments, **options)
                 if method in _LISTS:
-                    return [item async for item in found]
-                return await found
+                    return [item async for item in result]
+                return await result
 
         return lambda *arguments, **options: asyncio.run(work(*arguments, **options))
 

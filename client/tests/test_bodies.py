@@ -23,9 +23,9 @@ def test_arrays_make_an_image() -> None:
     assert packed == packed_image(image_from_arrays(rows))
     assert unpack(PackedArray.model_validate(packed["descriptors"])).tolist() == rows.tolist()
     assert packed["scales"] == [0, 0, 0]
-    whole = image_from_arrays(rows.tolist(), [2, 0, 1], np.ones(4, np.float16))
-    assert whole.scales.tolist() == [2, 0, 1]
-    assert packed_image(whole)["global"]["dtype"] == "float16"
+    image = image_from_arrays(rows.tolist(), [2, 0, 1], np.ones(4, np.float16))
+    assert image.scales.tolist() == [2, 0, 1]
+    assert packed_image(image)["global"]["dtype"] == "float16"
 
 
 @pytest.mark.parametrize(

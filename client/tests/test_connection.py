@@ -90,10 +90,10 @@ def test_the_message_says_that_a_proxy_was_asked(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("key", ["hunter\n2", "hünter2", "hunter2\0"])
 def test_a_key_that_cannot_be_sent_is_refused_and_not_repeated(key: str) -> None:
-    for given in ({"api_key": key}, {"headers": {"Authorization": f"Bearer {key}"}}):
+    for options in ({"api_key": key}, {"headers": {"Authorization": f"Bearer {key}"}}):
         for kind in (Client, AsyncClient):
             with pytest.raises(InvalidRequestError, match="the header Authorization") as caught:
-                kind("http://127.0.0.1:1", **given)
+                kind("http://127.0.0.1:1", **options)
             assert key[:3] not in str(caught.value)
 
 

@@ -94,9 +94,9 @@ def test_a_deadline_in_a_second_try_tells_of_the_first() -> None:
 
 def test_a_request_id_is_the_caller_s_or_made() -> None:
     assert begun(calls.ready(), request_id="mine").headers["X-Request-ID"] == "mine"
-    given = begun(calls.ready(), headers={"x-request-id": "theirs", "traceparent": "00-1-2-01"})
-    assert given.headers["X-Request-ID"] == "theirs"
-    assert given.headers["traceparent"] == "00-1-2-01"
+    exchange = begun(calls.ready(), headers={"x-request-id": "theirs", "traceparent": "00-1-2-01"})
+    assert exchange.headers["X-Request-ID"] == "theirs"
+    assert exchange.headers["traceparent"] == "00-1-2-01"
     made = {begun(calls.ready()).headers["X-Request-ID"] for _ in range(10)}
     assert len(made) == 10
     with pytest.raises(InvalidRequestError):

@@ -30,10 +30,10 @@ def test_what_is_left_is_told_within_the_contract_s_bounds(seconds: float, longe
 
 def test_a_deadline_gives_each_step_what_is_left() -> None:
     deadline = Deadline(100)
-    left = [deadline[step] for step in deadline]
-    assert len(left) == len(deadline) == 4
-    assert sorted(left, reverse=True) == left
-    assert 99 < left[-1] < 100
+    steps = [deadline[step] for step in deadline]
+    assert len(steps) == len(deadline) == 4
+    assert sorted(steps, reverse=True) == steps
+    assert 99 < steps[-1] < 100
     over = Deadline(0)
     assert 0 < over["read"] < 0.01
     with pytest.raises(TimeoutError):

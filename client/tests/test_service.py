@@ -51,9 +51,9 @@ def test_any_number_of_images_is_registered_listed_shown_and_deleted(
     assert client.register({}, name).registered == 0
 
     sent = dict(images(2))["many/0001"]
-    shown = client.get("many/0001", name, include_descriptors=True)
-    back = descriptors_of(shown)
-    assert (shown.count, shown.dimension, shown.metadata) == (2, LOCAL_DIM, None)
+    record = client.get("many/0001", name, include_descriptors=True)
+    back = descriptors_of(record)
+    assert (record.count, record.dimension, record.metadata) == (2, LOCAL_DIM, None)
     assert back.scales.tolist() == sent.scales.tolist()
     assert back.global_ is not None
     assert sent.global_ is not None
@@ -124,9 +124,9 @@ def test_collections_are_listed_emptied_and_dropped(
     for call in (client.collection, client.drop):
         with pytest.raises(NotFoundError):
             call(names[2])
-    left = {one.name for one in client.collections()}
-    assert left >= set(names[:2])
-    assert names[2] not in left
+    remaining = {one.name for one in client.collections()}
+    assert remaining >= set(names[:2])
+    assert names[2] not in remaining
 
 
 @both
@@ -176,9 +176,9 @@ def test_a_stored_image_is_a_query_and_a_score_a_threshold(
     client = kind(url)
     client.register(images(6), name)
     ids = [image_id for image_id, _ in images(6)]
-    alike = client.rerank(ids[1], ids, name)
-    assert {result.id for result in alike.results} == set(ids)
-    second = alike.results[1].relevance_score
+    nearest = client.rerank(ids[1], ids, name)
+    assert {result.id for result in nearest.results} == set(ids)
+    second = nearest.results[1].relevance_score
     assert len(client.rerank(ids[1], ids, name, min_score=second).results) == 2
     with pytest.raises(NotFoundError) as unknown:
         client.rerank("nobody", ids, name)
@@ -207,10 +207,10 @@ def test_pictures_are_registered_extracted_and_asked_with(
     assert extracted.extractor == client.info().extractor
     image, stored = descriptors_of(extracted), client.get("a", name, include_descriptors=True)
     assert image.global_ is not None
-    kept = descriptors_of(stored)
-    assert kept.global_ is not None
-    assert_same_directions(image.global_, kept.global_, 0.999)
-    assert image.scales[: len(kept.scales)].tolist() == kept.scales.tolist()
+    descriptors = descriptors_of(stored)
+    assert descriptors.global_ is not None
+    assert_same_directions(image.global_, descriptors.global_, 0.999)
+    assert image.scales[: len(descriptors.scales)].tolist() == descriptors.scales.tolist()
 
     asked = [client.rerank(query, ["c", "b", "a"], name) for query in (file, picture(0), image)]
     orders = [[result.id for result in answer.results] for answer in asked]

@@ -65,17 +65,17 @@ def test_a_request_has_32_pictures_at_most() -> None:
 
 
 def test_images_are_taken_as_they_are_sent() -> None:
-    taken = 0
+    count = 0
 
     def lazily() -> Iterator[tuple[str, ImageArrays]]:
-        nonlocal taken
+        nonlocal count
         for n in range(1_000):
-            taken += 1
+            count += 1
             yield str(n), QUERY
 
     split = parts(lazily(), "default", None, 10, 1 << 20)
     assert next(split).ids == [str(n) for n in range(10)]
-    assert taken == 11
+    assert count == 11
 
 
 def test_metadata_goes_with_an_image() -> None:

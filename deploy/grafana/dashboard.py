@@ -34,7 +34,7 @@ def panel_json(panel: Panel, number: int, x: int, y: int, height: int) -> dict[s
     if panel.top is not None:
         defaults["max"] = panel.top
     instant = panel.kind == "table"
-    made: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "id": number,
         "type": panel.kind,
         "title": panel.title,
@@ -62,32 +62,32 @@ def panel_json(panel: Panel, number: int, x: int, y: int, height: int) -> dict[s
         if panel.limit is not None:
             custom["thresholdsStyle"] = {"mode": "line"}
         defaults["custom"] = custom
-        made["options"] = {
+        fields["options"] = {
             "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
             "tooltip": {"mode": "multi", "sort": "desc"},
         }
     elif panel.kind == "stat":
-        made["options"] = {
+        fields["options"] = {
             "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
             "colorMode": "value",
             "graphMode": "area",
         }
     elif panel.kind == "table":
         hidden = ("Time", "Value", "__name__", "job")
-        made["transformations"] = [
+        fields["transformations"] = [
             {"id": "organize", "options": {"excludeByName": dict.fromkeys(hidden, True)}}
         ]
-    return made
+    return fields
 
 
 def panels_json() -> list[dict[str, Any]]:
-    made: list[dict[str, Any]] = []
+    items: list[dict[str, Any]] = []
     y = 0
     for row, panels in ROWS.items():
         place = {"h": 1, "w": _COLUMNS, "x": 0, "y": y}
-        made.append(
+        items.append(
             {
-                "id": len(made) + 1,
+                "id": len(items) + 1,
                 "type": "row",
                 "title": row,
                 "collapsed": False,
@@ -98,10 +98,10 @@ def panels_json() -> list[dict[str, Any]]:
         height = _HEIGHT // 2 if panels[0].kind == "stat" else _HEIGHT
         x = 0
         for panel in panels:
-            made.append(panel_json(panel, len(made) + 1, x, y + 1, height))
+            items.append(panel_json(panel, len(items) + 1, x, y + 1, height))
             x += panel.width
         y += 1 + height
-    return made
+    return items
 
 
 def dashboard_json() -> dict[str, Any]:

@@ -92,13 +92,13 @@ def main(
     lists: int,
     checkpoint: Path,
     dtype: str,
-    **given: Any,
+    **request_options: Any,
 ) -> None:
     """Re-rank the shortlists of any number of queries on a Ray cluster. Options as of `locore
     rerank-batch`."""
     if output.exists():
         raise click.UsageError(f"{output}: is there already")
-    options = OfflineOptions(**given)
+    options = OfflineOptions(**request_options)
     actor = (queries.resolve(), gallery.resolve(), checkpoint.resolve(), dtype, options)
     # What is wrong with the files is said here, before a cluster is busy.
     Reranking(*actor)

@@ -87,12 +87,12 @@ class UnderServe:
 
 async def _all_metrics() -> Response:
     """Of all replicas; one that is just going, and does not answer, is left out."""
-    here = serve.get_replica_context()
-    handle = serve.get_deployment_handle(here.deployment, here.app_name)
-    found = await handle.broadcast("replica_metrics").results_async(
+    context = serve.get_replica_context()
+    handle = serve.get_deployment_handle(context.deployment, context.app_name)
+    answers = await handle.broadcast("replica_metrics").results_async(
         timeout_s=_METRICS_SECONDS, return_exceptions=True
     )
-    texts = dict(answer for answer in found if not isinstance(answer, BaseException))
+    texts = dict(answer for answer in answers if not isinstance(answer, BaseException))
     return Response(merged(texts), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -72,7 +72,7 @@ def write_figures(
         {"protocol": protocol, "metric": metric} | asdict(figures)
         for (protocol, metric), figures in (benchmark.reported or {}).items()
     ]
-    written = {
+    content = {
         "benchmark": benchmark.name,
         "checkpoint": checkpoint,
         "settings": settings,
@@ -80,4 +80,4 @@ def write_figures(
         "grid": None if choice is None else asdict(choice),
         "reported": {"by": REPORTED_BY, "percent": reported},
     }
-    path.write_text(json.dumps(written, indent=2) + "\n")
+    path.write_text(json.dumps(content, indent=2) + "\n")

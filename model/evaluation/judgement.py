@@ -96,9 +96,9 @@ class Judgement:
     def coverage(self) -> float:
         """The share of its relevant images that a query's shortlist has, as far as they fit in:
         what no re-ranking of it can better. Mean over the queries."""
-        there = np.take_along_axis(self.relevant, self.before, axis=1).sum(axis=1)
+        listed_relevant = np.take_along_axis(self.relevant, self.before, axis=1).sum(axis=1)
         fitting = np.minimum(self.relevant.sum(axis=1), self.before.shape[1])
-        return float((there / fitting).mean())
+        return float((listed_relevant / fitting).mean())
 
 
 class _Figures:

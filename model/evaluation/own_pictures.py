@@ -98,8 +98,10 @@ def own_labels(pictures: OwnPictures, described: Collection[str], queries: int) 
         images = labels_of_views(own)
         _check(images, pictures.folder, "picture")
     else:
-        there = set(described)
-        images = pictures.labels.only(np.array([name in there for name in pictures.labels.ids]))
+        described_ids = set(described)
+        images = pictures.labels.only(
+            np.array([name in described_ids for name in pictures.labels.ids])
+        )
         _check(images, pictures.folder, "label")
     answerable = np.isin(images.classes, images.classes[~images.is_query])
     images = replace(images, is_query=images.is_query & answerable)

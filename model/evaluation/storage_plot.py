@@ -18,9 +18,9 @@ def draw(losses: Mapping[Storage, Loss], path: Path) -> None:
     dtypes = list(dict.fromkeys(form.dtype for form in losses))
     for place, dtype in enumerate(dtypes):
         forms = [form for form in losses if form.dtype == dtype]
-        most = max(form.locals for form in forms)
+        all_locals = max(form.locals for form in forms)
         for pooled, style in ((True, "-o"), (False, "--x")):
-            line = [form for form in forms if form.locals == most or form.pooled == pooled]
+            line = [form for form in forms if form.locals == all_locals or form.pooled == pooled]
             axes.plot(
                 [form.size for form in line],
                 [losses[form].precision for form in line],

@@ -38,10 +38,10 @@ def _resized_first(values: NDArray[np.uint8 | np.float64], size: int) -> NDArray
         centres = (np.arange(size) + 0.5) * length / size - 0.5
         return _at(values, np.clip(centres, 0, length - 1))
     # The area before each place; what is between two of them is an output pixel's share.
-    before = np.zeros((length + 1, *values.shape[1:]))
-    np.cumsum(values, axis=0, dtype=np.float64, out=before[1:])
+    cumulative = np.zeros((length + 1, *values.shape[1:]))
+    np.cumsum(values, axis=0, dtype=np.float64, out=cumulative[1:])
     edges = np.arange(size + 1) * length / size
-    return np.asarray(np.diff(_at(before, edges), axis=0) * (size / length))
+    return np.asarray(np.diff(_at(cumulative, edges), axis=0) * (size / length))
 
 
 def _at(values: NDArray[np.uint8 | np.float64], places: NDArray[np.float64]) -> NDArray[np.float64]:

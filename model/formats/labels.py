@@ -37,7 +37,7 @@ class LabelledImages:
     groups: NDArray[np.int64] | None = None
 
     def only(self, keep: NDArray[np.bool_]) -> LabelledImages:
-        ids = [image_id for image_id, kept in zip(self.ids, keep, strict=True) if kept]
+        ids = [image_id for image_id, is_kept in zip(self.ids, keep, strict=True) if is_kept]
         groups = None if self.groups is None else self.groups[keep]
         return LabelledImages(ids, self.classes[keep], self.is_query[keep], groups)
 

@@ -49,15 +49,15 @@ class ResumableLines(Closing):
 
     def _check_inputs(self, inputs: Mapping[str, Any]) -> None:
         try:
-            before = json.loads(self._inputs.read_bytes())
+            previous = json.loads(self._inputs.read_bytes())
         except (OSError, ValueError):
             raise FormatError(
                 f"{self._inputs}: cannot be read, so nobody knows what the run was given; "
                 "--overwrite begins anew"
             ) from None
         now = json.loads(json.dumps(inputs))
-        before = before if isinstance(before, dict) else {}
-        differing = [name for name in now if before.get(name) != now[name]]
+        previous = previous if isinstance(previous, dict) else {}
+        differing = [name for name in now if previous.get(name) != now[name]]
         if differing:
             raise FormatError(
                 f"{self.partial}: the run that broke off was given another {differing[0]}; "

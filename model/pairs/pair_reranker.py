@@ -78,12 +78,14 @@ class PairReranker(ListReranker):
         raise NotImplementedError
 
     def collate(self, windows: Sequence[Window]) -> RowBatch:
-        most = self.config.descriptors_per_image
-        batch = collate(windows, descriptors_per_image=most, keep_places=True, with_globals=False)
+        max_rows = self.config.descriptors_per_image
+        batch = collate(
+            windows, descriptors_per_image=max_rows, keep_places=True, with_globals=False
+        )
         row_mask = torch.zeros_like(batch.local_mask)
         for w, window in enumerate(windows):
             for i, image in enumerate((window.query, *window.gallery)):
-                row_mask[w, i, : min(image.count, most)] = True
+                row_mask[w, i, : min(image.count, max_rows)] = True
         return RowBatch(
             **{f.name: getattr(batch, f.name) for f in fields(batch)}, row_mask=row_mask
         )

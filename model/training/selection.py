@@ -79,9 +79,9 @@ def select_on_validation(
     """Selects alpha and temperature, and gives them to the trainer's average."""
     network = trainer.average.eval()
     lists = first_stage(task, _TOP)
-    before = quality(task, lists, lists.scores)
+    baseline = quality(task, lists, lists.scores)
     selection = select(network, task, lists, trainer.device, progress)
     settings = {"alpha": selection.alpha, "temperature": selection.temperature}
     rerank = network.config.rerank.model_copy(update=settings)
     network.config = network.config.model_copy(update={"rerank": rerank})
-    return Validation(selection, before)
+    return Validation(selection, baseline)

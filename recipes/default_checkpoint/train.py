@@ -113,11 +113,11 @@ class Learner:
         self._batch = tuple(tensor.to(device) for tensor in like)
         self._step = self._recorded() if on_gpu else self._learn
 
-    def step(self, batch: Batch, done: float) -> None:
+    def step(self, batch: Batch, progress: float) -> None:
         """`done`: the share of the training that is over; the rate falls along a cosine."""
         for target, source in zip(self._batch, batch, strict=True):
             target.copy_(source)
-        rate = RATE * min(1.0, (self.steps + 1) / WARM_UP) * falling(min(1.0, done))
+        rate = RATE * min(1.0, (self.steps + 1) / WARM_UP) * falling(min(1.0, progress))
         self.rate.fill_(rate)
         if self.rate.device.type == "cpu":
             for group in self.optimizer.param_groups:
@@ -208,10 +208,10 @@ def main(
     learners = [Learner(config(seed), seed, device, batch) for seed in seeds]
     started = time.monotonic()
     with click.progressbar(length=100, label="Training") as bar:
-        while (done := (time.monotonic() - started) / seconds) < 1:
+        while (progress := (time.monotonic() - started) / seconds) < 1:
             for learner in learners:
-                learner.step(batch, done)
-            bar.update(int(100 * done) - bar.pos)
+                learner.step(batch, progress)
+            bar.update(int(100 * progress) - bar.pos)
             batch = next(batches)
     for learner, seed in zip(learners, seeds, strict=True):
         save_checkpoint(learner.average, output / f"relations-{seed}.safetensors")

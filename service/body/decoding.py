@@ -80,11 +80,11 @@ def decode_registration(
     return images, truncated
 
 
-def check_picture(picture: bytes, most: int, field: str, **details: Any) -> None:
+def check_picture(picture: bytes, max_bytes: int, field: str, **details: Any) -> None:
     """Raises TooLargeError."""
-    if len(picture) > most:
-        message = f"{field}: a picture of {len(picture)} bytes, over {most}"
-        raise TooLargeError(message, field=field, max_image_bytes=most, **details)
+    if len(picture) > max_bytes:
+        message = f"{field}: a picture of {len(picture)} bytes, over {max_bytes}"
+        raise TooLargeError(message, field=field, max_image_bytes=max_bytes, **details)
 
 
 def _check_metadata(metadata: dict[str, Any], field: str) -> None:
@@ -132,8 +132,8 @@ def decode_image(
     UnprocessableError."""
     rows = _array(image.descriptors, 2, f"{where}.descriptors")
     vector = None if image.global_ is None else _array(image.global_, 1, f"{where}.global")
-    named = {"id": image.id} if isinstance(image, GalleryImage) else {}
-    _check_sizes(rows, vector, config, where, **named)
+    details = {"id": image.id} if isinstance(image, GalleryImage) else {}
+    _check_sizes(rows, vector, config, where, **details)
     scales = _by_row(image.scales, len(rows), f"{where}.scales")
     mask = _by_row(image.mask, len(rows), f"{where}.mask") > 0
     return _decoded(rows, vector, scales, mask, config, where)

@@ -74,25 +74,25 @@ def _after(text: bytes, start: int) -> int:
     return start if between is None else between.end()
 
 
-def _rows(text: bytes, start: int, end: int, before: int) -> NDArray[np.float32]:
+def _rows(text: bytes, start: int, end: int, earlier_rows: int) -> NDArray[np.float32]:
     """The rows up to `end` (0: no row ends within a piece); `before`: number of earlier rows."""
     if not end and text.startswith(b"[", start):
         too_long = f"over {MAX_DIM:,} numbers, or over {_PIECE:,} bytes"
-        raise InvalidElementError(str(before), too_long)
+        raise InvalidElementError(str(earlier_rows), too_long)
     try:
         rows = _decoded(text, start, end)
     except msgspec.ValidationError as error:
         place, what = fault_of(error)
         row, _, rest = place.partition(".")
-        raise InvalidElementError(joined_place(before + int(row or 0), rest), what) from None
+        raise InvalidElementError(joined_place(earlier_rows + int(row or 0), rest), what) from None
     except msgspec.DecodeError:
-        raise InvalidElementError(str(before), "from here on not all are rows") from None
+        raise InvalidElementError(str(earlier_rows), "from here on not all are rows") from None
     lengths = set(map(len, rows))
     if len(lengths) > 1:
         raise InvalidArrayError("rows of different lengths")
     (length,) = lengths
     # An array that will be refused keeps just enough rows to show its shape.
-    rows = rows[: MAX_ROWS + 1 - before if MIN_DIM <= length <= MAX_DIM else 1]
+    rows = rows[: MAX_ROWS + 1 - earlier_rows if MIN_DIM <= length <= MAX_DIM else 1]
     # numpy spends much more time on each row of a list than on its numbers.
     numbers = np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * length)
     return as_float32(numbers).reshape(len(rows), length)

@@ -152,8 +152,8 @@ def _check_output(output: Path, *, pickled: bool, force: bool) -> None:
         raise click.UsageError(f"{output} must end in .safetensors")
     if not output.parent.is_dir():
         raise click.UsageError(f"{output.parent}: no such folder")
-    written = [output.with_suffix(".json"), *([output] if pickled else [])]
-    existing = next((path for path in written if path.exists()), None)
+    outputs = [output.with_suffix(".json"), *([output] if pickled else [])]
+    existing = next((path for path in outputs if path.exists()), None)
     if existing is not None and not force:
         raise click.UsageError(f"{existing} is there already; --force replaces it")
 

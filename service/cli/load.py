@@ -150,7 +150,7 @@ def load_images(
         if cursor is None:
             break
     absent = [place for place in range(len(reader)) if reader.ids[place] not in present]
-    already = len(reader) - len(absent)
+    present_count = len(reader) - len(absent)
     absent = [place for place in absent if _acceptable(reader, place)]
     registered = 0
     with progress_bar("Loading", len(absent)) as advance:
@@ -160,7 +160,7 @@ def load_images(
                 target.register(images)
             registered += len(images)
             advance(len(places))
-    return registered, already
+    return registered, present_count
 
 
 def _acceptable(reader: DescriptorReader, place: int) -> bool:

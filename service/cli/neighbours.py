@@ -23,7 +23,7 @@ from service.cli.common import any_path, progress_bar
 @click.option("--dim", type=click.IntRange(1), help="Dimensions of a raw file, 768 for DINOv2.")
 @click.option(
     "-k",
-    "most",
+    "max_length",
     type=click.IntRange(1),
     default=1600,
     show_default=True,
@@ -53,7 +53,7 @@ def neighbours(
     gallery_path: Path,
     queries_path: Path | None,
     dim: int | None,
-    most: int,
+    max_length: int,
     output: Path,
     without_self: bool,
     block: int,
@@ -76,7 +76,7 @@ def neighbours(
         raise click.UsageError(
             f"locore neighbours needs {error.name}: pip install 'locore[first-stage]'"
         ) from None
-    search = Search(most, without_self, block, query_block)
+    search = Search(max_length, without_self, block, query_block)
     with (
         GlobalRows(gallery_path, dim) as gallery,
         GlobalRows(queries_path or gallery_path, dim) as queries,

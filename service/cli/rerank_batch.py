@@ -191,10 +191,10 @@ def _run(
     reranker: OfflineReranker, lists: Iterator[Shortlist], lines: ResumableLines, total: int
 ) -> str:
     """A summary in words."""
-    before, count, missing = lines.lines, 0, 0
+    earlier, count, missing = lines.lines, 0, 0
     started = time.perf_counter()
     with progress_bar("Re-ranking", total) as advance:
-        advance(before)
+        advance(earlier)
         for answer in reranker.answers(lists):
             lines.write(answer.as_line())
             count += 1
@@ -204,8 +204,8 @@ def _run(
     words = (
         f"{count} queries re-ranked in {seconds:.1f} s, {count / max(seconds, 1e-9):.1f} a second"
     )
-    if before:
-        words += f" ({before} were there already)"
+    if earlier:
+        words += f" ({earlier} were there already)"
     if missing:
         words += f"; {missing} images of their lists have no descriptors;"
     return words

@@ -113,8 +113,8 @@ def _serve(
         arguments = (folders, settings, own_url(listening), server)
         threading.Thread(target=offer_sample, args=arguments, daemon=True).start()
     if own is not None:
-        beside = (own, collection, settings, own_url(listening), server)
-        threading.Thread(target=offer_images, args=beside, daemon=True).start()
+        images_arguments = (own, collection, settings, own_url(listening), server)
+        threading.Thread(target=offer_images, args=images_arguments, daemon=True).start()
     server.run_to_end(listening)
 
 

@@ -31,7 +31,7 @@ from service.gallery.urls import Node
 
 log = structlog.get_logger(__name__)
 
-_Before = dict[str, tuple[bytes, int]]
+_PreviousRecords = dict[str, tuple[bytes, int]]
 """By id, the records that were there, with their milliseconds to live (-1: for ever)."""
 
 
@@ -73,7 +73,7 @@ class ClusterStore(GalleryStore):
         async with self._timed("put"):
             await self._drop_expired(generation)
             # Also a trial: where a node is away, nothing has been changed yet.
-            before = await self._before(generation, list(records))
+            previous = await self._previous(generation, list(records))
             await self._checked(commands.claim(generation, sizes), generation, sizes)
             keys = {image_id: image_key(generation, image_id) for image_id in records}
             try:
@@ -83,9 +83,9 @@ class ClusterStore(GalleryStore):
                 listing = commands.list_ids(generation, list(records), sizes, ttl_seconds)
                 await self._checked(listing, generation, sizes)
             except BaseException:
-                await self._put_back(generation, records, before)
+                await self._put_back(generation, records, previous)
                 raise
-        return len(before)
+        return len(previous)
 
     async def fetch(self, generation: str, ids: Sequence[str]) -> Fetched:
         async with self._timed("fetch"):
@@ -105,17 +105,19 @@ class ClusterStore(GalleryStore):
             deleted, _ = await self._answers([("DEL", key) for key in keys], again=False)
         return bool(deleted)
 
-    async def _before(self, generation: str, ids: Sequence[str]) -> _Before:
+    async def _previous(self, generation: str, ids: Sequence[str]) -> _PreviousRecords:
         keys = [image_key(generation, image_id) for image_id in ids]
         answers = await self._answers([(name, key) for key in keys for name in ("GET", "PTTL")])
         rows = zip(ids, answers[::2], answers[1::2], strict=True)
         return {i: (record, ttl_ms) for i, record, ttl_ms in rows if record and ttl_ms != -2}
 
-    async def _put_back(self, generation: str, records: dict[str, bytes], before: _Before) -> None:
+    async def _put_back(
+        self, generation: str, records: dict[str, bytes], previous: _PreviousRecords
+    ) -> None:
         ids = list(records)
         undo = []
         for image_id in ids:
-            old, ttl_ms = before.get(image_id, (b"", -1))
+            old, ttl_ms = previous.get(image_id, (b"", -1))
             ours = records[image_id][:HEADER_BYTES]
             undo.append(commands.put_back(image_key(generation, image_id), ours, old, ttl_ms))
         try:
@@ -124,7 +126,7 @@ class ClusterStore(GalleryStore):
                 new = [
                     i
                     for i, changed in zip(ids, outcomes, strict=True)
-                    if changed and i not in before
+                    if changed and i not in previous
                 ]
                 # Of no effect unless the ids were listed and only the answer was lost.
                 unlisting = commands.unlist(generation, new)

@@ -45,15 +45,15 @@ def in_metric(
     """
     if metric is None:
         return image
-    named: dict[str, Any] = {} if image_id is None else {"id": image_id}
+    details: dict[str, Any] = {} if image_id is None else {"id": image_id}
     wrong = misfit(image.sizes, metric.sizes)
     if wrong is not None:
         field = "gallery_ids" if where is None else f"{where}.{wrong.part}"
-        raise DescriptorDimMismatchError(field, wrong, owner, **named)
+        raise DescriptorDimMismatchError(field, wrong, owner, **details)
     try:
         return metric.apply(image)
     except InvalidDescriptorsError as error:
         field = where or "gallery_ids"
         raise UnprocessableError(
-            f"{field}: {error}", code="invalid_descriptors", field=field, **named
+            f"{field}: {error}", code="invalid_descriptors", field=field, **details
         ) from None

@@ -267,10 +267,10 @@ def note_thumbnails(generation: str, sizes: Mapping[str, int]) -> Command:
     return script(_NOTE_THUMBNAILS, _list_keys(generation), *pairs)
 
 
-def put_back(key: str, header: bytes, before: bytes, milliseconds: int) -> Command:
-    """Put the record from `before` back in the place of that with our `header`; answers 0 if there
+def put_back(key: str, header: bytes, previous: bytes, milliseconds: int) -> Command:
+    """Put the `previous` record back in the place of that with our `header`; answers 0 if there
     is another one."""
-    return script(_PUT_BACK, [key], header, before, milliseconds)
+    return script(_PUT_BACK, [key], header, previous, milliseconds)
 
 
 def beginnings(keys: Sequence[str], count: int) -> Command:

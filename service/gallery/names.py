@@ -172,13 +172,13 @@ class Names:
             if intent != commands.OVER:
                 break
         pointing = name_commands.point(alias, collection, intent)
-        (before,) = await self._ask([pointing], again=False)
-        if before == 0:
+        (answer,) = await self._ask([pointing], again=False)
+        if answer == 0:
             await self._ask([name_commands.forget(collection, intent)])
             raise NameTakenError(f"{alias!r} is a collection", collection=alias)
         # Whoever deleted it meanwhile may have taken it off the list.
         await self._ask([name_commands.note(ALIASES, [alias])])
-        previous, its_intent = before[0].decode(), before[1]
+        previous, its_intent = answer[0].decode(), answer[1]
         if previous:
             await self._ask([name_commands.forget(previous, its_intent)])
         return collection, previous or None
@@ -186,8 +186,8 @@ class Names:
     async def unpoint(self, alias: str) -> None:
         """Raises NotFoundError."""
         await self._ask([("ZREM", ALIASES, alias)])
-        (before,) = await self._ask([name_commands.unpoint(alias)], again=False)
-        collection, intent = before[0].decode(), before[1]
+        (answer,) = await self._ask([name_commands.unpoint(alias)], again=False)
+        collection, intent = answer[0].decode(), answer[1]
         if not collection:
             raise NotFoundError(f"no alias {alias!r}")
         await self._ask([name_commands.forget(collection, intent)])
@@ -239,8 +239,8 @@ class Names:
             its_sizes = commands.sizes_from(sizes_text) if count and sizes_text else None
             if count and not sizes_text:
                 its_sizes = (await self._store.page(generations[place], 1, None)).sizes
-            there = [size for size in sizes[place] if size]
-            size = round(sum(there) / len(there) * count) if there else 0
+            known_sizes = [size for size in sizes[place] if size]
+            size = round(sum(known_sizes) / len(known_sizes) * count) if known_sizes else 0
             summaries.append(Summary(collection, count, its_sizes, size, aliases[collection]))
         return summaries
 

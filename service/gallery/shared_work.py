@@ -35,9 +35,9 @@ class SharedWork(Generic[_Result]):
         return await asyncio.shield(task)
 
     async def _run(self, key: str) -> _Result:
-        before = self._running.get(key)
-        if before is not None:
-            await asyncio.wait((before,))
+        previous = self._running.get(key)
+        if previous is not None:
+            await asyncio.wait((previous,))
         self._running[key] = self._next.pop(key)
         try:
             return await self._work(key)

@@ -123,12 +123,12 @@ class GalleryStore(StoreSession):
             if count and not sizes_text:
                 sizes = await self._learn_sizes(generation)
         ids = [image_id.decode() for image_id in members]
-        more = len(ids) > limit
+        has_more = len(ids) > limit
         return Page(
             collection_of(generation),
             int(count),
             ids[:limit],
-            ids[limit - 1] if more else None,
+            ids[limit - 1] if has_more else None,
             sizes,
         )
 

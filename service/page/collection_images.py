@@ -57,11 +57,11 @@ async def image(state: State, parts: Parts, collection: InCollection, id: Id) ->
     """An image as a query: what /rerank takes, and where its locals lie, if that is known."""
     generation = await state.gallery.names.resolve(collection)
     record = await state.gallery.get(generation, id)
-    listed = await page_images(state, parts, generation, [id])
-    if record is None or not listed:
+    page = await page_images(state, parts, generation, [id])
+    if record is None or not page:
         raise NotFoundError(f"no image {id!r} in collection {collection!r}")
     keypoints = await known_keypoints(state, parts, generation, id, record.descriptors.count)
-    return asdict(listed[0]) | described(record.descriptors, keypoints)
+    return asdict(page[0]) | described(record.descriptors, keypoints)
 
 
 @router.get("/sample/query")
@@ -76,10 +76,10 @@ async def query(parts: Parts, id: Id) -> Answer:  # noqa: A002
 @router.get("/thumbnail")
 async def thumbnail(request: Request, state: State, collection: InCollection, id: Id) -> Response:  # noqa: A002
     generation = await state.gallery.names.resolve(collection)
-    stored = await state.gallery.thumbnails.get(generation, id)
-    if stored is None:
+    stored_thumbnail = await state.gallery.thumbnails.get(generation, id)
+    if stored_thumbnail is None:
         raise NotFoundError(f"no thumbnail of image {id!r} in collection {collection!r}")
-    tag = f'"{hashlib.blake2b(stored.webp, digest_size=16).hexdigest()}"'
+    tag = f'"{hashlib.blake2b(stored_thumbnail.webp, digest_size=16).hexdigest()}"'
     headers = {
         "Cache-Control": "private, no-cache",
         "ETag": tag,
@@ -87,7 +87,7 @@ async def thumbnail(request: Request, state: State, collection: InCollection, id
     }
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=headers)
-    return Response(stored.webp, media_type="image/webp", headers=headers)
+    return Response(stored_thumbnail.webp, media_type="image/webp", headers=headers)
 
 
 async def known_keypoints(

@@ -101,13 +101,13 @@ class ExtractorProcess:
             return str(error)
         answer = self._hear(self._spawn(self._name))
         if isinstance(answer, Ready):
-            there = ExtractorId(name=answer.name, version=answer.version)
-            if self._checkpoints is None or there.fits(self._checkpoints):
-                self.extractor = there
-                log.info("extractor_ready", name=there.name, version=there.version)
+            installed = ExtractorId(name=answer.name, version=answer.version)
+            if self._checkpoints is None or installed.fits(self._checkpoints):
+                self.extractor = installed
+                log.info("extractor_ready", name=installed.name, version=installed.version)
                 return None
             why = (
-                f"{there.name} is here in version {there.version}; the checkpoint reads "
+                f"{installed.name} is here in version {installed.version}; the checkpoint reads "
                 f"descriptors of version {self._checkpoints.version}"
             )
         else:

@@ -19,16 +19,16 @@ async def unless_disconnected(request: Request, work: Coroutine[Any, Any, _Answe
     The body must have been read. Raises ClientDisconnectedError, and what `work` raises.
     """
     working = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(request))
+    disconnect = asyncio.ensure_future(_disconnected(request))
     # An error after the client has gone has no reader, and is no defect.
     working.add_done_callback(_heard)
     try:
-        await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((working, disconnect), return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
         raise ClientDisconnectedError("the client has gone")
     finally:
-        gone.cancel()
+        disconnect.cancel()
         if working.cancel():
             # It must leave its place in the queue before we return.
             await asyncio.wait((working,))

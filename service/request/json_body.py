@@ -30,12 +30,12 @@ async def parse(
 
     Raises ApiError: see `service.body.intake` and `service.body.outline`."""
     settings = state.settings
-    most_images = settings.max_images_per_request
+    max_images = settings.max_images_per_request
     limit = settings.max_payload_bytes
     if schema is not RegisterRequest:
         limit = min(limit, settings.max_rerank_bytes)
     return await state.intake.json(
-        request, limit, lambda body: read_request(body, schema, decode, most_images), around
+        request, limit, lambda body: read_request(body, schema, decode, max_images), around
     )
 
 

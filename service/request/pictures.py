@@ -61,8 +61,8 @@ async def _extracted(
     try:
         return await queue.extract(picture, thumbnail=thumbnail)
     except (UnprocessableError, TooLargeError) as error:
-        named = {**error.details, **details, "field": field}
-        raise type(error)(f"{field}: {error}", code=error.code, **named) from None
+        all_details = {**error.details, **details, "field": field}
+        raise type(error)(f"{field}: {error}", code=error.code, **all_details) from None
 
 
 async def _decoded(

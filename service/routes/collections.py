@@ -28,14 +28,16 @@ async def list_collections(
     """Collections by name: what they have, and the aliases that point at them."""
     with stage_span(state.tracer, "store"):
         summaries, after = await state.gallery.names.collections(limit, decode_cursor(cursor))
-    return CollectionPage(collections=[*map(_shown, summaries)], next_cursor=encode_cursor(after))
+    return CollectionPage(
+        collections=[*map(_summary_answer, summaries)], next_cursor=encode_cursor(after)
+    )
 
 
 @router.get("/collections/{name:path}", responses=documented_errors(401, 404, 422, 500, 503))
 async def get_collection(name: Collection, state: State) -> CollectionSummary:
     """One collection, by its name or an alias."""
     with stage_span(state.tracer, "store"):
-        return _shown(await state.gallery.names.collection(name))
+        return _summary_answer(await state.gallery.names.collection(name))
 
 
 @router.delete(
@@ -90,7 +92,7 @@ async def delete_alias(alias: Collection, state: State) -> Response:
     return Response(status_code=204)
 
 
-def _shown(summary: Summary) -> CollectionSummary:
+def _summary_answer(summary: Summary) -> CollectionSummary:
     return CollectionSummary(
         name=summary.name,
         count=summary.count,

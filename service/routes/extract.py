@@ -59,18 +59,18 @@ async def extract(
 
 async def _picture(request: Request, state: ServiceState) -> bytes:
     settings = state.settings
-    most = settings.max_image_bytes
+    max_bytes = settings.max_image_bytes
     kind = content_type(request)
     if kind.startswith(_PICTURES):
         limit = settings.max_payload_bytes
         data = await state.intake.parsed(request, limit, lambda body: body)
-        check_picture(data, most, "body")
+        check_picture(data, max_bytes, "body")
         return data
     if kind != JSON:
         message = f"Content-Type: {kind[:100]}, where {_PICTURES}* or {JSON} is asked for"
         raise MediaTypeError(message)
     body, _ = await parse(
-        request, state, ExtractRequest, lambda r: check_picture(r.image.data, most, "image")
+        request, state, ExtractRequest, lambda r: check_picture(r.image.data, max_bytes, "image")
     )
     return body.image.data
 

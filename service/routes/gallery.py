@@ -40,12 +40,12 @@ async def register(request: Request, state: State) -> RegisterResponse:
     """Register images, by their descriptors or as pictures, all or none; an id that is there
     already is replaced."""
     with stage_span(state.tracer, "decode"):
-        most = state.settings.max_image_bytes
+        max_image_bytes = state.settings.max_image_bytes
         body, (images, truncated) = await parse(
             request,
             state,
             RegisterRequest,
-            lambda r: decode_registration(r, state.model.config, most),
+            lambda r: decode_registration(r, state.model.config, max_image_bytes),
         )
     trace.get_current_span().set_attribute("locore.images", len(images))
     records = {i: one for i, one in images.items() if isinstance(one, GalleryRecord)}

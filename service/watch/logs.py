@@ -119,9 +119,9 @@ def printable(text: str) -> str:
 
 
 def _printable_traceback(stream: TextIO, error: ExcInfo) -> None:
-    whole = io.StringIO()
-    structlog.dev.plain_traceback(whole, error)
-    stream.write("\n".join(printable(line.expandtabs()) for line in whole.getvalue().split("\n")))
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, error)
+    stream.write("\n".join(printable(line.expandtabs()) for line in text.getvalue().split("\n")))
 
 
 def _without_uvicorns_colours(_: object, __: str, event: EventDict) -> EventDict:

@@ -102,7 +102,7 @@ def revisited_figures(
 ) -> dict[str, float]:
     """`ranking(query, behind)`: images, best first."""
     keys, left_out, last = PROTOCOLS[protocol]
-    found: dict[str, list[float]] = {"mAP": [], "mP@1": [], "mP@5": [], "mP@10": []}
+    figures: dict[str, list[float]] = {"mAP": [], "mP@1": [], "mP@5": [], "mP@10": []}
     for query, of in enumerate(truth):
         right = [image for key in keys for image in of[key]]
         if not right:
@@ -117,24 +117,24 @@ def revisited_figures(
                 area += (before + (seen + 1) / (place + 1)) / 2
                 seen += 1
                 place_of_last = place + 1
-        found["mAP"].append(area / min(len(right), len(images)))
+        figures["mAP"].append(area / min(len(right), len(images)))
         for k in (1, 5, 10):
             at = max(1, min(k, place_of_last))
-            found[f"mP@{k}"].append(sum(image in right for image in clean[:at]) / at)
-    return {name: sum(values) / len(values) for name, values in found.items()}
+            figures[f"mP@{k}"].append(sum(image in right for image in clean[:at]) / at)
+    return {name: sum(values) / len(values) for name, values in figures.items()}
 
 
 def labelled_figures(
     asked: list[int], labels: list[int], rankings: list[list[int]], r: int, ks: tuple[int, ...]
 ) -> dict[str, float]:
-    found = dict.fromkeys([*(f"R@{k}" for k in ks), "mAP@R"], 0.0)
+    figures = dict.fromkeys([*(f"R@{k}" for k in ks), "mAP@R"], 0.0)
     for label, ranking in zip(asked, rankings, strict=True):
         hits = [labels[image] == label for image in ranking]
         for k in ks:
-            found[f"R@{k}"] += any(hits[:k]) / len(asked)
+            figures[f"R@{k}"] += any(hits[:k]) / len(asked)
         precisions = [sum(hits[: n + 1]) / (n + 1) for n in range(r) if hits[n]]
-        found["mAP@R"] += sum(precisions) / r / len(asked)
-    return found
+        figures["mAP@R"] += sum(precisions) / r / len(asked)
+    return figures
 
 
 def figures_of(path: Path) -> dict[str, dict[str, Any]]:

@@ -52,9 +52,9 @@ class Collector:
         """Its spans in the order of their start, once the server's own has come."""
         until = time.monotonic() + 20
         while time.monotonic() < until:
-            found = [span for span in self.spans if span.trace_id == trace_id]
-            if any(span.kind == SERVER_KIND for span in found):
-                return sorted(found, key=lambda span: span.start)
+            spans = [span for span in self.spans if span.trace_id == trace_id]
+            if any(span.kind == SERVER_KIND for span in spans):
+                return sorted(spans, key=lambda span: span.start)
             time.sleep(0.02)
         raise AssertionError(f"no server span of trace {trace_id} has come")
 
@@ -82,7 +82,8 @@ class Collector:
 
 def _values(attributes: Any) -> dict[str, Any]:
     return {
-        found.key: getattr(found.value, found.value.WhichOneof("value")) for found in attributes
+        attribute.key: getattr(attribute.value, attribute.value.WhichOneof("value"))
+        for attribute in attributes
     }
 
 

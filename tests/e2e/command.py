@@ -1,5 +1,5 @@
-"""The console script: in this process, where that will do (one of its own takes seconds to start),
-or as a program."""
+"""Runs the console script: in this process where possible, since a new process takes seconds to
+start, or as a program."""
 
 from __future__ import annotations
 
@@ -18,30 +18,31 @@ def run_here(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[in
     """Exit code, output and errors."""
     before, sys.argv = sys.argv, ["locore", *map(str, arguments)]
     try:
-        with pytest.raises(SystemExit) as left:
+        with pytest.raises(SystemExit) as exit_info:
             main.run()
     finally:
         sys.argv = before
-    said = capsys.readouterr()
-    assert isinstance(left.value.code, int)
-    return left.value.code, said.out, said.err
+    captured = capsys.readouterr()
+    assert isinstance(exit_info.value.code, int)
+    return exit_info.value.code, captured.out, captured.err
 
 
-def shown_here(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+def stdout_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Standard output, with single spaces; nothing may be on standard error."""
     code, out, err = run_here(capsys, *arguments)
     assert (code, err) == (0, "")
     return " ".join(out.split())
 
 
-def done_here(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """What it said and showed, each run of white space as one space."""
+def output_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Standard output and error, with single spaces."""
     code, out, err = run_here(capsys, *arguments)
     assert code == 0, err
     return " ".join((out + err).split())
 
 
-def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """The one line that a user's error leaves."""
+def error_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one line of a user's error."""
     code, out, err = run_here(capsys, *arguments)
     assert (code, out) == (2, "")
     (line,) = err.splitlines()
@@ -61,17 +62,18 @@ def locore(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedP
     )
 
 
-def succeeded(*arguments: object, cwd: Path | None = None) -> str:
-    done = locore(*arguments, cwd=cwd)
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
+def program_output(*arguments: object, cwd: Path | None = None) -> str:
+    """Standard output and error."""
+    process = locore(*arguments, cwd=cwd)
+    assert process.returncode == 0, process.stderr
+    return process.stdout + process.stderr
 
 
-def failed(*arguments: object, cwd: Path | None = None) -> str:
-    """The one line that a user's error leaves, with exit code 2."""
-    done = locore(*arguments, cwd=cwd)
-    assert done.returncode == 2, (done.returncode, done.stderr)
-    assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
+def program_error(*arguments: object, cwd: Path | None = None) -> str:
+    """The one line of a user's error; the exit code is 2."""
+    process = locore(*arguments, cwd=cwd)
+    assert process.returncode == 2, (process.returncode, process.stderr)
+    assert process.stdout == ""
+    (line,) = process.stderr.splitlines()
     assert line.startswith("locore: ")
     return line

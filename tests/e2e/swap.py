@@ -68,15 +68,15 @@ class Load:
                     return
                 asked = time.monotonic()
                 response = http.post("/rerank", json=body)
-                found = response.json() if response.status_code == 200 else {}
-                results = found.get("results", [])
+                answer = response.json() if response.status_code == 200 else {}
+                results = answer.get("results", [])
                 versions = {result["metadata"]["version"] for result in results}
                 self.answers.append(
                     Answer(
                         asked,
                         response.status_code,
-                        response.text[:300] if not found else "",
-                        found.get("collection"),
+                        response.text[:300] if not answer else "",
+                        answer.get("collection"),
                         tuple(sorted(versions)),
                         len(results),
                     )
@@ -84,13 +84,13 @@ class Load:
 
 
 def pages(http: httpx.Client, path: str, limit: int) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = []
+    items: list[dict[str, object]] = []
     cursor: dict[str, str] = {}
     while True:
         page = http.get(path, params={"limit": limit, **cursor}).json()
-        found += page[path.strip("/")]
+        items += page[path.strip("/")]
         if page["next_cursor"] is None:
-            return found
+            return items
         cursor = {"cursor": page["next_cursor"]}
 
 

@@ -39,14 +39,14 @@ def images(dim: int, global_dim: int | None = None, count: int = 3) -> dict[str,
 
 def sizes_of(service: RunningService, collection: str) -> dict[str, int | None] | None:
     page = service.http.get("/gallery", params={"collection": collection}).json()
-    found: dict[str, int | None] | None = page["sizes"]
-    return found
+    sizes: dict[str, int | None] | None = page["sizes"]
+    return sizes
 
 
 def mismatch(response: httpx.Response) -> dict[str, Any]:
     assert code_of(response) == (422, "descriptor_dim_mismatch")
-    found: dict[str, Any] = response.json()["error"]["details"]
-    return found
+    details: dict[str, Any] = response.json()["error"]["details"]
+    return details
 
 
 def test_lists_of_several_sizes_are_re_ranked_side_by_side(service: RunningService) -> None:
@@ -62,9 +62,9 @@ def test_lists_of_several_sizes_are_re_ranked_side_by_side(service: RunningServi
 
     with ThreadPoolExecutor(16) as pool:
         orders = list(pool.map(order, dims * 8))
-    for dim, found in zip(dims * 8, orders, strict=True):
+    for dim, order_found in zip(dims * 8, orders, strict=True):
         likeness = {i: chamfer(queries[dim], stored(im)) for i, im in galleries[dim].items()}
-        assert found == sorted(likeness, key=lambda i: -likeness[i])
+        assert order_found == sorted(likeness, key=lambda i: -likeness[i])
 
 
 def test_a_collection_keeps_the_sizes_of_its_first_images(service: RunningService) -> None:
@@ -148,8 +148,8 @@ def test_of_two_first_registrations_at_once_one_is_stored(service: RunningServic
         winner = min(statuses, key=lambda dim: statuses[dim])
         assert sizes_of(service, collection) == {"local": winner, "global": None}
         for image_id in images(8, count=30):
-            shown = service.http.get(f"/gallery/{image_id}", params={"collection": collection})
-            assert shown.json()["dimension"] == winner
+            answer = service.http.get(f"/gallery/{image_id}", params={"collection": collection})
+            assert answer.json()["dimension"] == winner
 
 
 def test_an_old_gallery_of_several_sizes_is_refused_by_image(service: RunningService) -> None:

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from service.cli.common import console
-from tests.e2e.command import refused, run_here
+from tests.e2e.command import error_of, run_here
 from tests.e2e.service import free_port
 from tests.e2e.valkey import plain_valkey
 
@@ -24,10 +24,10 @@ def test_it_measures_and_leaves_the_store_as_it_was(
         arguments = ["--images", 400, "--shortlist", 50, "--requests", 20, "--concurrency", 4]
         arguments += ["--store-dtype", "float16", "--store-dtype", "binary"]
         url = f"redis://127.0.0.1:{port}"
-        code, shown, _ = run_here(capsys, "bench", "store", "--redis", url, *arguments)
+        code, output, _ = run_here(capsys, "bench", "store", "--redis", url, *arguments)
         assert code == 0
-        assert "400 images of 48 x 128 and a global of 512; 20 shortlists of 50" in shown
-        rows = [line.split("│") for line in shown.splitlines() if line.startswith("│")]
+        assert "400 images of 48 x 128 and a global of 512; 20 shortlists of 50" in output
+        rows = [line.split("│") for line in output.splitlines() if line.startswith("│")]
         assert [row[1].strip() for row in rows] == ["float16", "binary"]
         sizes = [48 * 128 * 2 + 512 * 2 + 48 + 30, 48 * 128 // 8 + 512 + 48 + 6 + 30]
         for row, record in zip(rows, sizes, strict=True):
@@ -38,4 +38,4 @@ def test_it_measures_and_leaves_the_store_as_it_was(
 
 
 def test_a_bad_url_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "ftp:// is no store" in refused(capsys, "bench", "store", "--redis", "ftp://x")
+    assert "ftp:// is no store" in error_of(capsys, "bench", "store", "--redis", "ftp://x")

@@ -16,7 +16,7 @@ from model.checkpoint import save_checkpoint
 from model.config import ElvisConfig, ExtractorId
 from model.pairs.elvis import ElvisReranker
 from tests.e2e.by_hand import figures_of, made_roxford
-from tests.e2e.command import failed, refused
+from tests.e2e.command import error_of, program_error
 from tests.e2e.service import LOCORE
 from tests.factories import save_tiny, tiny_config
 from tests.minibench import as_tensor, made_up, nearest, write_pickle
@@ -58,22 +58,22 @@ def test_a_million_images_take_less_than_a_gigabyte(tmp_path: Path) -> None:
     command: list[object] = [sys.executable, "-c", measure, LOCORE, "eval", "rparis6k+1m"]
     command += ["--data", tmp_path, "--checkpoint", checkpoint, "--protocols", "medium,hard"]
     command += ["--device", "cpu", "--json", figures]
-    done = subprocess.run(
+    process = subprocess.run(
         [str(part) for part in command],
         capture_output=True,
         text=True,
         timeout=110,
         env=dict(os.environ) | {"OMP_NUM_THREADS": "1"},
     )
-    assert done.returncode == 0, done.stderr
-    assert "1,000,000 gallery images" in " ".join(done.stdout.split())
-    kilobytes = int(done.stdout.splitlines()[-1])
+    assert process.returncode == 0, process.stderr
+    assert "1,000,000 gallery images" in " ".join(process.stdout.split())
+    kilobytes = int(process.stdout.splitlines()[-1])
     assert kilobytes < 1_000_000
-    found = figures_of(figures)
-    assert list(found) == ["medium", "hard"]
+    figures_found = figures_of(figures)
+    assert list(figures_found) == ["medium", "hard"]
     # Images of the query's own kind are six of twelve, and lists are of all twelve.
-    assert found["medium"]["first_stage"]["mP@10"] >= 0.4
-    assert 0 < found["hard"]["reranked"]["mAP"] <= 1
+    assert figures_found["medium"]["first_stage"]["mP@10"] >= 0.4
+    assert 0 < figures_found["hard"]["reranked"]["mAP"] <= 1
 
 
 def test_files_that_are_wrong_are_said_in_one_line(
@@ -87,14 +87,14 @@ def test_files_that_are_wrong_are_said_in_one_line(
     def broken(name: str, change: Callable[[Path], object]) -> str:
         """What is said with one file changed."""
         path = folder / name
-        whole = path.read_bytes()
+        content = path.read_bytes()
         try:
             change(path)
-            said = refused(capsys, *common)
+            message = error_of(capsys, *common)
         finally:
-            path.write_bytes(whole)
-        assert name in said
-        return said
+            path.write_bytes(content)
+        assert name in message
+        return message
 
     def poisoned(path: Path) -> None:
         with h5py.File(path, "r+") as file:
@@ -126,15 +126,15 @@ def test_files_that_are_wrong_are_said_in_one_line(
     extractor = ExtractorId(name="made-up", version="1")
     config = ElvisConfig(name="elvis", extractor=extractor, descriptor_dim=24)
     save_checkpoint(ElvisReranker(config), other)
-    assert "where 24 are asked for" in refused(capsys, *common[:4], "--checkpoint", other)
-    said = refused(capsys, *common, "--descriptor-name", "cvnet")
-    assert said.count("cvnet_") == 4
-    assert "missing" in said
-    assert "--top and --stride go with --sliding" in refused(capsys, *common, "--top", 9)
-    assert "larger than the window" in refused(
+    assert "where 24 are asked for" in error_of(capsys, *common[:4], "--checkpoint", other)
+    message = error_of(capsys, *common, "--descriptor-name", "cvnet")
+    assert message.count("cvnet_") == 4
+    assert "missing" in message
+    assert "--top and --stride go with --sliding" in error_of(capsys, *common, "--top", 9)
+    assert "larger than the window" in error_of(
         capsys, *common, "--sliding", "end-to-start", "--stride", 21
     )
-    assert "--grid searches" in refused(capsys, *common, "--grid", "--alpha", 0.5)
-    assert "--protocols" in refused(capsys, *common, "--protocols", "medium,odd")
+    assert "--grid searches" in error_of(capsys, *common, "--grid", "--alpha", 0.5)
+    assert "--protocols" in error_of(capsys, *common, "--protocols", "medium,odd")
     # And once as a process of its own.
-    assert "other.pkl" in failed(*common, "--neighbours", tmp_path / "other.pkl")
+    assert "other.pkl" in program_error(*common, "--neighbours", tmp_path / "other.pkl")

@@ -23,7 +23,7 @@ from tests.e2e.by_hand import (
     revisited_figures,
     weights,
 )
-from tests.e2e.command import shown_here
+from tests.e2e.command import stdout_of
 from tests.factories import LOCAL_DIM, save_tiny
 from tests.minibench import Images, as_tensor, made_up, nearest, write_list, write_pickle
 
@@ -55,9 +55,9 @@ def test_a_window_of_revisited_oxford(
     made, truth = roxford
     figures = tmp_path / "figures.json"
     arguments = ["eval", "roxford5k", "--data", made.data, "--checkpoint", checkpoint]
-    shown = shown_here(capsys, *arguments, *weights(), "--window", 20, "--json", figures)
+    output = stdout_of(capsys, *arguments, *weights(), "--window", 20, "--json", figures)
     caption = "5 queries, 50 gallery images; tiny, a window of 20, alpha 0.3, T 0.7"
-    assert caption in shown
+    assert caption in output
     rows = figures_of(figures)
     assert list(rows) == ["easy", "medium", "hard"]
     assert [row["queries"] for row in rows.values()] == [5, 5, 4]
@@ -73,7 +73,7 @@ def test_a_window_of_revisited_oxford(
         assert row["first_stage"] == pytest.approx(first_stage)
         assert row["reranked"] == pytest.approx(revisited_figures(truth, protocol, window_first))
         assert row["reranked"] != row["first_stage"]
-        assert f"{100 * row['reranked']['mAP']:.2f}" in shown
+        assert f"{100 * row['reranked']['mAP']:.2f}" in output
 
 
 def test_sliding_over_revisited_oxford_with_distractors(
@@ -96,9 +96,9 @@ def test_sliding_over_revisited_oxford_with_distractors(
     arguments = ["eval", "roxford5k+1m", "--data", made.data, "--checkpoint", checkpoint]
     arguments += ["--neighbours", neighbours, "--protocols", "medium", *weights()]
     arguments += ["--sliding", "end-to-start", "--top", 40, "--window", 20, "--stride", 10]
-    shown = shown_here(capsys, *arguments, "--json", figures)
-    assert "reported: by Xiao et al., CVPR 2025" in shown
-    assert "86.5" in shown
+    output = stdout_of(capsys, *arguments, "--json", figures)
+    assert "reported: by Xiao et al., CVPR 2025" in output
+    assert "86.5" in output
     (row,) = figures_of(figures).values()
 
     def slid(query: int, behind: list[int]) -> list[int]:
@@ -123,9 +123,9 @@ def test_windows_change_nothing_for_a_reranker_of_pairs(
     arguments = ["eval", "roxford5k", "--data", roxford[0].data, "--checkpoint", checkpoint]
     arguments += ["--protocols", "medium", "--alpha", 0, "--temperature", 0.1]
     one, many = tmp_path / "one.json", tmp_path / "many.json"
-    shown_here(capsys, *arguments, "--window", 40, "--json", one)
+    stdout_of(capsys, *arguments, "--window", 40, "--json", one)
     sliding = ["--sliding", "end-to-start", "--top", 40, "--window", 5, "--stride", 5]
-    shown_here(capsys, *arguments, *sliding, "--json", many)
+    stdout_of(capsys, *arguments, *sliding, "--json", many)
     assert figures_of(one) == figures_of(many)
 
 
@@ -149,7 +149,7 @@ def test_the_grid_on_landmarks(
     write_pickle(tmp_path / "gldv2-test" / "gnd_gldv2-test.pkl", {"gnd": truth})
     figures = tmp_path / "figures.json"
     arguments = ["eval", "gldv2", "--data", tmp_path, "--descriptor-name", "cvnet", "--grid"]
-    shown = shown_here(capsys, *arguments, "--checkpoint", checkpoint, "--json", figures)
+    output = stdout_of(capsys, *arguments, "--checkpoint", checkpoint, "--json", figures)
     rows, grid = figures_of(figures), json.loads(figures.read_text())["grid"]
 
     def first_stage(counted: list[int]) -> float:
@@ -166,8 +166,8 @@ def test_the_grid_on_landmarks(
     assert grid["value"] == rows["public"]["reranked"]["mAP@100"]
     # Alpha 1 is in the grid, so what is found is no worse than the first stage.
     assert grid["value"] >= rows["public"]["first_stage"]["mAP@100"]
-    assert f"best of the grid: --alpha {grid['alpha']:g} --temperature" in shown
-    assert "searched on: gldv2 public" in shown
+    assert f"best of the grid: --alpha {grid['alpha']:g} --temperature" in output
+    assert "searched on: gldv2 public" in output
 
 
 def test_products_that_ask_each_other(
@@ -181,7 +181,7 @@ def test_products_that_ask_each_other(
     write_pickle(tmp_path / "sop" / "nn_dinov2.pkl", as_tensor(made.lists))
     figures = tmp_path / "figures.json"
     arguments = ["eval", "sop", "--data", tmp_path, "--checkpoint", checkpoint, *weights()]
-    assert "83.8" in shown_here(capsys, *arguments, "--window", 8, "--json", figures)
+    assert "83.8" in stdout_of(capsys, *arguments, "--window", 8, "--json", figures)
     (row,) = figures_of(figures).values()
     others = [[p for p in made.listed(query, []) if p[0] != query] for query in range(24)]
     after = [made.ordered(model, q, pairs[:8]) + pairs[8:] for q, pairs in enumerate(others)]
@@ -211,7 +211,7 @@ def test_clothes_asked_for_by_others(
     write_pickle(tmp_path / "inshop" / "nn_dinov2.pkl", made.lists)
     figures = tmp_path / "figures.json"
     arguments = ["eval", "inshop", "--data", tmp_path, "--checkpoint", checkpoint, *weights()]
-    shown_here(capsys, *arguments, "--json", figures)
+    stdout_of(capsys, *arguments, "--json", figures)
     (row,) = figures_of(figures).values()
     after = [images_of(made.ordered(model, query, made.listed(query, []))) for query in range(3)]
     # The lists are the whole gallery, so that R@20 and R@30 are known.

@@ -15,7 +15,7 @@ import pytest
 
 from locore_client import Client, NotFoundError
 from model.descriptors import ImageDescriptors
-from tests.e2e.command import refused, run_here, shown_here
+from tests.e2e.command import error_of, run_here, stdout_of
 from tests.e2e.service import LOCORE, RunningService, free_port
 from tests.factories import GLOBAL_DIM, LOCAL_DIM
 
@@ -33,12 +33,12 @@ def name(service: RunningService, gallery: dict[str, ImageDescriptors]) -> str:
 
 @pytest.fixture
 def shown(service: RunningService, capsys: pytest.CaptureFixture[str]) -> Run:
-    return lambda *given: shown_here(capsys, "collections", *given, "--url", service.url)
+    return lambda *arguments: stdout_of(capsys, "collections", *arguments, "--url", service.url)
 
 
 @pytest.fixture
 def fault(service: RunningService, capsys: pytest.CaptureFixture[str]) -> Run:
-    return lambda *given: refused(capsys, "collections", *given, "--url", service.url)
+    return lambda *arguments: error_of(capsys, "collections", *arguments, "--url", service.url)
 
 
 def test_collections_are_a_table_or_json(
@@ -108,9 +108,9 @@ def test_an_end_of_the_input_drops_nothing(service: RunningService, name: str) -
         command, stdin=theirs, stderr=theirs, stdout=theirs, start_new_session=True
     )
     close(theirs)
-    said = b""
-    while b"[y/N]" not in said:
-        said += read(ours, 1000)
+    output = b""
+    while b"[y/N]" not in output:
+        output += read(ours, 1000)
     write(ours, b"\x04")
     assert asking.wait(30) == 2
     close(ours)
@@ -132,4 +132,4 @@ def test_faults_are_one_line(name: str, fault: Run, capsys: pytest.CaptureFixtur
     assert name in fault("alias", name, "default")
     assert "alias: String should match" in fault("alias", "a b", "default")
     away = f"http://127.0.0.1:{free_port()}"
-    assert away in refused(capsys, "collections", "list", "--url", away)
+    assert away in error_of(capsys, "collections", "list", "--url", away)

@@ -168,15 +168,15 @@ def test_each_mistake_has_its_error(
 ) -> None:
     client, one = kind(service.url), ["image-001"]
 
-    def fails(error: type[ClientError], method: str, *given: Any, **how: Any) -> ClientError:
+    def fails(error: type[ClientError], method: str, *arguments: Any, **how: Any) -> ClientError:
         with pytest.raises(error) as raised:
-            getattr(how.pop("client", client), method)(*given, **how)
-        found = raised.value
-        assert type(found) is error
-        if found.status is not None:
-            assert ERRORS[found.code] is error
-            assert found.request_id == "find-me"
-        return found
+            getattr(how.pop("client", client), method)(*arguments, **how)
+        exception = raised.value
+        assert type(exception) is error
+        if exception.status is not None:
+            assert ERRORS[exception.code] is error
+            assert exception.request_id == "find-me"
+        return exception
 
     how: dict[str, Any] = {"request_id": "find-me"}
     locked = fails(UnauthorizedError, "page", client=kind(strict.url), **how)

@@ -42,10 +42,10 @@ def test_the_page_s_code_runs(
         for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
             exec(block.replace("http://127.0.0.1:8000", service.url), known)  # noqa: S102
     printed = capsys.readouterr().out.splitlines()
-    ranked, bulk, alike = printed[:2], printed[2], printed[3:-4]
+    ranked, bulk, similar = printed[:2], printed[2], printed[3:-4]
     best, swapped, missing, together = printed[-4:]
     assert {line.split()[0] for line in ranked} == {"a", "b"}
-    assert set(alike) <= {"cup.png", "mug.png"}
+    assert set(similar) <= {"cup.png", "mug.png"}
     assert best in {"cup.png", "mug.png"}
     assert swapped == "shop-1 ['shop-2']"
     assert (bulk, missing) == ("3 3", "['nobody'] order-17")

@@ -48,11 +48,11 @@ def test_collections_are_listed_emptied_and_dropped(
         assert one.register(some(gallery, 10, 4), collection=f"list/{number}").is_success
     listed = [c for c in pages(other.http, "/collections", 2) if "list/" in str(c["name"])]
     assert [c["name"] for c in listed] == [f"list/{number}" for number in range(5)]
-    shown = other.http.get("/collections/list/0").json()
-    assert shown == listed[0]
-    assert (shown["count"], shown["aliases"]) == (4, [])
-    assert shown["sizes"] == {"local": 8, "global": 12}
-    assert 4 * 30 < shown["bytes"] < 4 * 300
+    answer = other.http.get("/collections/list/0").json()
+    assert answer == listed[0]
+    assert (answer["count"], answer["aliases"]) == (4, [])
+    assert answer["sizes"] == {"local": 8, "global": 12}
+    assert 4 * 30 < answer["bytes"] < 4 * 300
 
     ids = list(some(gallery, 10, 4))
     assert len(ids_of(other.rerank(query, ids, collection="list/0"))) == 4
@@ -62,8 +62,8 @@ def test_collections_are_listed_emptied_and_dropped(
     for service in services:
         refused = service.rerank(query, ids, collection="list/0")
         assert code_of(refused) == (404, "gallery_ids_missing")
-    shown = one.http.get("/collections/list/0").json()
-    assert (shown["count"], shown["sizes"], shown["bytes"]) == (0, None, 0)
+    answer = one.http.get("/collections/list/0").json()
+    assert (answer["count"], answer["sizes"], answer["bytes"]) == (0, None, 0)
     assert code_of(one.http.delete("/gallery")) == (422, "validation_error")
     assert code_of(one.http.delete("/gallery", params={"collection": "none"})) == (404, "not_found")
 
@@ -96,8 +96,8 @@ def test_an_alias_stands_wherever_a_collection_is_named(
     listed = other.http.get("/gallery", params=through).json()
     assert (listed["collection"], listed["ids"]) == ("new", sorted(new))
     first, second, *_ = sorted(new)
-    shown = other.http.get(f"/gallery/{first}", params=through).json()
-    assert shown["collection"] == "new"
+    record = other.http.get(f"/gallery/{first}", params=through).json()
+    assert record["collection"] == "new"
     assert other.http.delete(f"/gallery/{first}", params=through).status_code == 204
     assert other.register(some(gallery, 30, 2), **through).json()["registered"] == 2
     assert one.http.get("/collections/new").json()["count"] == 5

@@ -44,10 +44,10 @@ def answer_to(service: RunningService, *parts: bytes) -> tuple[int, str] | None:
         try:
             for part in parts:
                 connection.sendall(part)
-            said = connection.makefile("rb").read()
+            output = connection.makefile("rb").read()
         except OSError:
             return None
-    head, _, body = said.partition(b"\r\n\r\n")
+    head, _, body = output.partition(b"\r\n\r\n")
     return int(head.split()[1]), json.loads(body)["error"]["code"]
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from model.formats.globals import open_globals
 from model.formats.nn_file import read_neighbours
 from tests.dinov2 import WIDTH, save_detector, save_network
-from tests.e2e.command import failed, refused, succeeded
+from tests.e2e.command import error_of, program_error, program_output
 
 pytestmark = pytest.mark.slow
 
@@ -48,13 +48,13 @@ def test_a_list_to_aligned_rows_and_on_to_neighbours(
     gallery.write_text("".join(f"{name},{n},120,20\n" for n, name in enumerate(NAMES[:4])))
     output, global_file = tmp_path / "dinov2_local.hdf5", tmp_path / "dinov2_global.pt"
     common = ["extract", "--relative-to", images, "-o", output, "--descriptors", 700, *dinov2]
-    said = succeeded(*common, "--list", gallery, "--global-file", global_file, "--batch", 2)
-    assert "part-2.png: not a readable image" in said
-    assert "3 images written" in said
-    assert "1 could not be read, their rows are padding" in said
+    text = program_output(*common, "--list", gallery, "--global-file", global_file, "--batch", 2)
+    assert "part-2.png: not a readable image" in text
+    assert "3 images written" in text
+    assert "1 could not be read, their rows are padding" in text
     # The list grows: what is there stays.
     gallery.write_text("".join(f"{name},{n},120,20\n" for n, name in enumerate(NAMES)))
-    again = succeeded(*common, "--list", gallery, "--global-file", global_file)
+    again = program_output(*common, "--list", gallery, "--global-file", global_file)
     assert "2 images written" in again
 
     with h5py.File(output) as file:
@@ -70,18 +70,18 @@ def test_a_list_to_aligned_rows_and_on_to_neighbours(
     np.testing.assert_allclose(np.linalg.norm(globals_, axis=1), [1, 1, 0, 1, 1, 1], atol=1e-5)
 
     gallery.write_text("".join(f"{name},{n},120,20\n" for n, name in enumerate(NAMES[::-1])))
-    assert "are not the first lines of" in failed(*common, "--list", gallery)
+    assert "are not the first lines of" in program_error(*common, "--list", gallery)
     lists = tmp_path / "nn_dinov2.pkl"
     search = ["neighbours", "--gallery", global_file, "--without-self", "-o", lists]
-    said = succeeded(*search, "--dim", WIDTH, "-k", 3, "--block", 2)
-    assert "6 lists of 3 among 6 images" in said
+    text = program_output(*search, "--dim", WIDTH, "-k", 3, "--block", 2)
+    assert "6 lists of 3 among 6 images" in text
     # The one that could not be read is like no other.
     cosines = globals_ @ globals_.T
     np.fill_diagonal(cosines, -np.inf)
-    found = read_neighbours(lists, 6, 6)
+    neighbours = read_neighbours(lists, 6, 6)
     expected = np.argsort(-cosines, axis=1, kind="stable")[:, :3]
-    np.testing.assert_array_equal(found.images, expected)
-    assert "--dim" in failed(*search)
+    np.testing.assert_array_equal(neighbours.images, expected)
+    assert "--dim" in program_error(*search)
 
 
 def test_queries_are_cropped_by_the_ground_truth(
@@ -98,7 +98,7 @@ def test_queries_are_cropped_by_the_ground_truth(
     truth.write_bytes(pickle.dumps({"gnd": gnd, "imlist": ["a"], "qimlist": names}))
     output = tmp_path / "dinov2_query_local.hdf5"
     arguments = ["extract", "--list", queries, "--relative-to", images, "-o", output, *dinov2]
-    succeeded(*arguments, "--crop", truth, "--descriptors", 600)
+    program_output(*arguments, "--crop", truth, "--descriptors", 600)
     with h5py.File(output) as file:
         features = file["features"][:]
     valid = [rows[rows[:, 3] == 0] for rows in features]
@@ -106,7 +106,7 @@ def test_queries_are_cropped_by_the_ground_truth(
     assert [len(rows) for rows in valid] == [28 * 9, 55 * 9]
     assert valid[0][:, 0].min() == pytest.approx(0.5 + 0.5 / 56, abs=1e-6)
     truth.write_bytes(pickle.dumps({"gnd": gnd, "imlist": ["a"], "qimlist": names[::-1]}))
-    assert "query 'part-1', where the list has 'jpg/part-0.png'" in failed(
+    assert "query 'part-1', where the list has 'jpg/part-0.png'" in program_error(
         *arguments, "--crop", truth
     )
 
@@ -115,7 +115,7 @@ def test_wrong_options_leave_one_line(
     images: Path, dinov2: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def wrong(*arguments: object) -> str:
-        return refused(capsys, "extract", *arguments)
+        return error_of(capsys, "extract", *arguments)
 
     output = ["-o", tmp_path / "x.h5"]
     damaged = tmp_path / "d.pt"

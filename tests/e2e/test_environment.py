@@ -19,7 +19,7 @@ import redis
 
 from model.descriptors import ImageDescriptors
 from tests.descriptor_files import write_descriptors
-from tests.e2e.command import done_here, refused
+from tests.e2e.command import error_of, output_of
 from tests.e2e.service import LOCORE, RunningService, code_of, free_port, running
 from tests.e2e.valkey import plain_valkey
 
@@ -37,7 +37,7 @@ def test_a_port_that_is_none_is_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOCORE_PORT", "many")
-    assert "--port / LOCORE_PORT" in refused(capsys, "serve")
+    assert "--port / LOCORE_PORT" in error_of(capsys, "serve")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_service_on_this_machine_is_asked_straight(
     for name, value in proxies.items():
         monkeypatch.setenv(name, value)
     target = ("--url", service.url, "--collection", "behind-a-proxy")
-    assert "3 images" in done_here(capsys, "load", descriptor_file, *target, "--replace")
+    assert "3 images" in output_of(capsys, "load", descriptor_file, *target, "--replace")
 
 
 @contextmanager
@@ -93,9 +93,9 @@ def test_a_closed_terminal_ends_the_service_and_its_store(
     command = [LOCORE, "serve", *(f"--{name}={value}" for name, value in flags.items())]
     pid_file = tmp_path / "valkey" / "valkey.pid"
     with in_a_terminal(command, ignoring) as (ours, process):
-        shown = b""
-        while b"ready" not in shown:
-            shown += os.read(ours, 4096)
+        output = b""
+        while b"ready" not in output:
+            output += os.read(ours, 4096)
         assert pid_file.exists()
         os.close(ours)
         if ignoring:
@@ -133,7 +133,7 @@ def test_a_store_that_refuses_is_unavailable_and_not_ready(
                 assert "shop" not in answer.text
             assert service.metric("locore_store_up") == 0
             assert "no permissions to run" in service.log
-            line = refused(capsys, "load", descriptor_file, "--redis", url)
+            line = error_of(capsys, "load", descriptor_file, "--redis", url)
             assert "refuses commands: User shop has no permissions" in line
             assert "hunter2" not in line + service.log
             raw.execute_command("ACL", "SETUSER", "shop", "+@all")

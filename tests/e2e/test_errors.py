@@ -239,8 +239,8 @@ def test_404_and_405_of_paths(service: RunningService) -> None:
 
 
 def test_request_ids_are_taken_over_or_made(service: RunningService) -> None:
-    given = service.http.get("/nothing", headers={"X-Request-ID": "my-request.1"})
-    assert given.headers["X-Request-ID"] == "my-request.1"
+    answer = service.http.get("/nothing", headers={"X-Request-ID": "my-request.1"})
+    assert answer.headers["X-Request-ID"] == "my-request.1"
     made = service.http.get("/health/live").headers["X-Request-ID"]
     assert len(made) >= 16
     unfit = service.http.get("/health/live", headers={"X-Request-ID": "a b\tc"})
@@ -264,8 +264,8 @@ def test_500_names_a_damaged_record_and_shows_no_trace(
     assert code_of(response) == (500, "internal")
     assert response.json()["error"]["details"] == {"id": "broken"}
     assert "Traceback" not in response.text
-    shown = service.http.get("/gallery/broken", params={"collection": "damaged"})
-    assert code_of(shown) == (500, "internal")
+    answer = service.http.get("/gallery/broken", params={"collection": "damaged"})
+    assert code_of(answer) == (500, "internal")
 
 
 def test_a_query_that_does_not_fit_what_was_stored_is_refused(

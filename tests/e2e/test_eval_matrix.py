@@ -10,7 +10,7 @@ import pytest
 from model.config import ExtractorId
 from service.cli.common import console
 from tests.descriptor_files import write_descriptors
-from tests.e2e.command import refused, shown_here
+from tests.e2e.command import error_of, stdout_of
 from tests.factories import save_tiny
 
 DOMAINS = ("shoes", "coins")
@@ -49,7 +49,7 @@ def test_every_re_ranker_in_every_cell(
     for name in types:
         arguments += ["--only", name]
     arguments += ["--checkpoint", checkpoint, "--held-out", "coins", "--json", figures]
-    shown = shown_here(capsys, *arguments)
+    output = stdout_of(capsys, *arguments)
     rows = json.loads(figures.read_text())
     contenders = ["first stage", "Chamfer", "k-reciprocal", "sum of relations", "tiny"]
     expected = [("shoes", name) for name in types] + [("coins", "Lite0")]
@@ -60,13 +60,13 @@ def test_every_re_ranker_in_every_cell(
     by_name = {(r["domain"], r["descriptors"], r["contender"]): r for r in rows}
     tiny = by_name["shoes", "RootSIFT", "tiny"]
     assert tiny["setting"] == "alpha=0.5 T=1"
-    assert f"{100 * tiny['recall']:.1f} / {100 * tiny['average_precision']:.1f}" in shown
+    assert f"{100 * tiny['recall']:.1f} / {100 * tiny['average_precision']:.1f}" in output
     for cell in expected:
         first, chamfer = (by_name[(*cell, name)] for name in contenders[:2])
         assert chamfer["average_precision"] >= first["average_precision"]
     for contender in contenders:
-        assert contender in shown
-    assert "means over cells" in shown
+        assert contender in output
+    assert "means over cells" in output
 
 
 def test_what_is_wrong_is_one_line(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,7 +75,7 @@ def test_what_is_wrong_is_one_line(root: Path, capsys: pytest.CaptureFixture[str
     labels = root / "coins" / "labels.csv"
 
     def wrong(*arguments: object) -> str:
-        return refused(capsys, *common, *arguments)
+        return error_of(capsys, *common, *arguments)
 
     assert "no file files-EXTRACTOR.h5" in wrong("--data", root / "files")
     assert "no files for RootSIFT" in wrong(*coins, "--only", "RootSIFT")

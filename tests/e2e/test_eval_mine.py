@@ -20,7 +20,7 @@ from model.reranker import score_windows
 from model.windows import Window
 from service.cli.common import console
 from tests.descriptor_files import write_descriptors
-from tests.e2e.command import done_here, refused, run_here
+from tests.e2e.command import error_of, output_of, run_here
 from tests.factories import save_tiny
 from tests.own_folders import write_folders, write_picture
 
@@ -207,35 +207,35 @@ def test_pictures_are_described_once_and_the_page_shows_them(
         write_picture(folder / f"{n}.png", n)
     (folder / "letter.jpg").write_text("Dear Sir or Madam")
     command = ("eval", "mine", folder, "--checkpoint", root / "tiny.safetensors", "--report", page)
-    said = done_here(capsys, *command)
-    assert f"left out: {folder}/letter.jpg: not a readable image" in said
-    assert "a view of a picture asks for other views of it; 5 queries, 10 gallery images" in said
-    assert "Too few queries to tell, 5 where 30 begin to" in said
+    output = output_of(capsys, *command)
+    assert f"left out: {folder}/letter.jpg: not a readable image" in output
+    assert "a view of a picture asks for other views of it; 5 queries, 10 gallery images" in output
+    assert "Too few queries to tell, 5 where 30 begin to" in output
     (file,) = (root / ".locore" / "mine").glob("holiday-*.h5")
     with DescriptorReader(file) as reader:
         assert sorted(reader.ids) == [f"{n}.png@{view}" for n in range(5) for view in range(3)]
     html = page.read_text()
     assert "Does re-ranking help on holiday?" in html
     # One more picture, one that changed: only those are described.
-    kept = rows(file)
+    rows_before = rows(file)
     write_picture(folder / "5.png", 5)
-    said = done_here(capsys, *command)
-    assert "6 queries, 12 gallery images" in said
-    assert rows(file).items() >= kept.items()
+    output = output_of(capsys, *command)
+    assert "6 queries, 12 gallery images" in output
+    assert rows(file).items() >= rows_before.items()
     write_picture(folder / "2.png", 77)
-    said = done_here(capsys, *command)
-    assert "3 images have changed since .locore/mine/holiday-" in said
-    changed = {name for name, row in rows(file).items() if kept.get(name, row) != row}
+    output = output_of(capsys, *command)
+    assert "3 images have changed since .locore/mine/holiday-" in output
+    changed = {name for name, row in rows(file).items() if rows_before.get(name, row) != row}
     assert changed == {f"2.png@{view}" for view in range(3)}
-    assert "6 queries, 12 gallery images" in said
+    assert "6 queries, 12 gallery images" in output
     (folder / "0.png").unlink()
-    assert "5 queries, 10 gallery images" in done_here(capsys, *command)
+    assert "5 queries, 10 gallery images" in output_of(capsys, *command)
 
 
 def test_what_cannot_be_judged_is_one_line(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def wrong(*arguments: object) -> str:
         tiny = root / "tiny.safetensors"
-        return refused(capsys, "eval", "mine", *arguments, "--checkpoint", tiny)
+        return error_of(capsys, "eval", "mine", *arguments, "--checkpoint", tiny)
 
     folder = root / "shop"
     folder.mkdir()
@@ -258,7 +258,7 @@ def test_what_cannot_be_judged_is_one_line(root: Path, capsys: pytest.CaptureFix
     assert "no file to write to" in wrong(folder, "--report", root / "no" / "page.html")
     assert "no extractor 'eye'" in wrong(folder, "--extractor", "eye")
     missing = root / "none.safetensors"
-    assert "none.json: no such file" in refused(
+    assert "none.json: no such file" in error_of(
         capsys, "eval", "mine", folder, "--checkpoint", missing
     )
 

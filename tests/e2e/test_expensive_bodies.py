@@ -83,10 +83,10 @@ def test_bodies_beyond_what_is_held_at_a_time_are_refused(checkpoint: Path, tmp_
     with running(checkpoint, tmp_path, max_payload_bytes=MIB) as service:
         body = honest_registration(900_000)
         with ThreadPoolExecutor(12) as pool:
-            done = list(pool.map(lambda _: post(service, "/gallery", body), range(24)))
-        codes = {response.status_code for response in done}
+            answers = list(pool.map(lambda _: post(service, "/gallery", body), range(24)))
+        codes = {response.status_code for response in answers}
         assert codes <= {200, 422, 429}
-        refused = [response for response in done if response.status_code == 429]
+        refused = [response for response in answers if response.status_code == 429]
         assert all(response.headers["Retry-After"] for response in refused)
 
 

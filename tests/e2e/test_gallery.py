@@ -32,20 +32,20 @@ def test_gallery_endpoints(service: RunningService, gallery: Images) -> None:
             break
     assert listed == sorted([*images, *one])
 
-    shown = http.get("/gallery/image-000", params={"collection": "own"}).json()
+    record = http.get("/gallery/image-000", params={"collection": "own"}).json()
     expected = gallery["image-001"]
-    assert (shown["count"], shown["dimension"], shown["dtype"]) == (
+    assert (record["count"], record["dimension"], record["dtype"]) == (
         expected.count,
         8,
         DEFAULT_STORE_DTYPE,
     )
-    assert shown["scales"] == expected.scales.tolist()
-    assert shown["arrays"] is None
-    whole = http.get(
+    assert record["scales"] == expected.scales.tolist()
+    assert record["arrays"] is None
+    complete = http.get(
         "/gallery/id/with:odd@chars=+-", params={"collection": "own", "include": "descriptors"}
     ).json()
-    assert whole["arrays"]["descriptors"]["shape"] == [expected.count, 8]
-    assert whole["arrays"]["global"]["shape"] == [12]
+    assert complete["arrays"]["descriptors"]["shape"] == [expected.count, 8]
+    assert complete["arrays"]["global"]["shape"] == [12]
 
     assert http.delete("/gallery/image-000", params={"collection": "own"}).status_code == 204
     assert http.delete("/gallery/image-000", params={"collection": "own"}).status_code == 404

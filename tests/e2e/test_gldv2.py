@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from model.checkpoint import load_checkpoint
 from model.config import LongformerConfig
 from model.formats.nn_file import Neighbours, write_neighbours
-from tests.e2e.command import refused, run_here, succeeded
+from tests.e2e.command import error_of, program_output, run_here
 from tests.e2e.service import LOCORE
 from tests.factories import unit
 
@@ -60,15 +60,15 @@ OURS = [*COMMON, "--dim", 32, "--image-layers", 1]
 
 
 def by_two_processes(*arguments: object) -> str:
-    done = subprocess.run(
+    process = subprocess.run(
         [TORCHRUN, "--standalone", "--nproc-per-node", "2", "--no-python", LOCORE]
         + [str(argument) for argument in arguments],
         env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
 @pytest.mark.slow
@@ -77,11 +77,11 @@ def test_two_processes_learn_what_one_learns(folder: Path, tmp_path: Path) -> No
     """The same lists in each step, dealt out to two processes or to two passes of one."""
     together, alone = tmp_path / "together.safetensors", tmp_path / "alone.safetensors"
     arguments = ["train", "--gldv2", folder, *OURS]
-    said = by_two_processes(*arguments, "-o", together)
-    assert said.count("no images were kept apart") == 1
+    output = by_two_processes(*arguments, "-o", together)
+    assert output.count("no images were kept apart") == 1
     log = (tmp_path / "together.run" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in log] == [4]
-    succeeded(*arguments, "--accumulate", 2, "-o", alone)
+    program_output(*arguments, "--accumulate", 2, "-o", alone)
     first, second = load_file(together), load_file(alone)
     assert first.keys() == second.keys()
     for name, tensor in first.items():
@@ -103,13 +103,13 @@ def test_locores_own_backbone_in_bfloat16(folder: Path, tmp_path: Path) -> None:
         "-o",
         path,
     ]
-    succeeded(*arguments)
+    program_output(*arguments)
     config = load_checkpoint(path, torch.device("cpu")).config
     assert isinstance(config, LongformerConfig)
     assert (config.dim, config.depth, config.global_dim, config.slots) == (16, 1, DIM, LOCALS + 2)
     # It goes on from there, as it would from a published checkpoint.
     again = ["train", "--gldv2", folder, "--from", path, "--steps", 1, "--batch", 1]
-    succeeded(*again, "--list-length", 8, 8, "-o", tmp_path / "more.safetensors")
+    program_output(*again, "--list-length", 8, 8, "-o", tmp_path / "more.safetensors")
 
 
 def test_a_run_goes_on_with_the_same_lists_a_step_however_they_are_dealt_out(
@@ -117,10 +117,10 @@ def test_a_run_goes_on_with_the_same_lists_a_step_however_they_are_dealt_out(
 ) -> None:
     path = tmp_path / "x.safetensors"
     arguments = ["train", "--gldv2", folder, *OURS, "-o", path]
-    code, said, _ = run_here(capsys, *arguments)
-    assert (code, said.count("no images were kept apart")) == (0, 1)
+    code, output, _ = run_here(capsys, *arguments)
+    assert (code, output.count("no images were kept apart")) == (0, 1)
     again = [*arguments, "--resume", "--batch", 1]
-    assert "2 lists a step, and now 1" in refused(capsys, *again)
+    assert "2 lists a step, and now 1" in error_of(capsys, *again)
     assert run_here(capsys, *again, "--accumulate", 2)[0] == 0
 
 
@@ -128,21 +128,21 @@ def test_files_at_odds_are_one_line(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = ["-o", tmp_path / "x.safetensors"]
-    assert "missing: " in refused(capsys, "train", "--gldv2", tmp_path, *out)
-    assert "nothing_local.hdf5" in refused(
+    assert "missing: " in error_of(capsys, "train", "--gldv2", tmp_path, *out)
+    assert "nothing_local.hdf5" in error_of(
         capsys, "train", "--gldv2", folder, "--descriptor-name", "nothing", *out
     )
     images = ["train", "--images", folder, *out]
-    assert "are for --gldv2" in refused(capsys, *images, "--descriptor-name", "dinov2")
+    assert "are for --gldv2" in error_of(capsys, *images, "--descriptor-name", "dinov2")
     longformer = ["--gldv2", folder, "--backbone", "longformer", "--attention-window", 16]
     longformer += ["--dim", 16, "--attention-heads", 2, "--descriptors-per-image", LOCALS]
-    assert "reads 730 images at most" in refused(
+    assert "reads 730 images at most" in error_of(
         capsys, "train", *longformer, "--list-length", 731, 731, *out
     )
-    assert "--recompute is for" in refused(capsys, "train", "--gldv2", folder, "--recompute", *out)
-    assert "has its own backbone" in refused(
+    assert "--recompute is for" in error_of(capsys, "train", "--gldv2", folder, "--recompute", *out)
+    assert "has its own backbone" in error_of(
         capsys, "train", "--gldv2", folder, "--from", "--backbone", "mamba", *out
     )
-    assert "image_layers: there is no such size" in refused(
+    assert "image_layers: there is no such size" in error_of(
         capsys, "train", "--gldv2", folder, "--backbone", "longformer", "--image-layers", 1, *out
     )

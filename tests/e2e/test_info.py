@@ -14,15 +14,15 @@ CONFIG = tiny_config()
 def test_it_tells_the_model_the_sizes_the_limits_and_the_defaults(service: RunningService) -> None:
     answer = service.http.get("/info")
     assert answer.status_code == 200
-    found = answer.json()
-    assert found.pop("model") | {"kernel": ""} == {
+    info = answer.json()
+    assert info.pop("model") | {"kernel": ""} == {
         "name": "tiny",
         "backbone": "mamba",
         "kernel": "",
         "device": "cpu",
         "dtype": "float32",
     }
-    assert found == {
+    assert info == {
         "sizes": None,
         "limits": {
             "max_images_per_request": 256,
@@ -44,16 +44,16 @@ def test_it_tells_the_model_the_sizes_the_limits_and_the_defaults(service: Runni
 
 @both
 def test_the_clients_ask_for_it(service: RunningService, kind: type[Blocking]) -> None:
-    found = kind(service.url).info()
-    assert found.model_dump(by_alias=True) == service.http.get("/info").json()
-    assert found.sizes is None
+    info = kind(service.url).info()
+    assert info.model_dump(by_alias=True) == service.http.get("/info").json()
+    assert info.sizes is None
 
 
 def test_limits_are_those_of_the_settings(checkpoint: Path, tmp_path: Path) -> None:
     with running(
         checkpoint, tmp_path, max_images_per_request=7, max_payload_bytes=9999, api_key="secret"
     ) as strict:
-        found = strict.http.get("/info").json()
-    assert found["limits"]["max_images_per_request"] == 7
-    assert found["limits"]["max_payload_bytes"] == 9999
-    assert "secret" not in str(found)
+        info = strict.http.get("/info").json()
+    assert info["limits"]["max_images_per_request"] == 7
+    assert info["limits"]["max_payload_bytes"] == 9999
+    assert "secret" not in str(info)

@@ -14,7 +14,7 @@ from model.descriptors import ImageDescriptors
 from model.learnt_metric import Metric, load_metric
 from tests.any_size import COMMAND
 from tests.descriptor_files import write_descriptors
-from tests.e2e.command import done_here, refused
+from tests.e2e.command import error_of, output_of
 from tests.e2e.service import RunningService, code_of, ids_of, running, scores_of
 from tests.factories import SIZES, image, tiny_config, unit
 from tests.metric_files import write_metric
@@ -100,11 +100,11 @@ def test_a_stored_query_is_in_the_metric_and_an_alias_has_that_of_its_collection
 
 
 def test_what_is_stored_is_in_no_metric(service: RunningService, gallery: Images) -> None:
-    shown = [
+    images = [
         service.http.get(f"/gallery/{IDS[0]}", params={"collection": c, "include": "descriptors"})
         for c in ("shop", "plain")
     ]
-    assert shown[0].json()["arrays"] == shown[1].json()["arrays"]
+    assert images[0].json()["arrays"] == images[1].json()["arrays"]
     page = service.http.get("/gallery", params={"collection": "shop"}).json()
     assert page["sizes"] == {"local": SIZES.local_dim, "global": SIZES.global_dim}
 
@@ -144,11 +144,11 @@ def test_a_bad_metric_ends_the_start_in_one_line(
 ) -> None:
     (tmp_path / "bad.safetensors").write_bytes(b"not a metric")
     serve = ["serve", "--data-dir", tmp_path / "data", "--checkpoint", checkpoint, "--port", 0]
-    said = refused(capsys, *serve, "--metric", f"shop={tmp_path / 'bad.safetensors'}")
-    assert "bad.safetensors: not a readable safetensors file" in said
-    assert "--metric / LOCORE_METRICS" in refused(capsys, *serve, "--metric", "shop")
+    message = error_of(capsys, *serve, "--metric", f"shop={tmp_path / 'bad.safetensors'}")
+    assert "bad.safetensors: not a readable safetensors file" in message
+    assert "--metric / LOCORE_METRICS" in error_of(capsys, *serve, "--metric", "shop")
     twice = ["--metric", "shop=a", "--metric", "shop=b"]
-    assert "a collection has one metric" in refused(capsys, *serve, *twice)
+    assert "a collection has one metric" in error_of(capsys, *serve, *twice)
 
 
 @pytest.fixture
@@ -168,8 +168,8 @@ def test_a_metric_is_fitted_from_labels_folders_or_views(
 ) -> None:
     descriptors = ["fit-metric", "--descriptors", files / "photos.h5"]
     labels, views = ["--labels", files / "labels.csv"], ["--views", files / "views.h5"]
-    found: list[Metric] = []
-    for number, (arguments, said) in enumerate(
+    metrics: list[Metric] = []
+    for number, (arguments, message) in enumerate(
         (
             ([*descriptors, *labels], "from 12 images of 3 labels"),
             (descriptors, "from 12 images of 3 labels"),
@@ -178,11 +178,11 @@ def test_a_metric_is_fitted_from_labels_folders_or_views(
         )
     ):
         output = files / f"{number}.safetensors"
-        assert said in done_here(capsys, *arguments, "-o", output)
-        found.append(load_metric(output))
-        assert (found[-1].sizes, found[-1].extractor.name) == (SIZES, "made-up")
-    np.testing.assert_array_equal(found[0].matrix, found[1].matrix)
-    assert not np.allclose(found[1].matrix, found[2].matrix)
+        assert message in output_of(capsys, *arguments, "-o", output)
+        metrics.append(load_metric(output))
+        assert (metrics[-1].sizes, metrics[-1].extractor.name) == (SIZES, "made-up")
+    np.testing.assert_array_equal(metrics[0].matrix, metrics[1].matrix)
+    assert not np.allclose(metrics[1].matrix, metrics[2].matrix)
 
 
 def test_what_teaches_no_metric_is_said_in_one_line(
@@ -195,7 +195,7 @@ def test_what_teaches_no_metric_is_said_in_one_line(
     write_descriptors(files / "other.h5", ["a.jpg@0", "a.jpg@1"], sizes=(9, 12))
     (files / "labels of others.csv").write_text("path,label\nx.jpg,cat\n")
     (files / "no labels.csv").write_text("path,kind\nx.jpg,cat\n")
-    for arguments, said in (
+    for arguments, message in (
         (["fit-metric", "-o", output], "give --descriptors"),
         (["fit-metric", "--descriptors", files / "none.h5", "-o", output], "no such file"),
         (["fit-metric", "--descriptors", files / "flat.h5", "-o", output], "lies in no folder"),
@@ -208,7 +208,7 @@ def test_what_teaches_no_metric_is_said_in_one_line(
         ([*good[:3], "-o", files / "out.npy"], "no .safetensors file"),
         ([*good[:3], "-o", files / "no" / "out.safetensors"], "no .safetensors file"),
     ):
-        assert said in refused(capsys, *arguments)
+        assert message in error_of(capsys, *arguments)
     assert not output.exists()
 
 
@@ -234,11 +234,11 @@ def test_from_the_command_line_lists_are_in_the_metric(
     to_service = ["--url", service.url, "--alpha", 1, "--json", "--top", 5]
     for collection in ("shop", "plain"):
         told = [*to_service, "--collection", collection, "--metric", path]
-        answer = json.loads(done_here(capsys, *common, *told))
+        answer = json.loads(output_of(capsys, *common, *told))
         assert [r["id"] for r in answer["results"]] == by(wanted)[:5]
         assert [r["index"] for r in answer["results"]] == list(range(5))
     with_ids = ["rerank", tmp_path / "query.h5", "--ids", tmp_path / "x", "--metric", path]
-    assert "--metric needs --gallery" in refused(capsys, *with_ids)
+    assert "--metric needs --gallery" in error_of(capsys, *with_ids)
     other = tmp_path / "other.safetensors"
     write_metric(other, type(SIZES)(9, 12))
-    assert "where the metric is for" in refused(capsys, *common, "--metric", other)
+    assert "where the metric is for" in error_of(capsys, *common, "--metric", other)

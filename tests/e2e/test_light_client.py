@@ -28,12 +28,12 @@ def service(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def ran(*command: str | Path, **environment: str) -> str:
-    kept = {name: os.environ[name] for name in os.environ if not name.startswith("LOCORE_")}
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=500, env=kept | environment
+    variables = {name: os.environ[name] for name in os.environ if not name.startswith("LOCORE_")}
+    process = subprocess.run(
+        command, capture_output=True, text=True, timeout=500, env=variables | environment
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout
 
 
 def test_it_imports_neither_the_service_nor_the_model() -> None:
@@ -47,8 +47,8 @@ def test_it_imports_neither_the_service_nor_the_model() -> None:
 def test_its_tests_pass_against_a_service(service: RunningService) -> None:
     tests = [str(CLIENT / "tests" / name) for name in ("test_service.py", "test_readme.py")]
     options = ("-q", "-p", "no:cacheprovider")
-    said = ran(sys.executable, "-m", "pytest", *options, *tests, LOCORE_URL=service.url)
-    assert "skipped" not in said
+    output = ran(sys.executable, "-m", "pytest", *options, *tests, LOCORE_URL=service.url)
+    assert "skipped" not in output
 
 
 @pytest.mark.slow
@@ -77,6 +77,6 @@ def test_it_installs_and_works_where_nothing_else_is(
     assert "site-packages" in where
     tests = source / "tests"
     options = ("-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(tmp_path))
-    said = ran(python, "-m", "pytest", *options, str(tests), LOCORE_URL=service.url, **elsewhere)
-    assert "passed" in said
-    assert "skipped" not in said
+    output = ran(python, "-m", "pytest", *options, str(tests), LOCORE_URL=service.url, **elsewhere)
+    assert "passed" in output
+    assert "skipped" not in output

@@ -42,10 +42,10 @@ def test_from_a_folder_to_its_plots(
         intervals, examples = (plt.figure(number) for number in plt.get_fignums())
     finally:
         plt.close("all")
-    said = capsys.readouterr().out
-    assert "left out: " in said
-    assert "12 images described" in said
-    assert "relations" in said
+    output = capsys.readouterr().out
+    assert "left out: " in output
+    assert "12 images described" in output
+    assert "relations" in output
     labels = [label.get_text() for label in intervals.axes[0].get_yticklabels()]
     assert labels[:3] == ["Chamfer", "k-reciprocal", "relations"]
     assert all(len(axes.get_images()) == 1 for axes in examples.axes)

@@ -49,12 +49,12 @@ def test_the_page_comes_with_a_strict_policy_and_all_its_files(page: RunningServ
     folder = Path(__file__).parents[2] / "service/page/static"
     kinds = {".js": "javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html"}
     for file in folder.iterdir():
-        found = page.http.get(f"/page/static/{file.name}")
-        assert found.content == file.read_bytes()
-        assert kinds[file.suffix] in found.headers["Content-Type"]
-        assert found.headers["X-Content-Type-Options"] == "nosniff"
+        answer = page.http.get(f"/page/static/{file.name}")
+        assert answer.content == file.read_bytes()
+        assert kinds[file.suffix] in answer.headers["Content-Type"]
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
         again = page.http.get(
-            f"/page/static/{file.name}", headers={"If-None-Match": found.headers["ETag"]}
+            f"/page/static/{file.name}", headers={"If-None-Match": answer.headers["ETag"]}
         )
         assert again.status_code == 304
 
@@ -127,7 +127,7 @@ def test_matches_are_mutual_nearest_descriptors(
 ) -> None:
     described = page.http.get("/page/sample/query?id=one.jpg").json()
     body = matching(described, "three/1.jpg")
-    found = page.http.post("/page/matches", json=body).json()["matches"]
+    matches = page.http.post("/page/matches", json=body).json()["matches"]
     with (
         DescriptorReader(folders.queries_file) as queries,
         DescriptorReader(folders.gallery_file) as gallery,
@@ -142,14 +142,14 @@ def test_matches_are_mutual_nearest_descriptors(
         if cosines[i, j] == cosines[i].max() == cosines[:, j].max()
     ]
     expected.sort(key=lambda match: -match[0])
-    assert found
-    assert [match["cosine"] for match in found] == pytest.approx(
+    assert matches
+    assert [match["cosine"] for match in matches] == pytest.approx(
         [c for c, _, _ in expected], abs=1e-4
     )
-    assert [match["query"] for match in found] == pytest.approx(
+    assert [match["query"] for match in matches] == pytest.approx(
         np.array([p for _, p, _ in expected]), abs=1e-4
     )
-    assert [match["gallery"] for match in found] == pytest.approx(
+    assert [match["gallery"] for match in matches] == pytest.approx(
         np.array([p for _, _, p in expected]), abs=1e-4
     )
 

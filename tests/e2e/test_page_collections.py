@@ -93,16 +93,16 @@ def test_images_come_in_the_order_of_their_ids(service: RunningService) -> None:
     ("start", "first"), [("1", "10"), ("07", "07"), ("075", "08"), ("0", "00")]
 )
 def test_images_from_an_id_on(service: RunningService, start: str, first: str) -> None:
-    found = get(service, "images", collection="plain", start=start)["images"]
-    assert found[0]["id"] == first
+    images = get(service, "images", collection="plain", start=start)["images"]
+    assert images[0]["id"] == first
     assert get(service, "images", collection="plain", start="9")["images"] == []
 
 
 def test_the_first_stage_is_exact_and_leaves_the_query_out(service: RunningService) -> None:
     answer = shortlist(service, "plain", "03", top=7).json()
-    read = {i: stored(one).global_ for i, one in WITH_GLOBAL.items()}
-    query = read["03"]
-    cosines = {i: float(np.dot(row, query)) for i, row in read.items() if i != "03"}  # type: ignore[arg-type]
+    globals_ = {i: stored(one).global_ for i, one in WITH_GLOBAL.items()}
+    query = globals_["03"]
+    cosines = {i: float(np.dot(row, query)) for i, row in globals_.items() if i != "03"}  # type: ignore[arg-type]
     best = sorted(cosines, key=lambda i: (-cosines[i], i))[:7]
     assert [one["id"] for one in answer["results"]] == best
     assert [one["score"] for one in answer["results"]] == pytest.approx(
@@ -178,18 +178,18 @@ def test_a_thumbnail_url_is_shown_of_origins_that_are_named(service: RunningServ
         for i, url in urls.items()
     ]
     assert service.http.post("/gallery", json={"collection": "urls", "images": images}).is_success
-    shown = get(service, "images", collection="urls")["images"]
-    assert {one["id"]: one["picture"] for one in shown} == {"ours": urls["ours"], "theirs": None}
+    listing = get(service, "images", collection="urls")["images"]
+    assert {one["id"]: one["picture"] for one in listing} == {"ours": urls["ours"], "theirs": None}
     policy = service.http.get("/").headers["Content-Security-Policy"]
     assert f"img-src 'self' blob: {CDN};" in policy
 
 
 def test_pictures_have_thumbnails_and_labels(pictures: RunningService) -> None:
-    shown = get(pictures, "images", collection="mine")["images"]
-    assert [(one["id"], one["label"]) for one in shown] == [
+    images = get(pictures, "images", collection="mine")["images"]
+    assert [(one["id"], one["label"]) for one in images] == [
         (f"{name}/{side}.jpg", name) for name in PHOTOGRAPHS for side in (160, 240)
     ]
-    for one in shown:
+    for one in images:
         response = pictures.http.get(f"/{one['picture']}")
         assert response.headers["Content-Type"] == "image/webp"
         assert response.headers["X-Content-Type-Options"] == "nosniff"
@@ -211,30 +211,30 @@ def test_matches_lie_where_the_locals_do(pictures: RunningService) -> None:
     asked = get(pictures, "image", collection="mine", id=one)
     fields = {"query": asked["query"], "keypoints": asked["keypoints"]}
     body = {"collection": "mine", "id": other, **fields}
-    found = pictures.http.post("/page/matches", json=body).json()["matches"]
-    assert len(found) > 10
+    matches = pictures.http.post("/page/matches", json=body).json()["matches"]
+    assert len(matches) > 10
     # The same picture in two sizes: what matches is in the same place.
-    apart = [np.abs(np.subtract(match["query"], match["gallery"])).max() for match in found]
+    apart = [np.abs(np.subtract(match["query"], match["gallery"])).max() for match in matches]
     assert np.median(apart) < 0.1
     body["keypoints"] = None
     unplaced = pictures.http.post("/page/matches", json=body).json()["matches"]
-    assert [match["query"] for match in unplaced] == [None] * len(found)
-    assert [match["gallery"] for match in unplaced] == [match["gallery"] for match in found]
+    assert [match["query"] for match in unplaced] == [None] * len(matches)
+    assert [match["gallery"] for match in unplaced] == [match["gallery"] for match in matches]
 
 
 def test_of_descriptors_alone_the_matches_have_no_places(service: RunningService) -> None:
     asked = get(service, "image", collection="plain", id="01")
     assert asked["keypoints"] is None
     body = {"collection": "plain", "id": "02", "query": asked["query"]}
-    found = service.http.post("/page/matches", json=body).json()["matches"]
-    assert {(m["query"], m["gallery"]) for m in found} == {(None, None)}
+    matches = service.http.post("/page/matches", json=body).json()["matches"]
+    assert {(m["query"], m["gallery"]) for m in matches} == {(None, None)}
     expected = mutual_matches(stored(IMAGES["01"]), stored(IMAGES["02"]))
-    assert [m["cosine"] for m in found] == pytest.approx([m.cosine for m in expected], abs=1e-3)
+    assert [m["cosine"] for m in matches] == pytest.approx([m.cosine for m in expected], abs=1e-3)
 
 
 def test_an_image_as_a_query_is_what_is_stored(service: RunningService) -> None:
-    found = get(service, "image", collection="plain", id="04")["query"]
+    query = get(service, "image", collection="plain", id="04")["query"]
     image = stored(IMAGES["04"])
-    rows = unpack(PackedArray.model_validate(found["descriptors"]))
+    rows = unpack(PackedArray.model_validate(query["descriptors"]))
     np.testing.assert_allclose(rows, image.locals, atol=1e-3)
-    assert found["scales"] == image.scales.tolist()
+    assert query["scales"] == image.scales.tolist()

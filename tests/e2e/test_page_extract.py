@@ -38,8 +38,8 @@ def test_extraction_is_that_of_the_command(page: RunningService, tmp_path: Path,
     file.write_bytes(data)
     expected = load_extractor(EXTRACTOR).extract(read_image(file), ROWS)
     for name, array in (("descriptors", expected.descriptors), ("global", expected.global_)):
-        found = unpack(PackedArray.model_validate(answer["query"][name]), array.ndim)
-        np.testing.assert_allclose(found, array, atol=2e-4)
+        values = unpack(PackedArray.model_validate(answer["query"][name]), array.ndim)
+        np.testing.assert_allclose(values, array, atol=2e-4)
     keypoints = unpack(PackedArray.model_validate(answer["keypoints"]), 2)
     np.testing.assert_allclose(keypoints, expected.keypoints, atol=1e-6)
     assert (answer["width"], answer["height"]) == (160, 120)

@@ -49,12 +49,12 @@ def test_a_picture_is_extracted_as_by_the_command(service: RunningService) -> No
     answer = raw.json()
     image = Image.open(io.BytesIO(QUERY))
     expected = load_extractor(EXTRACTOR).extract(image, 48)
-    for found, array in (
+    for packed, array in (
         (answer["query"]["descriptors"], expected.descriptors),
         (answer["query"]["global"], expected.global_),
         (answer["keypoints"], expected.keypoints),
     ):
-        unpacked = unpack(PackedArray.model_validate(found), array.ndim)
+        unpacked = unpack(PackedArray.model_validate(packed), array.ndim)
         np.testing.assert_allclose(unpacked, array, atol=2e-4)
     assert answer["query"]["scales"] == expected.scales.tolist()
     assert (answer["width"], answer["height"]) == image.size

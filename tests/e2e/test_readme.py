@@ -49,7 +49,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, st
 
 def paste(command: str, folder: Path, url: str) -> str:
     environment = os.environ | {"LOCORE_URL": url, "COLUMNS": "120"}
-    done = subprocess.run(
+    process = subprocess.run(
         ["bash", "-c", command.replace("http://127.0.0.1:8000", url)],
         cwd=folder,
         env=environment,
@@ -59,7 +59,7 @@ def paste(command: str, folder: Path, url: str) -> str:
         timeout=110,
         check=True,
     )
-    return done.stdout
+    return process.stdout
 
 
 def words(text: str) -> list[str]:
@@ -76,11 +76,11 @@ def numbers(text: str) -> list[float]:
 def test_the_example_gives_what_it_prints(started: tuple[Path, str, str], place: int) -> None:
     folder, url, _ = started
     command, expected = BLOCKS[place]
-    shown = paste(command, folder, url)
-    assert shown
+    output = paste(command, folder, url)
+    assert output
     if expected:
-        assert words(shown) == words(expected)
-        assert numbers(shown) == pytest.approx(numbers(expected), abs=0.011)
+        assert words(output) == words(expected)
+        assert numbers(output) == pytest.approx(numbers(expected), abs=0.011)
 
 
 def test_the_printed_request_can_be_pasted(started: tuple[Path, str, str]) -> None:

@@ -71,20 +71,20 @@ def test_an_index_s_order_gets_better(kitchen: Kitchen, recipe: str) -> None:
     """What is printed is what plain numpy and plain requests find."""
     files = (kitchen.folders.gallery_file, kitchen.folders.queries_file)
     url = ("--url", kitchen.service.url)
-    done = cook(recipe, *files, *url, "--show", "astronaut-2.jpg")
-    assert (done.returncode, done.stderr) == (0, "")
+    process = cook(recipe, *files, *url, "--show", "astronaut-2.jpg")
+    assert (process.returncode, process.stderr) == (0, "")
 
     printed, before, after = {}, 0, 0
     with DescriptorReader(files[0]) as gallery, DescriptorReader(files[1]) as queries:
         cosines = queries.globals() @ gallery.globals().T
         for row, (query_id, query) in zip(cosines, queries, strict=True):
-            found = [gallery.ids[place] for place in np.argsort(-row)]
+            nearest_ids = [gallery.ids[place] for place in np.argsort(-row)]
             collection = recipe.removeprefix("behind_").removesuffix(".py")
-            better = ids_of(kitchen.service.rerank(query, found, collection=collection))
-            before += found[0].split("/")[0] == query_id.removesuffix(".jpg")
+            better = ids_of(kitchen.service.rerank(query, nearest_ids, collection=collection))
+            before += nearest_ids[0].split("/")[0] == query_id.removesuffix(".jpg")
             after += better[0].split("/")[0] == query_id.removesuffix(".jpg")
-            printed[query_id] = " ".join(found[:6]), " ".join(better[:6])
-    assert done.stdout.splitlines() == [
+            printed[query_id] = " ".join(nearest_ids[:6]), " ".join(better[:6])
+    assert process.stdout.splitlines() == [
         f"astronaut-2.jpg, before: {printed['astronaut-2.jpg'][0]}",
         f"astronaut-2.jpg, after:  {printed['astronaut-2.jpg'][1]}",
         f"R@1 of 5 queries: {before / 5:.1%} before, {after / 5:.1%} after",
@@ -99,12 +99,12 @@ def test_a_folder_of_one_s_own_is_searched_by_a_photograph(kitchen: Kitchen) -> 
     try:
         query = kitchen.folders.queries / "astronaut-2.jpg"
         options = ("--url", kitchen.service.url, "--top", 20, "--show", 3)
-        done = cook("own_folder.py", kitchen.folders.gallery, query, *options)
+        process = cook("own_folder.py", kitchen.folders.gallery, query, *options)
     finally:
         damaged.unlink()
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.startswith(f"left out: {damaged}: not a readable image")
-    first, *rows = done.stdout.splitlines()
+    assert process.returncode == 0, process.stderr
+    assert process.stderr.startswith(f"left out: {damaged}: not a readable image")
+    first, *rows = process.stdout.splitlines()
     assert first == "30 images, the first 20 re-ranked"
     assert len(rows) == 3
     assert re.fullmatch(r"1\. astronaut-2/\d\.jpg  0\.\d\d  \(was \d+\.\)", rows[0])
@@ -112,11 +112,11 @@ def test_a_folder_of_one_s_own_is_searched_by_a_photograph(kitchen: Kitchen) -> 
 
 def test_descriptors_of_any_size_are_re_ranked(kitchen: Kitchen) -> None:
     """768 numbers, on a service that was told nothing about them."""
-    done = cook("own_descriptors.py", "--url", kitchen.service.url)
-    assert (done.returncode, done.stderr) == (0, "")
+    process = cook("own_descriptors.py", "--url", kitchen.service.url)
+    assert (process.returncode, process.stderr) == (0, "")
     before, after = (
         sum(image_id.startswith("object-7/") for image_id in line.split()[1:])
-        for line in done.stdout.splitlines()
+        for line in process.stdout.splitlines()
     )
     assert after >= before
     assert after >= 5
@@ -124,9 +124,9 @@ def test_descriptors_of_any_size_are_re_ranked(kitchen: Kitchen) -> None:
 
 def test_a_service_that_is_away_is_named_in_one_line() -> None:
     closed = f"http://127.0.0.1:{free_port()}"
-    done = cook("own_descriptors.py", "--url", closed)
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+    process = cook("own_descriptors.py", "--url", closed)
+    assert process.returncode == 2
+    (line,) = process.stderr.splitlines()
     assert closed in line
 
 
@@ -141,11 +141,11 @@ def test_bad_input_leaves_one_line(
     def refused(*arguments: object) -> str:
         """In this process: one of its own takes seconds to start."""
         monkeypatch.setattr(sys, "argv", [recipe, *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
+        with pytest.raises(SystemExit) as exit_info:
             runpy.run_path(str(ROOT / "recipes" / recipe), run_name="__main__")
-        said = capsys.readouterr()
-        assert (left.value.code, said.out) == (2, ""), said.err
-        (line,) = said.err.splitlines()
+        captured = capsys.readouterr()
+        assert (exit_info.value.code, captured.out) == (2, ""), captured.err
+        (line,) = captured.err.splitlines()
         return line
 
     folders, text = kitchen.folders, tmp_path / "text.h5"

@@ -134,20 +134,20 @@ def test_top_n_metadata_and_truncation(service: RunningService, gallery: Images)
     rng = np.random.default_rng(2)
     long = image(rng, CONFIG, rows=CONFIG.descriptors_per_image + 3)
     ids = list(gallery)[:10]
-    whole = service.rerank(long, ids)
-    assert whole.json()["truncated"] is True
-    assert scores_of(whole) == pytest.approx(
+    complete = service.rerank(long, ids)
+    assert complete.json()["truncated"] is True
+    assert scores_of(complete) == pytest.approx(
         scores_of(service.rerank(long.strongest(CONFIG.descriptors_per_image), ids)), abs=1e-5
     )
     few = service.rerank(long, ids, top_n=3)
-    assert ids_of(few) == ids_of(whole)[:3]
+    assert ids_of(few) == ids_of(complete)[:3]
     assert all(r["metadata"] is None for r in few.json()["results"])
     meta = {"url": "https://example.org/ä", "n": [1, 2]}
     body = {"id": "m", "descriptors": long.locals.tolist(), "metadata": meta}
     registered = service.http.post("/gallery", json={"collection": "meta", "images": [body]})
     assert registered.json() == {"registered": 1, "replaced": 0, "truncated": 1}
-    shown = service.rerank(long, ["m"], collection="meta", return_metadata=True)
-    assert shown.json()["results"][0]["metadata"] == meta
+    with_metadata = service.rerank(long, ["m"], collection="meta", return_metadata=True)
+    assert with_metadata.json()["results"][0]["metadata"] == meta
 
 
 def test_the_query_may_be_a_stored_image(service: RunningService, gallery: Images) -> None:
@@ -177,11 +177,11 @@ def test_results_below_the_least_score_are_left_out(
     """Of a list of several windows, where scores do not fall from first to last."""
     ids = list(gallery)[:60]
     options = {"window": 20, "stride": 10, "temperature": 1.0}
-    whole = service.rerank(query, ids, **options).json()["results"]
-    scores = [result["relevance_score"] for result in whole]
+    complete = service.rerank(query, ids, **options).json()["results"]
+    scores = [result["relevance_score"] for result in complete]
     assert scores != sorted(scores, reverse=True)
     least = sorted(scores)[30]
-    good = [result for result in whole if result["relevance_score"] >= least]
+    good = [result for result in complete if result["relevance_score"] >= least]
     assert 25 < len(good) < 35
     for top_n in (None, 100, 7):
         cut = service.rerank(query, ids, min_score=least - 1e-5, top_n=top_n, **options)
@@ -247,9 +247,9 @@ def test_a_gallery_that_an_earlier_version_stored_is_re_ranked(
         model.reranker, model.device, query, [r.descriptors for r in gallery], options(model), None
     )
     assert ids_of(answer) == [NAMES[place] for place in order]
-    found = scores_of(answer)
-    assert [found[NAMES[i]] for i in order] == pytest.approx(relevance, abs=1e-4)
-    said = {r["id"]: r["metadata"] for r in answer.json()["results"]}
-    assert said == {name: r.metadata for name, r in zip(NAMES, gallery, strict=True)}
+    scores = scores_of(answer)
+    assert [scores[NAMES[i]] for i in order] == pytest.approx(relevance, abs=1e-4)
+    metadata = {r["id"]: r["metadata"] for r in answer.json()["results"]}
+    assert metadata == {name: r.metadata for name, r in zip(NAMES, gallery, strict=True)}
     page = service.http.get("/gallery", params={"collection": COLLECTION}).json()
     assert page["sizes"] == {"local": 8, "global": 12}

@@ -17,7 +17,7 @@ from _pytest.capture import CaptureFixture
 from model.descriptor_file import DescriptorReader
 from tests.batch_files import EMPTY, made_up_lists, read_lines, write_images, write_lines
 from tests.descriptor_files import write_descriptors
-from tests.e2e.command import refused, run_here
+from tests.e2e.command import error_of, run_here
 from tests.e2e.service import LOCORE, RunningService, ids_of, scores_of
 
 QUERIES = [f"q/{n}" for n in range(24)]
@@ -65,17 +65,17 @@ def assert_same(some: Lines, others: Lines) -> None:
 def test_the_answers_are_those_of_the_service(
     service: RunningService,
     folder: Path,
-    given: list[object],
+    arguments: list[object],
     tmp_path: Path,
     capsys: CaptureFixture[str],
     direction: str,
 ) -> None:
     options = {"alpha": 0.3, "temperature": 0.7, "window": 60, "stride": 25, "top_n": 40}
     flags = [part for name, value in options.items() for part in (_flag(name), value)]
-    found = answered(
+    answers = answered(
         capsys,
         tmp_path / "out.jsonl",
-        *given,
+        *arguments,
         "--shortlists",
         folder / "lists.jsonl",
         *flags,
@@ -83,7 +83,7 @@ def test_the_answers_are_those_of_the_service(
         direction,
     )
     lists = read_lines(folder / "lists.jsonl")
-    assert [line["query"] for line in found] == QUERIES
+    assert [line["query"] for line in answers] == QUERIES
     with (
         DescriptorReader(folder / "gallery.h5") as gallery,
         DescriptorReader(folder / "queries.h5") as queries,
@@ -92,7 +92,7 @@ def test_the_answers_are_those_of_the_service(
         for start in range(0, 300, 150):
             some = {i: images[i] for i in GALLERY[start : start + 150]}
             assert service.register(some, collection="batch").is_success
-        for place, (line, asked) in enumerate(zip(found, lists, strict=True)):
+        for place, (line, asked) in enumerate(zip(answers, lists, strict=True)):
             body = {k: v for k, v in asked.items() if k == "global_scores"}
             answer = service.rerank(
                 queries[place],
@@ -115,34 +115,34 @@ def _flag(name: str) -> str:
 
 
 def test_neither_the_batch_nor_the_cache_changes_an_answer(
-    folder: Path, given: list[object], tmp_path: Path, capsys: CaptureFixture[str]
+    folder: Path, arguments: list[object], tmp_path: Path, capsys: CaptureFixture[str]
 ) -> None:
     """One window a pass; some; all that fit. The last also in another order of the lists."""
     lists = ["--shortlists", folder / "lists.jsonl"]
-    found = [
-        answered(capsys, tmp_path / f"{tokens}.jsonl", *given, *lists, "--batch-tokens", tokens)
+    runs = [
+        answered(capsys, tmp_path / f"{tokens}.jsonl", *arguments, *lists, "--batch-tokens", tokens)
         for tokens in (1, 3000, 200_000)
     ]
-    found.append(answered(capsys, tmp_path / "c.jsonl", *given, *lists, "--cache-bytes", 2000))
+    runs.append(answered(capsys, tmp_path / "c.jsonl", *arguments, *lists, "--cache-bytes", 2000))
     backwards = write_lines(tmp_path / "b.jsonl", reversed(read_lines(folder / "lists.jsonl")))
-    turned = answered(capsys, tmp_path / "t.jsonl", *given, "--shortlists", backwards)
-    for other in (*found[1:], turned[::-1]):
-        assert_same(found[0], other)
+    turned = answered(capsys, tmp_path / "t.jsonl", *arguments, "--shortlists", backwards)
+    for other in (*runs[1:], turned[::-1]):
+        assert_same(runs[0], other)
 
 
 def test_the_first_stage_may_be_found_here(
-    folder: Path, given: list[object], tmp_path: Path, capsys: CaptureFixture[str]
+    folder: Path, arguments: list[object], tmp_path: Path, capsys: CaptureFixture[str]
 ) -> None:
     """By the globals, as `locore neighbours` finds it, and from that command's file. With alpha 1
     the order is the first stage's own."""
     lists = tmp_path / "nn.pkl"
     files = ["--queries", folder / "queries.h5", "--gallery", folder / "gallery.h5"]
     assert run_here(capsys, "neighbours", *files, "-k", 50, "-o", lists)[0] == 0
-    common = [*given, "--top", 30, "--on-missing", "skip"]
-    found = answered(capsys, tmp_path / "a.jsonl", *common)
-    assert_same(found, answered(capsys, tmp_path / "b.jsonl", *common, "--neighbours", lists))
-    assert len(found) == 25
-    assert found[-1]["results"] == []  # there is nothing to compare with
+    common = [*arguments, "--top", 30, "--on-missing", "skip"]
+    answers = answered(capsys, tmp_path / "a.jsonl", *common)
+    assert_same(answers, answered(capsys, tmp_path / "b.jsonl", *common, "--neighbours", lists))
+    assert len(answers) == 25
+    assert answers[-1]["results"] == []  # there is nothing to compare with
     with DescriptorReader(folder / "gallery.h5") as gallery:
         rows, ids = gallery.globals(), gallery.ids
     with DescriptorReader(folder / "queries.h5") as queries:
@@ -157,7 +157,7 @@ def test_the_first_stage_may_be_found_here(
 
 
 def test_what_is_missing_ends_the_run_or_is_left_out(
-    folder: Path, given: list[object], tmp_path: Path, capsys: CaptureFixture[str]
+    folder: Path, arguments: list[object], tmp_path: Path, capsys: CaptureFixture[str]
 ) -> None:
     lists: Lines = [
         {"query": "q/0", "gallery_ids": ["g/1", "nobody", "g/2"], "global_scores": [3, 2, 1]},
@@ -167,29 +167,31 @@ def test_what_is_missing_ends_the_run_or_is_left_out(
     ]
     path = write_lines(tmp_path / "lists.jsonl", lists)
     out = tmp_path / "out.jsonl"
-    skip = [*given, "--shortlists", path, "--on-missing", "skip", "--alpha", 1]
-    found = answered(capsys, out, *skip)
-    assert [line["query"] for line in found] == ["q/0", "q/1", "nobody", "q/2"]
-    assert [line["missing"] for line in found] == [["nobody"], [f"g/{EMPTY}"], [], []]
-    shown = [[(r["id"], r["index"]) for r in line["results"]] for line in found]
-    assert shown == [[("g/1", 0), ("g/2", 2)], [], [], [("g/7", 0)]]
-    assert [r["relevance_score"] for r in found[0]["results"]] == [3, 1]
-    for line, said in (
+    skip = [*arguments, "--shortlists", path, "--on-missing", "skip", "--alpha", 1]
+    answers = answered(capsys, out, *skip)
+    assert [line["query"] for line in answers] == ["q/0", "q/1", "nobody", "q/2"]
+    assert [line["missing"] for line in answers] == [["nobody"], [f"g/{EMPTY}"], [], []]
+    images = [[(r["id"], r["index"]) for r in line["results"]] for line in answers]
+    assert images == [[("g/1", 0), ("g/2", 2)], [], [], [("g/7", 0)]]
+    assert [r["relevance_score"] for r in answers[0]["results"]] == [3, 1]
+    for line, message in (
         (0, "1 images of the list of query 'q/0', 'nobody' first"),
         (1, "of the list of query 'q/1'"),
         (2, "no descriptors of query 'nobody'"),
     ):
         write_lines(path, lists[line : line + 1])
-        assert said in refused(capsys, *given, "--shortlists", path, "-o", out, "--overwrite")
+        assert message in error_of(
+            capsys, *arguments, "--shortlists", path, "-o", out, "--overwrite"
+        )
 
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(
-    folder: Path, given: list[object], tmp_path: Path, capsys: CaptureFixture[str]
+    folder: Path, arguments: list[object], tmp_path: Path, capsys: CaptureFixture[str]
 ) -> None:
     lists = write_lines(tmp_path / "lists.jsonl", made_up_lists(QUERIES * 10, GALLERY, 40, seed=3))
-    common = [*given, "--shortlists", lists]
-    whole = answered(capsys, tmp_path / "whole.jsonl", *common)
+    common = [*arguments, "--shortlists", lists]
+    expected = answered(capsys, tmp_path / "whole.jsonl", *common)
     out = tmp_path / "out.jsonl"
     partial = tmp_path / "out.jsonl.partial"
     environment = {n: v for n, v in os.environ.items() if not n.startswith("LOCORE_")}
@@ -206,34 +208,34 @@ def test_a_killed_run_goes_on_where_it_was(
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert not out.exists()
-    assert "--resume" in refused(capsys, *common, "-o", out)
+    assert "--resume" in error_of(capsys, *common, "-o", out)
     # As where it was killed within a line.
     with partial.open("a") as file:
         file.write('{"query": "q')
     written = partial.read_bytes().count(b"\n")
-    assert 30 <= written < len(whole)
-    assert "another --alpha" in refused(capsys, *common, "-o", out, "--resume", "--alpha", 1)
+    assert 30 <= written < len(expected)
+    assert "another --alpha" in error_of(capsys, *common, "-o", out, "--resume", "--alpha", 1)
     code, _, err = run_here(capsys, *common, "-o", out, "--resume", "--batch-tokens", 5000)
     assert code == 0
-    assert f"{len(whole) - written} queries re-ranked" in err
+    assert f"{len(expected) - written} queries re-ranked" in err
     assert f"({written} were there already)" in err
-    assert_same(read_lines(out), whole)
+    assert_same(read_lines(out), expected)
     assert not list(tmp_path.glob("*.partial*"))
     assert "nothing is left to do" in run_here(capsys, *common, "-o", out, "--resume")[2]
-    assert "--overwrite replaces it" in refused(capsys, *common, "-o", out)
-    assert "nan is no finite" in refused(capsys, *common, "-o", tmp_path / "x", "--alpha", "nan")
+    assert "--overwrite replaces it" in error_of(capsys, *common, "-o", out)
+    assert "nan is no finite" in error_of(capsys, *common, "-o", tmp_path / "x", "--alpha", "nan")
     # As an --overwrite that was killed leaves it: what is there is not what was asked for.
     partial.write_bytes(b"")
-    assert "--overwrite begins anew" in refused(capsys, *common, "-o", out, "--resume")
+    assert "--overwrite begins anew" in error_of(capsys, *common, "-o", out, "--resume")
 
 
 def test_what_does_not_fit_is_said_in_one_line(
-    folder: Path, given: list[object], tmp_path: Path, capsys: CaptureFixture[str]
+    folder: Path, arguments: list[object], tmp_path: Path, capsys: CaptureFixture[str]
 ) -> None:
     good = {"query": "q/0", "gallery_ids": ["g/1", "g/2"]}
     path = tmp_path / "lists.jsonl"
     out = tmp_path / "out.jsonl"
-    for line, said in (
+    for line, message in (
         ('{"query": "q/0", ', "lists.jsonl: line 3: "),
         ('{"query": "q/0"}', "line 3: gallery_ids: Field required"),
         ('{"query": "q/0", "gallery_ids": []}', "line 3: gallery_ids: "),
@@ -248,17 +250,21 @@ def test_what_does_not_fit_is_said_in_one_line(
         write_lines(path, [good])
         with path.open("a") as file:
             file.write("\n" + line + "\n")
-        said_here = refused(capsys, *given, "--shortlists", path, "-o", out, "--overwrite")
-        assert said in said_here, said_here
+        said_here = error_of(capsys, *arguments, "--shortlists", path, "-o", out, "--overwrite")
+        assert message in said_here, said_here
     write_lines(path, [good])
     write_descriptors(tmp_path / "other.h5", ["g/1", "g/2"], sizes=(9, 12))
-    files = [*given[:4], tmp_path / "other.h5", *given[5:]]
-    said_here = refused(capsys, *files, "--shortlists", path, "-o", out)
+    files = [*arguments[:4], tmp_path / "other.h5", *arguments[5:]]
+    said_here = error_of(capsys, *files, "--shortlists", path, "-o", out)
     assert re.search(r"descriptors of \d numbers, where .*\.h5 has \d", said_here), said_here
-    assert "no such file" in refused(capsys, *given, "--shortlists", tmp_path / "no", "-o", out)
-    assert "no such file" in refused(capsys, *given, "--neighbours", tmp_path / "no", "-o", out)
-    common = [*given, "--shortlists", path, "--overwrite"]
-    assert "stride" in refused(capsys, *common, "-o", out, "--window", 3, "--stride", 4)
-    assert "no file that can be" in refused(capsys, *common, "-o", tmp_path / "no" / "out")
-    assert "either" in refused(capsys, *common, "--neighbours", path, "-o", out)
-    assert "either" in refused(capsys, *common, "--resume", "-o", out)
+    assert "no such file" in error_of(
+        capsys, *arguments, "--shortlists", tmp_path / "no", "-o", out
+    )
+    assert "no such file" in error_of(
+        capsys, *arguments, "--neighbours", tmp_path / "no", "-o", out
+    )
+    common = [*arguments, "--shortlists", path, "--overwrite"]
+    assert "stride" in error_of(capsys, *common, "-o", out, "--window", 3, "--stride", 4)
+    assert "no file that can be" in error_of(capsys, *common, "-o", tmp_path / "no" / "out")
+    assert "either" in error_of(capsys, *common, "--neighbours", path, "-o", out)
+    assert "either" in error_of(capsys, *common, "--resume", "-o", out)

@@ -17,7 +17,7 @@ import pytest
 from model.config import ExtractorId
 from model.extraction.registry import load_extractor
 from model.image_ids import image_id
-from tests.e2e.command import refused
+from tests.e2e.command import error_of
 from tests.e2e.service import LOCORE, RunningService, ids_of, running
 from tests.factories import save_tiny, tiny_config
 from tests.own_folders import write_picture
@@ -58,11 +58,11 @@ def done(service: RunningService) -> str:
     raise AssertionError(service.log)
 
 
-def counts(said: str) -> tuple[int, ...]:
+def counts(message: str) -> tuple[int, ...]:
     """Described, taken from the file, removed, left out."""
-    found = re.search(r": (\d+) described, (\d+) from \S+, (\d+) removed, (\d+) left out", said)
-    assert found, said
-    return tuple(map(int, found.groups()))
+    match = re.search(r": (\d+) described, (\d+) from \S+, (\d+) removed, (\d+) left out", message)
+    assert match, message
+    return tuple(map(int, match.groups()))
 
 
 def ids(service: RunningService) -> set[str]:
@@ -83,10 +83,10 @@ def test_a_collection_follows_its_folder(tiny: Path, tmp_path: Path) -> None:
         write_picture(folder / name, seed)
     (folder / "cats" / "letter.jpg").write_text("Dear Sir or Madam")
     with serving(tiny, data, folder) as service:
-        said = done(service)
-        assert counts(said) == (5, 0, 0, 1)
-        assert f"can be searched meanwhile: {service.url}/#collection={COLLECTION}" in said
-        assert f"left out: {folder}/cats/letter.jpg: not a readable image" in said
+        output = done(service)
+        assert counts(output) == (5, 0, 0, 1)
+        assert f"can be searched meanwhile: {service.url}/#collection={COLLECTION}" in output
+        assert f"left out: {folder}/cats/letter.jpg: not a readable image" in output
         assert ids(service) == {image_id(Path(name)) for name in names}
         labels = {name: stored(service, image_id(Path(name)))["metadata"] for name in names}
         assert labels == {
@@ -145,7 +145,7 @@ def test_two_folders_are_one_collection_and_an_empty_one_removes_nothing(
     # As where a disk is not there.
     (dogs / "2.png").unlink()
     command = ("serve", "--images", cats, "--images", dogs, "--checkpoint", tiny)
-    assert "no picture that can be read in" in refused(capsys, *command, "--data-dir", data)
+    assert "no picture that can be read in" in error_of(capsys, *command, "--data-dir", data)
     with serving(tiny, data, cats) as service:
         assert counts(done(service)) == (0, 0, 1, 0)
         assert ids(service) == {"1.png"}
@@ -183,9 +183,9 @@ def test_a_collection_of_other_sizes_is_said_and_the_service_stays(
         body = {"collection": COLLECTION, "images": [image]}
         assert service.http.post("/gallery", json=body).is_success
     with serving(tiny, data, folder) as service:
-        said = done(service)
-        assert "The pictures are not all in the collection: images.0.descriptors: 128" in said
-        assert "Traceback" not in said
+        output = done(service)
+        assert "The pictures are not all in the collection: images.0.descriptors: 128" in output
+        assert "Traceback" not in output
         assert service.http.get("/health/ready").is_success
         assert ids(service) == {"other"}
 
@@ -196,10 +196,10 @@ def test_what_cannot_be_served_is_one_line(
     folder = tmp_path / "photos"
     folder.mkdir()
     images = ("serve", "--images", folder)
-    assert "no picture that can be read" in refused(capsys, *images)
+    assert "no picture that can be read" in error_of(capsys, *images)
     write_picture(folder / "1.png", 1)
-    assert "does not exist" in refused(capsys, "serve", "--images", tmp_path / "none")
-    assert "--collection is that of --images" in refused(capsys, "serve", "--collection", "own")
-    assert "--collection: String should match" in refused(capsys, *images, "--collection", "a b")
-    assert "--extractor is none" in refused(capsys, *images, "--extractor", "none")
-    assert "no extractor 'eye'" in refused(capsys, *images, "--extractor", "eye")
+    assert "does not exist" in error_of(capsys, "serve", "--images", tmp_path / "none")
+    assert "--collection is that of --images" in error_of(capsys, "serve", "--collection", "own")
+    assert "--collection: String should match" in error_of(capsys, *images, "--collection", "a b")
+    assert "--extractor is none" in error_of(capsys, *images, "--extractor", "none")
+    assert "no extractor 'eye'" in error_of(capsys, *images, "--extractor", "eye")

@@ -12,7 +12,7 @@ from model.config import ExtractorId
 from model.descriptors import DescriptorSizes
 from model.scoring import ensemble
 from tests.descriptor_files import write_descriptors
-from tests.e2e.command import refused, shown_here
+from tests.e2e.command import error_of, stdout_of
 from tests.e2e.service import RunningService, code_of, running, scores_of
 from tests.factories import image, tiny_config
 from tests.small import reference
@@ -62,15 +62,15 @@ def test_it_is_evaluated_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[s
     views = tmp_path / "views.h5"
     write_descriptors(views, ids, sizes=(128, 512), extractor=lite0)
     for name in ("small", "relations"):
-        shown = shown_here(capsys, "eval", "views", "--descriptors", views, "--checkpoint", name)
-        assert f"{name} " in shown
+        output = stdout_of(capsys, "eval", "views", "--descriptors", views, "--checkpoint", name)
+        assert f"{name} " in output
     write_descriptors(tmp_path / "other.h5", ids, sizes=(64, 512))
     other = ["eval", "views", "--descriptors", tmp_path / "other.h5", "--checkpoint", "small"]
-    assert "64 dimensions, where small takes 128" in refused(capsys, *other)
+    assert "64 dimensions, where small takes 128" in error_of(capsys, *other)
 
 
 @pytest.mark.parametrize("command", ["serve", "eval", "bench"])
 def test_an_unknown_name_is_one_line(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     more = {"eval": ["sample"], "bench": ["model"]}.get(command, [])
-    line = refused(capsys, command, *more, "--checkpoint", "large")
+    line = error_of(capsys, command, *more, "--checkpoint", "large")
     assert "'large' is not a shipped checkpoint (relations, small)" in line

@@ -106,12 +106,12 @@ def test_without_tracing_nothing_of_it_is_imported(
 @pytest.mark.usefixtures("without_the_extra")
 def test_tracing_without_the_extra_is_one_line(checkpoint: Path, tmp_path: Path) -> None:
     arguments = ["--checkpoint", checkpoint, "--data-dir", tmp_path, "--tracing", "otlp"]
-    done = subprocess.run(
+    process = subprocess.run(
         [LOCORE, "serve", *map(str, arguments), "--port", str(free_port())],
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert done.returncode == 2
-    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("wanted:")]
+    assert process.returncode == 2
+    (line,) = [line for line in process.stderr.splitlines() if not line.startswith("wanted:")]
     assert "pip install 'locore[tracing]'" in line

@@ -21,7 +21,7 @@ from model.config import DEFAULT_CHECKPOINT, ElvisConfig, ExtractorId, MambaConf
 from model.evaluation.grocery import validation_classes
 from model.reranker import MambaReranker
 from tests.descriptor_files import MADE_UP, write_descriptors
-from tests.e2e.command import done_here, refused
+from tests.e2e.command import error_of, output_of
 from tests.factories import SIZES, save_tiny
 from tests.metric_files import write_metric
 
@@ -80,8 +80,8 @@ def test_training_with_a_fold_going_on_and_measuring(
     trained = tmp_path / "new.safetensors"
     common = ["--data", shoes, "--descriptors", tmp_path / "shoes.h5"]
     arguments = ["train", *common, "--fold", 1, *TINY, "--steps", 27]
-    said = done_here(capsys, *arguments, "-o", trained)
-    assert "on the validation images, alpha" in said
+    output = output_of(capsys, *arguments, "-o", trained)
+    assert "on the validation images, alpha" in output
     config = config_of(trained)
     assert isinstance(config, MambaConfig)
     apart = validation_classes(np.arange(CLASSES), 1)
@@ -92,30 +92,30 @@ def test_training_with_a_fold_going_on_and_measuring(
 
     # Going on comes out as if it had not been stopped, and only on the same data.
     first = load_file(trained)
-    done_here(capsys, *arguments, "-o", trained, "--resume")
+    output_of(capsys, *arguments, "-o", trained, "--resume")
     second = load_file(trained)
     assert all(torch.equal(first[name], second[name]) for name in first)
     other = [*arguments, "-o", trained, "--resume"]
-    assert "other sizes, options or data" in refused(capsys, *other, "--steps", 28)
-    assert "other sizes, options or data" in refused(capsys, *other, "--fold", 2)
+    assert "other sizes, options or data" in error_of(capsys, *other, "--steps", 28)
+    assert "other sizes, options or data" in error_of(capsys, *other, "--fold", 2)
 
     figures = tmp_path / "figures.json"
     grocery = ["eval", "grocery", *common, "--fold", 1, "--checkpoint", trained]
-    shown = done_here(capsys, *grocery, "--json", figures)
-    assert "6 queries, 12 gallery images" in shown
+    output = output_of(capsys, *grocery, "--json", figures)
+    assert "6 queries, 12 gallery images" in output
     rows = {row["method"]: row for row in json.loads(figures.read_text())}
     assert list(rows) == ["first stage", "Chamfer", "new"]
     assert all(0 <= row["recall_at_1"] <= 1 for row in rows.values())
-    assert "was trained on classes of fold 0" in refused(
+    assert "was trained on classes of fold 0" in error_of(
         capsys, "eval", "grocery", *common, "--checkpoint", trained
     )
     metric = tmp_path / "made-up.metric.safetensors"
     write_metric(metric, SIZES)
-    done_here(capsys, *grocery, "--metric", metric, "--json", figures)
+    output_of(capsys, *grocery, "--metric", metric, "--json", figures)
     in_metric = {row["method"]: row for row in json.loads(figures.read_text())}
     assert in_metric["first stage"] != rows["first stage"]
     write_metric(metric, replace(SIZES, local_dim=SIZES.local_dim + 1))
-    assert "--metric" in refused(capsys, *grocery, "--metric", metric)
+    assert "--metric" in error_of(capsys, *grocery, "--metric", metric)
 
 
 def test_several_folders_extractors_and_views(
@@ -126,7 +126,7 @@ def test_several_folders_extractors_and_views(
     for file in ("shoes.h5", "shoes-other.h5", "coins.h5"):
         arguments += ["--descriptors", tmp_path / file]
     arguments += ["--views", tmp_path / "views.h5", *TINY, "-o", trained]
-    assert "alpha and T are the defaults" in done_here(capsys, *arguments)
+    assert "alpha and T are the defaults" in output_of(capsys, *arguments)
     config = config_of(trained)
     assert config.extractor == MADE_UP
     assert config.held_out_classes == ()
@@ -139,13 +139,13 @@ def test_another_mixer(
     trained = tmp_path / "x.safetensors"
     arguments = ["train", "--data", shoes / "labels.csv", "--descriptors", tmp_path / "shoes.h5"]
     arguments += [*TINY, "--mixer", mixer, "--matches-per-image", 3, "-o", trained]
-    done_here(capsys, *arguments)
+    output_of(capsys, *arguments)
     config = config_of(trained)
     assert isinstance(config, MambaConfig)
     assert (config.mixer, config.matches_per_image) == (mixer, 3)
     if mixer == "windowed-attention":
-        said = refused(capsys, *arguments, "--list-length", 4, 101)
-        assert "x reads 100 images at most" in said
+        message = error_of(capsys, *arguments, "--list-length", 4, 101)
+        assert "x reads 100 images at most" in message
 
 
 def test_the_backbone_of_pairs(
@@ -154,10 +154,10 @@ def test_the_backbone_of_pairs(
     trained = tmp_path / "pairs.safetensors"
     arguments = ["train", "--data", shoes, "--descriptors", tmp_path / "shoes.h5"]
     arguments += [*SHORT, "--backbone", "elvis", "--fold", 0]
-    assert "on the validation images" in done_here(capsys, *arguments, "-o", trained)
+    assert "on the validation images" in output_of(capsys, *arguments, "-o", trained)
     assert isinstance(config_of(trained), ElvisConfig)
-    said = refused(capsys, *arguments, "--mixer", "none", "-o", tmp_path / "y.safetensors")
-    assert "elvis: mixer: there is no such size" in said
+    message = error_of(capsys, *arguments, "--mixer", "none", "-o", tmp_path / "y.safetensors")
+    assert "elvis: mixer: there is no such size" in message
 
 
 def test_a_checkpoint_goes_on_with_descriptors_of_any_size(
@@ -165,7 +165,7 @@ def test_a_checkpoint_goes_on_with_descriptors_of_any_size(
 ) -> None:
     start, adapted = save_tiny(tmp_path), tmp_path / "adapted.safetensors"
     arguments = ["train", "--data", shoes, "--descriptors", tmp_path / "shoes-other.h5", *SHORT]
-    done_here(capsys, *arguments, "--from", start, "-o", adapted)
+    output_of(capsys, *arguments, "--from", start, "-o", adapted)
     before, after = config_of(start), config_of(adapted)
     assert after == before.model_copy(update={"name": "adapted"})
     moved = [not torch.equal(*pair) for pair in zip(*map(tensors, (start, adapted)), strict=True)]
@@ -186,16 +186,16 @@ def test_adapting_to_a_folder_of_images_without_labels(
         place = 30 * n
         photograph.crop((place, place, place + 180, place + 160)).save(folder / f"{n}.png")
     adapted = tmp_path / "mine.safetensors"
-    said = done_here(capsys, "train", "--images", folder, "--from", *SHORT, "-o", adapted)
-    assert "on the validation images" in said
+    output = output_of(capsys, "train", "--images", folder, "--from", *SHORT, "-o", adapted)
+    assert "on the validation images" in output
     config, shipped = config_of(adapted), config_of(DEFAULT_CHECKPOINT)
     changed = {"name": "", "rerank": shipped.rerank, "held_out_classes": ()}
     assert config.name == "mine"
     assert config.model_copy(update=changed) == shipped.model_copy(update=changed)
     views = tmp_path / "mine.run" / "views.h5"
-    shown = done_here(capsys, "eval", "views", "--descriptors", views, "--checkpoint", adapted)
-    assert "20 queries, 20 gallery images" in shown
-    assert "--descriptors" in refused(capsys, "eval", "views")
+    output = output_of(capsys, "eval", "views", "--descriptors", views, "--checkpoint", adapted)
+    assert "20 queries, 20 gallery images" in output
+    assert "--descriptors" in error_of(capsys, "eval", "views")
 
 
 def test_what_is_wrong_is_one_line(
@@ -205,31 +205,31 @@ def test_what_is_wrong_is_one_line(
     file = tmp_path / "shoes.h5"
 
     def wrong(*arguments: object, data: Path = shoes) -> str:
-        said = refused(capsys, "train", "--data", data, "-o", out, *arguments)
+        line = error_of(capsys, "train", "--data", data, "-o", out, *arguments)
         assert not out.exists()
-        return said
+        return line
 
     text = tmp_path / "text.h5"
     text.write_text("not HDF5")
     assert "no.h5: no such file" in wrong("--descriptors", tmp_path / "no.h5")
     assert "not a readable HDF5 file" in wrong("--descriptors", text)
     write_descriptors(tmp_path / "some.h5", names("shoe")[1:])
-    said = wrong("--descriptors", tmp_path / "some.h5")
-    assert f"{shoes}: no file of --descriptors has all of its images" in said
+    line = wrong("--descriptors", tmp_path / "some.h5")
+    assert f"{shoes}: no file of --descriptors has all of its images" in line
     # Two folders, and a file for one of them.
-    said = wrong("--data", coins, "--descriptors", file)
-    assert f"{coins}: no file of --descriptors" in said
+    line = wrong("--data", coins, "--descriptors", file)
+    assert f"{coins}: no file of --descriptors" in line
     assert "does not exist" in wrong("--descriptors", file, data=tmp_path / "nowhere")
 
     either = "either --images, or --data and --descriptors, or --gldv2"
     assert either in wrong()
     assert either in wrong("--images", shoes, "--descriptors", file)
-    assert either in refused(capsys, "train", "--descriptors", file, "-o", out)
+    assert either in error_of(capsys, "train", "--descriptors", file, "-o", out)
     for flag in (["--fold", 1], ["--views", file]):
-        said = refused(capsys, "train", "--images", coins, *flag, "-o", out)
-        assert "--views and --fold are for --data" in said
+        line = error_of(capsys, "train", "--images", coins, *flag, "-o", out)
+        assert "--views and --fold are for --data" in line
     assert "are for --gldv2" in wrong("--descriptors", file, "--descriptor-dim", 8)
-    assert "must end in .safetensors" in refused(
+    assert "must end in .safetensors" in error_of(
         capsys, "train", "--data", shoes, "--descriptors", file, "-o", tmp_path / "x.pt"
     )
     assert "has its own backbone and sizes" in wrong("--descriptors", file, "--from", "--dim", 32)
@@ -242,13 +242,13 @@ def test_what_is_wrong_is_one_line(
     assert "is not a view" in wrong("--descriptors", file, "--views", file)
 
     csv = shoes / "labels.csv"
-    whole = csv.read_text()
+    content = csv.read_text()
     for damaged, message in (
-        (whole.replace("path,label", "file,label"), "needs columns path and label"),
-        (whole.replace("query", "asker"), "role 'asker' is neither query nor gallery"),
-        (whole + "c0/shoe0-0.png,0,query\n", "c0/shoe0-0.png is named twice"),
+        (content.replace("path,label", "file,label"), "needs columns path and label"),
+        (content.replace("query", "asker"), "role 'asker' is neither query nor gallery"),
+        (content + "c0/shoe0-0.png,0,query\n", "c0/shoe0-0.png is named twice"),
         ("path,label,role\n", "names no image"),
-        (whole.replace("query", "gallery"), "images of one in both roles"),
+        (content.replace("query", "gallery"), "images of one in both roles"),
     ):
         csv.write_text(damaged)
         assert message in wrong("--descriptors", file)

@@ -100,9 +100,9 @@ def test_a_page_of_another_site_may_not_write(service: RunningService) -> None:
 
 def test_an_allowed_origin_may(keyed: RunningService) -> None:
     headers = {"Origin": FRIEND, **WRITER}
-    done = keyed.http.post("/gallery", json=IMAGE, headers=headers)
-    assert done.is_success
-    assert done.headers["Access-Control-Allow-Origin"] == FRIEND
+    answer = keyed.http.post("/gallery", json=IMAGE, headers=headers)
+    assert answer.is_success
+    assert answer.headers["Access-Control-Allow-Origin"] == FRIEND
     asked = keyed.http.options(
         "/rerank",
         headers={
@@ -201,8 +201,8 @@ def test_page_and_docs_work_under_a_prefix(keyed: RunningService) -> None:
             addresses = re.findall(r'(?:href|src)="([^"#]+)"', text)
             assert addresses
             for address in addresses:
-                found = httpx.get(httpx.URL(url + page).join(address))
-                assert found.is_success, address
+                answer = httpx.get(httpx.URL(url + page).join(address))
+                assert answer.is_success, address
         scripts = Path(__file__).parents[2] / "service/page/static"
         for script in scripts.glob("*.js"):
             assert not re.search(
@@ -212,8 +212,8 @@ def test_page_and_docs_work_under_a_prefix(keyed: RunningService) -> None:
         assert document["servers"] == [{"url": "/tools/locore"}]
         assert httpx.get(url + "gallery", headers=READER).is_success
     # A proxy may leave the prefix where it is.
-    kept = keyed.http.get("/tools/locore/gallery", headers=READER)
-    assert kept.is_success
+    answer = keyed.http.get("/tools/locore/gallery", headers=READER)
+    assert answer.is_success
     assert keyed.metric('locore_requests_total{endpoint="gallery",status="200"}') >= 2
     assert keyed.metric('locore_requests_total{endpoint="docs",status="200"}') >= 2
 

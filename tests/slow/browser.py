@@ -62,9 +62,10 @@ def looking(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
     page.on(
         "console",
         # A request that is refused is said here too, by the browser; that is what is tested.
-        lambda said: (
-            complaints.append(said.text)
-            if said.type in ("error", "warning") and "Failed to load resource" not in said.text
+        lambda message: (
+            complaints.append(message.text)
+            if message.type in ("error", "warning")
+            and "Failed to load resource" not in message.text
             else None
         ),
     )
@@ -92,9 +93,9 @@ def serving_sample(data_dir: Path, **settings: object) -> Iterator[str]:
             stderr=subprocess.STDOUT,
         )
     try:
-        while "Paste this" not in (said := printed.read_text()):
-            assert process.poll() is None, said
-            assert "could not be registered" not in said, said
+        while "Paste this" not in (text := printed.read_text()):
+            assert process.poll() is None, text
+            assert "could not be registered" not in text, text
             time.sleep(0.2)
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -106,10 +107,10 @@ def serious(page: Page) -> list[str]:
     """What axe-core finds that is serious or critical, in a line each."""
     # Through the driver and not as a script element, which the page's policy would refuse.
     page.evaluate(AXE.read_text())
-    found = page.evaluate("async () => (await axe.run(document)).violations")
+    violations = page.evaluate("async () => (await axe.run(document)).violations")
     return [
         f"{violation['id']}: {violation['help']}: {node['html'][:160]} {node['failureSummary']}"
-        for violation in found
+        for violation in violations
         if violation["impact"] in ("serious", "critical")
         for node in violation["nodes"]
     ]

@@ -31,20 +31,20 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(data_dir: Path) -> Iterator[str]:
-    with serving_sample(data_dir) as found:
-        yield found
+    with serving_sample(data_dir) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with browsing() as found:
-        yield found
+    with browsing() as chromium:
+        yield chromium
 
 
 @pytest.fixture
 def page(browser: Browser, url: str) -> Iterator[Page]:
-    with looking(browser, url) as found:
-        yield found
+    with looking(browser, url) as tab:
+        yield tab
 
 
 @pytest.fixture

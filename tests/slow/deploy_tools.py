@@ -15,9 +15,9 @@ TOOLS = ROOT / "build" / "deploy-tools" / "bin"
 
 def tool(name: str) -> str:
     """Where a program is: in our own folder of tools, or on the machine."""
-    found = shutil.which(name, path=f"{TOOLS}:{os.environ['PATH']}:/usr/sbin")
-    assert found, f"no {name}: run tests/slow/install_deploy.sh"
-    return found
+    path = shutil.which(name, path=f"{TOOLS}:{os.environ['PATH']}:/usr/sbin")
+    assert path, f"no {name}: run tests/slow/install_deploy.sh"
+    return path
 
 
 def says(name: str, *arguments: object) -> str:

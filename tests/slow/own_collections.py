@@ -22,7 +22,7 @@ for them."""
 AT_ONCE = 32
 
 
-def labelled_pictures(data_dir: Path, most: int = 96) -> list[tuple[str, Path]]:
+def labelled_pictures(data_dir: Path, max_count: int = 96) -> list[tuple[str, Path]]:
     """(id, file), ids as a folder gives them: LABEL/FILE."""
     clothing = DOMAINS / "clothing"
     if clothing.is_dir():
@@ -31,10 +31,10 @@ def labelled_pictures(data_dir: Path, most: int = 96) -> list[tuple[str, Path]]:
         by_label: dict[str, list[str]] = {}
         for path in rows:
             by_label.setdefault(Path(path).parent.name, []).append(path)
-        paths = [path for some in list(by_label.values())[:8] for path in some[: most // 8]]
+        paths = [path for some in list(by_label.values())[:8] for path in some[: max_count // 8]]
         return [(path.removeprefix("images/"), clothing / path) for path in paths]
     gallery = SampleFolders(data_dir / "sample").gallery
-    files = sorted(gallery.glob("*/*.jpg"))[:most]
+    files = sorted(gallery.glob("*/*.jpg"))[:max_count]
     return [(str(file.relative_to(gallery)), file) for file in files]
 
 
@@ -55,8 +55,8 @@ def register_descriptors(url: str, collection: str, file: Path, *, with_global: 
     images = []
     with DescriptorReader(file) as reader:
         for image_id, image in reader:
-            kept = image if with_global else ImageDescriptors(image.locals, image.scales)
-            images.append({"id": image_id, **packed_image(kept)})
+            described = image if with_global else ImageDescriptors(image.locals, image.scales)
+            images.append({"id": image_id, **packed_image(described)})
     register(url, collection, images)
 
 

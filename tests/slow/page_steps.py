@@ -33,10 +33,10 @@ def settled(page: Page) -> None:
 
 
 def ids(page: Page, listed: str) -> list[str]:
-    found: list[str] = page.eval_on_selector_all(
+    ids_shown: list[str] = page.eval_on_selector_all(
         f"#{listed} button", "buttons => buttons.map((b) => b.dataset.id)"
     )
-    return found
+    return ids_shown
 
 
 def focused(page: Page, what: str = "dataset.id") -> str:

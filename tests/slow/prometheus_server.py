@@ -33,8 +33,8 @@ class Prometheus:
 
     def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
         """Labels and value of every series of an instant query."""
-        found = self.api("query", query=expression)["result"]
-        return [(series["metric"], float(series["value"][1])) for series in found]
+        result = self.api("query", query=expression)["result"]
+        return [(series["metric"], float(series["value"][1])) for series in result]
 
     def values(self, expression: str) -> list[float]:
         return [value for _, value in self.query(expression)]

@@ -32,9 +32,9 @@ class RayCluster:
     @property
     def address(self) -> str:
         """Ray takes the machine's own address, whatever it is told; empty until it is up."""
-        said = self.log.read_text() if self.log.exists() else ""
-        found = re.search(r"ray start --address='([^']+)'", said)
-        return found[1] if found else ""
+        output = self.log.read_text() if self.log.exists() else ""
+        match = re.search(r"ray start --address='([^']+)'", output)
+        return match[1] if match else ""
 
     @contextmanager
     def running(self, *command: object) -> Iterator[subprocess.Popen[bytes]]:
@@ -66,8 +66,8 @@ class RayCluster:
 
 def environment() -> dict[str, str]:
     """Without what the caller's own LOCORE_ and RAY_ variables would change."""
-    kept = {n: v for n, v in os.environ.items() if not n.startswith(("LOCORE_", "RAY_"))}
-    return kept | {
+    environment = {n: v for n, v in os.environ.items() if not n.startswith(("LOCORE_", "RAY_"))}
+    return environment | {
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -114,22 +114,22 @@ def _up(cluster: RayCluster, head: subprocess.Popen[bytes]) -> bool:
 
 def _kill(sessions: list[int]) -> None:
     until = time.monotonic() + 30
-    while (left := _of_sessions(sessions)) and time.monotonic() < until:
-        for pid in left:
+    while (remaining := _of_sessions(sessions)) and time.monotonic() < until:
+        for pid in remaining:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.1)
 
 
 def _of_sessions(sessions: list[int]) -> list[int]:
-    found = []
+    processes = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             # pid (name) state parent group session …
             state, _, _, session = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
             if state != "Z" and int(session) in sessions:
-                found.append(int(folder.name))
-    return found
+                processes.append(int(folder.name))
+    return processes
 
 
 def _command(pid: int) -> str:

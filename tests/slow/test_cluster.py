@@ -65,15 +65,15 @@ def url_of(nodes: list[Node]) -> str:
 
 
 def listed(service: RunningService, collection: str = "default") -> list[str]:
-    found: list[str] = service.http.get("/gallery", params={"collection": collection}).json()["ids"]
-    return found
+    ids: list[str] = service.http.get("/gallery", params={"collection": collection}).json()["ids"]
+    return ids
 
 
 def shown(service: RunningService, image_id: str, collection: str) -> dict[str, Any]:
-    found: dict[str, Any] = service.http.get(
+    image: dict[str, Any] = service.http.get(
         f"/gallery/{image_id}", params={"collection": collection, "include": "descriptors"}
     ).json()
-    return found
+    return image
 
 
 def records_on(node: Node, collection: str = "default") -> set[str]:
@@ -120,16 +120,16 @@ def test_images_are_replaced_listed_deleted_and_expire(service: RunningService) 
     before = shown(service, "image-007", "x")
     assert service.register(second, **x).json()["replaced"] == 40
     assert shown(service, "image-007", "x") != before
-    found: list[str] = []
+    ids: list[str] = []
     cursor: dict[str, str] = {}
     while True:
         page = service.http.get("/gallery", params={"limit": 15, **x, **cursor}).json()
         assert page["count"] == 40
-        found += page["ids"]
+        ids += page["ids"]
         if page["next_cursor"] is None:
             break
         cursor = {"cursor": page["next_cursor"]}
-    assert found == list(first)
+    assert ids == list(first)
     assert service.http.delete("/gallery/image-007", params=x).status_code == 204
     assert code_of(service.http.delete("/gallery/image-007", params=x)) == (404, "not_found")
     assert code_of(service.rerank(QUERY, ["image-007"], **x)) == (404, "gallery_ids_missing")
@@ -164,8 +164,8 @@ def test_a_registration_that_one_full_node_refuses_changes_nothing(
     assert listed(service, collection) == sorted(stay | go)
     for node, ids in zip(primaries, keys, strict=True):
         for i in ids:
-            left = node.raw.ttl(f"locore:image:{collection}|{i}")
-            assert left == -1 if i in stay else 500 < left <= 600
+            ttl = node.raw.ttl(f"locore:image:{collection}|{i}")
+            assert ttl == -1 if i in stay else 500 < ttl <= 600
     assert service.register(replaced, collection=collection).json()["replaced"] == 30
 
 
@@ -176,11 +176,14 @@ def test_a_load_straight_to_the_cluster_serves(
     file = tmp_path / "some.h5"
     write_descriptors(file, ids)
     # One node is enough to find the others.
-    for url, said in ((url_of(primaries[:1]), "30 images loaded"), (url_of(primaries), "30 were")):
+    for url, message in (
+        (url_of(primaries[:1]), "30 images loaded"),
+        (url_of(primaries), "30 were"),
+    ):
         command = [LOCORE, "load", str(file), "--redis", url, "--collection", "loaded"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
-        assert said in done.stderr
+        process = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert process.returncode == 0, process.stderr
+        assert message in process.stderr
     assert listed(service, "loaded") == ids
     assert len(ids_of(service.rerank(QUERY, ids, collection="loaded"))) == 30
 

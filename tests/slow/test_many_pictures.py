@@ -54,8 +54,8 @@ def test_memory_does_not_grow_with_the_pictures(checkpoint: Path, tmp_path: Path
 
 
 def count(service: RunningService) -> int:
-    found: int = service.http.get("/gallery?limit=1").json()["count"]
-    return found
+    count_now: int = service.http.get("/gallery?limit=1").json()["count"]
+    return count_now
 
 
 def own_process(service: RunningService) -> int:
@@ -69,5 +69,5 @@ def resident_bytes(process: int) -> int:
         status = Path(f"/proc/{process}/status").read_text()
     except OSError:
         return 0
-    found = re.search(r"VmRSS:\s+(\d+) kB", status)
-    return 1024 * int(found[1]) if found else 0
+    match = re.search(r"VmRSS:\s+(\d+) kB", status)
+    return 1024 * int(match[1]) if match else 0

@@ -74,8 +74,8 @@ def test_pick_and_re_rank(page: Page, url: str) -> None:
         )
         for kind, by in (("up", 1), ("down", -1), ("same", 0))
     }
-    said = page.locator("#details").inner_text()
-    assert f"{counts['up']} moved up, {counts['down']} down, {counts['same']} stayed" in said
+    text = page.locator("#details").inner_text()
+    assert f"{counts['up']} moved up, {counts['down']} down, {counts['same']} stayed" in text
     # A line for each image, from its place above to that below, and all of them in sight.
     assert page.locator("#moves path").count() == 50
     for image_id in (second[0], first[-1], second[-1]):
@@ -146,10 +146,10 @@ def test_with_the_keyboard_alone(page: Page) -> None:
     page.wait_for_selector("#pairs button, #pairs .none")
     page.keyboard.press("ArrowRight")
     until(page, f"document.getElementById('matches-title').textContent === '{second[1]}'")
-    shown = page.locator("#matches-title").inner_text()
+    title = page.locator("#matches-title").inner_text()
     page.keyboard.press("Escape")
     page.wait_for_selector("#matches", state="hidden")
-    assert focused(page) == shown
+    assert focused(page) == title
 
 
 def test_open_matches(page: Page, url: str) -> None:
@@ -159,14 +159,14 @@ def test_open_matches(page: Page, url: str) -> None:
     described = httpx.get(f"{url}/page/sample/query?id={QUERY}").json()
     asked = {name: described[name] for name in ("query", "keypoints")}
     body = {"collection": "sample", "id": best, **asked}
-    found = httpx.post(f"{url}/page/matches", json=body).json()["matches"]
-    strong = [match for match in found if match["cosine"] >= 0.5]
+    matches = httpx.post(f"{url}/page/matches", json=body).json()["matches"]
+    strong = [match for match in matches if match["cosine"] >= 0.5]
     assert page.locator("#lines g").count() == len(strong) > 3
     assert lines_end_on_the_pictures(page)
     page.locator("#least").fill("0.8")
-    assert page.locator("#lines g").count() == sum(m["cosine"] >= 0.8 for m in found)
+    assert page.locator("#lines g").count() == sum(m["cosine"] >= 0.8 for m in matches)
     page.locator("#least").fill("0")
-    assert page.locator("#lines g").count() == len(found)
+    assert page.locator("#lines g").count() == len(matches)
     page.hover("#pairs li:first-child button")
     assert page.locator("#lines g.on").get_attribute("data-place") == "0"
     page.click("#next")

@@ -38,10 +38,10 @@ def test_what_is_no_image(page: Page, tmp_path: Path) -> None:
     drop(page, letter, "text/plain")
     page.wait_for_selector("#problem:not([hidden])")
     assert page.get_by_role("alert").is_visible()
-    said = page.locator("#problem").inner_text()
-    assert "This file is not an image that can be read" in said
-    assert "JPEG, PNG" in said
-    assert "422" not in said
+    text = page.locator("#problem").inner_text()
+    assert "This file is not an image that can be read" in text
+    assert "JPEG, PNG" in text
+    assert "422" not in text
     assert not page.locator("#again").is_visible()
     assert serious(page) == []
     page.click("#dismiss")
@@ -55,8 +55,8 @@ def test_what_is_too_large(page: Page, tmp_path: Path) -> None:
     Image.new("RGB", (3600, 3600)).save(large)
     page.set_input_files("#file", large)
     page.wait_for_selector("#problem:not([hidden])")
-    said = page.locator("#problem").inner_text()
-    assert "large.bmp has 37.1 MB; the service takes 16.0 MB" in said
+    text = page.locator("#problem").inner_text()
+    assert "large.bmp has 37.1 MB; the service takes 16.0 MB" in text
 
 
 def test_a_service_that_is_away(page: Page) -> None:
@@ -83,9 +83,9 @@ def test_a_service_that_is_busy(page: Page) -> None:
     )
     page.click(f'#picks [data-id="{QUERY}"]')
     page.wait_for_selector("#problem:not([hidden])")
-    said = page.locator("#problem").inner_text()
-    assert "The service is busy" in said
-    assert "Try again in 3 seconds." in said
+    text = page.locator("#problem").inner_text()
+    assert "The service is busy" in text
+    assert "Try again in 3 seconds." in text
 
 
 def test_an_older_answer_does_not_come_over_a_newer_one(page: Page) -> None:
@@ -127,9 +127,9 @@ def test_without_images_the_page_says_how_they_come_and_waits_for_them(
         looking(browser, service.url) as page,
     ):
         page.get_by_text("There are no images yet.").wait_for()
-        said = page.locator("#nothing").inner_text()
-        assert "locore serve --images FOLDER" in said
-        assert "locore load" in said
+        text = page.locator("#nothing").inner_text()
+        assert "locore serve --images FOLDER" in text
+        assert "locore load" in text
         assert not page.locator("#query").is_visible()
         assert serious(page) == []
 

@@ -37,19 +37,19 @@ def pictures(data_dir: Path) -> list[tuple[str, Path]]:
 @pytest.fixture(scope="module")
 def url(data_dir: Path, pictures: list[tuple[str, Path]]) -> Iterator[str]:
     """Of the page, under a path; an extra collection of each kind is registered."""
-    with serving_sample(data_dir, root_path=ROOT) as found:
+    with serving_sample(data_dir, root_path=ROOT) as address:
         queries = SampleFolders(data_dir / "sample").queries_file
-        register_pictures(found, "mine", pictures)
-        register_descriptors(found, "described", queries, with_global=True)
-        register_descriptors(found, "no-globals", queries, with_global=False)
-        yield f"{found}{ROOT}/"
+        register_pictures(address, "mine", pictures)
+        register_descriptors(address, "described", queries, with_global=True)
+        register_descriptors(address, "no-globals", queries, with_global=False)
+        yield f"{address}{ROOT}/"
 
 
 @pytest.fixture
 def page(browser: Browser, url: str) -> Iterator[Page]:
-    with looking(browser, url) as found:
-        found.wait_for_selector("#picks button")
-        yield found
+    with looking(browser, url) as tab:
+        tab.wait_for_selector("#picks button")
+        yield tab
 
 
 def test_another_collection_can_be_chosen_where_there_is_no_such_one(

@@ -86,14 +86,21 @@ def test_no_reranking_by_descriptors_waits_for_pictures(service: RunningService)
             assert [each.result() for each in asked] == [200] * AT_ONCE
             took = time.perf_counter() - started
             done.set()
-        for percentile, found in ratios.items():
+        for percentile, ratios_found in ratios.items():
             with_pictures, without = (
                 float(np.percentile(spent, percentile)) for spent in (beside.result(), alone)
             )
-            found.append(with_pictures / without)
+            ratios_found.append(with_pictures / without)
             log.info(
                 "p%d alone %.1f ms, beside %d pictures (%.1f s) %.1f ms: %.2f times, %d answers",
-                *(percentile, 1000 * without, AT_ONCE, took, 1000 * with_pictures, found[-1]),
+                *(
+                    percentile,
+                    1000 * without,
+                    AT_ONCE,
+                    took,
+                    1000 * with_pictures,
+                    ratios_found[-1],
+                ),
                 len(beside.result()),
             )
     for percentile, most in LONGEST_RATIO.items():

@@ -150,16 +150,16 @@ def test_the_clusters_job_names_pods(service: RunningService, tmp_path: Path) ->
     del job["kubernetes_sd_configs"]
     address = service.url.removeprefix("http://")
     port = address.rpartition(":")[2]
-    found = {
+    pods = {
         "__meta_kubernetes_namespace": "locore",
         "__meta_kubernetes_pod_label_app_kubernetes_io_name": "locore",
         "__meta_kubernetes_pod_container_port_name": "http",
     }
     job["static_configs"] = [
-        {"targets": [address], "labels": found | {"__meta_kubernetes_pod_name": "locore-1"}},
+        {"targets": [address], "labels": pods | {"__meta_kubernetes_pod_name": "locore-1"}},
         {
             "targets": [f"localhost:{port}"],
-            "labels": found | {"__meta_kubernetes_pod_label_app_kubernetes_io_name": "redis"},
+            "labels": pods | {"__meta_kubernetes_pod_label_app_kubernetes_io_name": "redis"},
         },
     ]
     values = yaml.safe_load((ROOT / "deploy/kubernetes/monitoring/adapter-values.yaml").read_text())

@@ -57,8 +57,8 @@ def test_a_ray_data_job_writes_what_the_command_writes(
         *("--queries", tmp_path / "queries.h5", "--gallery", tmp_path / "gallery.h5"),
         *("--checkpoint", checkpoint, "--on-missing", "skip", "--window", "60", "--stride", "30"),
     ]
-    found = tmp_path / "found.jsonl"
-    one = ["--shortlists", tmp_path / "lists.jsonl", "-o", found, "--device", "cpu"]
+    searched = tmp_path / "found.jsonl"
+    one = ["--shortlists", tmp_path / "lists.jsonl", "-o", searched, "--device", "cpu"]
     command = [LOCORE, "rerank-batch", *common, *one]
     subprocess.run(list(map(str, command)), env=environment(), check=True)
     job: list[object] = [BIN / "python", "-m", "deploy.ray.rerank_batch", *common]
@@ -67,7 +67,7 @@ def test_a_ray_data_job_writes_what_the_command_writes(
     many = ["--shortlists", tmp_path / "lists", "-o", folder, *actors]
     with cluster.running(*job, *many) as process:
         assert process.wait(200) == 0, cluster.log.read_text()[-5000:]
-    expected = {line["query"]: line for line in read_lines(found)}
+    expected = {line["query"]: line for line in read_lines(searched)}
     by_ray = [line for path in folder.iterdir() for line in read_lines(path)]
     assert sorted(line["query"] for line in by_ray) == sorted(queries)
     assert any(line["missing"] for line in by_ray)
@@ -82,25 +82,25 @@ def test_a_ray_data_job_writes_what_the_command_writes(
     strict = ["--shortlists", tmp_path / "lists", "-o", tmp_path / "no", "--on-missing", "error"]
     with cluster.running(*job, *strict, *actors) as process:
         assert process.wait(200) == 1
-    said = cluster.log.read_text().splitlines()
-    assert any(re.match(r"locore: .*gallery.h5: has no descriptors of 1 images", s) for s in said)
+    output = cluster.log.read_text().splitlines()
+    assert any(re.match(r"locore: .*gallery.h5: has no descriptors of 1 images", s) for s in output)
 
 
 def refused(*command: object) -> str:
     """The last line that a program of Ray's environment leaves when it cannot begin."""
-    done = subprocess.run(
+    process = subprocess.run(
         [str(part) for part in command], cwd=ROOT, env=environment(), capture_output=True, text=True
     )
-    assert done.returncode in (1, 2)
-    assert "Traceback" not in done.stderr
-    return done.stderr.splitlines()[-1]
+    assert process.returncode in (1, 2)
+    assert "Traceback" not in process.stderr
+    return process.stderr.splitlines()[-1]
 
 
 def test_a_store_for_one_replica_alone_is_refused() -> None:
-    said = refused(BIN / "serve", "run", "deploy.ray.serve:app")
-    assert said.startswith("Error: LOCORE_REDIS_URL: replicas share a Redis")
-    said = refused(BIN / "serve", "run", "deploy.ray.serve:app", "redis_url=nowhere")
-    assert "LOCORE_REDIS_URL" in said
+    message = refused(BIN / "serve", "run", "deploy.ray.serve:app")
+    assert message.startswith("Error: LOCORE_REDIS_URL: replicas share a Redis")
+    message = refused(BIN / "serve", "run", "deploy.ray.serve:app", "redis_url=nowhere")
+    assert "LOCORE_REDIS_URL" in message
 
 
 @pytest.fixture(scope="module")

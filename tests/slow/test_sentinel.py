@@ -109,8 +109,8 @@ def test_sentinels_that_are_away_from_the_url_or_know_of_no_such_service(
 ) -> None:
     with valkey_sentinels(tmp_path / "nodes", replicas=0) as (_, _, sentinels):
         nobody = f"127.0.0.1:{free_port()}"
-        found = f"redis+sentinel://{nobody},{sentinels[0].address}/{SERVICE}"
-        with running(checkpoint, tmp_path / "data", redis_url=found) as service:
+        url = f"redis+sentinel://{nobody},{sentinels[0].address}/{SERVICE}"
+        with running(checkpoint, tmp_path / "data", redis_url=url) as service:
             assert service.register(GALLERY).is_success
         other = url_of(sentinels).replace(SERVICE, "other")
         with started_without_store(checkpoint, tmp_path, other) as service:

@@ -156,8 +156,8 @@ def _is_ok(node: Node) -> bool:
 
 
 def _follows(node: Node) -> bool:
-    found = node.raw.info("replication")
-    return bool(found["role"] == "slave" and found["master_link_status"] == "up")
+    replication = node.raw.info("replication")
+    return bool(replication["role"] == "slave" and replication["master_link_status"] == "up")
 
 
 def _sees(sentinel: Node, replicas: int, others: int) -> bool:

@@ -90,18 +90,18 @@ def _extractor(own: OwnImages) -> Extractor:
     takes_device = "device" in registered(own.extractor).options
     options = ExtractorOptions(device=own.device if takes_device else None)
     extractor = load_extractor(own.extractor, options)
-    here = ExtractorId(name=extractor.name, version=extractor.version)
-    if own.expected is not None and not here.fits(own.expected):
+    installed = ExtractorId(name=extractor.name, version=extractor.version)
+    if own.expected is not None and not installed.fits(own.expected):
         raise ExtractorError(
-            f"{here.name} is here in version {here.version}; the checkpoint reads descriptors of "
-            f"version {own.expected.version}"
+            f"{installed.name} is here in version {installed.version}; the checkpoint reads "
+            f"descriptors of version {own.expected.version}"
         )
     sizes = DescriptorSizes(extractor.descriptor_dim, extractor.global_dim)
     wrong = None if own.sizes is None else misfit(sizes, own.sizes)
     if wrong is not None:
         raise ExtractorError(
-            f"{here.name} makes {wrong.part} of {wrong.actual} numbers, where the checkpoint takes "
-            f"{wrong.expected}"
+            f"{installed.name} makes {wrong.part} of {wrong.actual} numbers, where the "
+            f"checkpoint takes {wrong.expected}"
         )
     return extractor
 

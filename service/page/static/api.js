@@ -65,18 +65,18 @@ export async function showPicture(image, path) {
     return;
   }
   if (!pictures.has(path)) {
-    const wanted = ask(path).then((response) => response.blob()).then(URL.createObjectURL);
-    pictures.set(path, wanted);
-    wanted.catch(() => pictures.delete(path));
+    const download = ask(path).then((response) => response.blob()).then(URL.createObjectURL);
+    pictures.set(path, download);
+    download.catch(() => pictures.delete(path));
   }
   const url = await pictures.get(path).catch(() => "");
   // The same element may have been given another picture in the meantime.
   if (image.dataset.path === path) image.src = url;
 }
 
-/** @param {string} path @param {Record<string, string | number | null | undefined>} asked */
-export function withQuery(path, asked) {
-  const pairs = Object.entries(asked).filter(([, value]) => value !== null && value !== undefined);
+/** @param {string} path @param {Record<string, string | number | null | undefined>} parameters */
+export function withQuery(path, parameters) {
+  const pairs = Object.entries(parameters).filter(([, value]) => value !== null && value !== undefined);
   return `${path}?${new URLSearchParams(pairs.map(([name, value]) => [name, String(value)]))}`;
 }
 
@@ -86,7 +86,7 @@ function problemOf(response, error) {
   const wait = Number(response.headers.get("Retry-After"));
   const soon = wait > 0 ? `Try again in ${wait} second${wait === 1 ? "" : "s"}.` : "Try again soon.";
   const request = response.headers.get("X-Request-ID");
-  const said = error?.message ?? `HTTP ${response.status}`;
+  const message = error?.message ?? `HTTP ${response.status}`;
   switch (code) {
     case "unauthorized":
       return new Problem(code, "This service asks for a key", "The key is missing or wrong.");
@@ -98,12 +98,12 @@ function problemOf(response, error) {
     case "descriptor_dim_mismatch":
       return new Problem(
         code, "This picture does not go with the collection",
-        `The collection’s descriptors have another length, so they come from another extractor than the service’s. ${sentence(said)}`, false,
+        `The collection’s descriptors have another length, so they come from another extractor than the service’s. ${sentence(message)}`, false,
       );
     case "too_many_images_to_search":
       return new Problem(
         code, "This collection is too large for the page",
-        `${sentence(said)} Your own index gives the shortlist then, and POST /rerank takes it.`, false,
+        `${sentence(message)} Your own index gives the shortlist then, and POST /rerank takes it.`, false,
       );
     case "not_an_image":
       return new Problem(
@@ -112,22 +112,22 @@ function problemOf(response, error) {
       );
     case "payload_too_large":
       return new Problem(
-        code, "This image is too large", `${sentence(said)} Make it smaller and drop it again.`, false,
+        code, "This image is too large", `${sentence(message)} Make it smaller and drop it again.`, false,
       );
     case "no_extractor":
-      return new Problem(code, "Images cannot be extracted here", sentence(said), false);
+      return new Problem(code, "Images cannot be extracted here", sentence(message), false);
     case "overloaded":
       return new Problem(code, "The service is busy", soon);
     case "not_ready":
     case "shutting_down":
     case "store_unavailable":
-      return new Problem(code, "The service is not ready", `${sentence(said)} ${soon}`);
+      return new Problem(code, "The service is not ready", `${sentence(message)} ${soon}`);
     case "deadline_exceeded":
       return new Problem(code, "This took too long", "The service gave up. Try again, or take a shorter shortlist.");
     default:
       return new Problem(
         code, response.status >= 500 ? "Something went wrong in the service" : "The service refused this",
-        `${sentence(said)}${request ? ` In its log: request ${request}.` : ""}`,
+        `${sentence(message)}${request ? ` In its log: request ${request}.` : ""}`,
       );
   }
 }

@@ -65,11 +65,11 @@ function card(result, side) {
   const button = make(
     "button",
     { type: "button", class: "card", "data-id": result.id, title: result.label ? `${readable(result.id)} (${result.label})` : readable(result.id) },
-    make("span", { class: "picture" }, tile(result, readable(result.id)), ...(result.right ? said("right-mark", "✓", ", right") : [])),
+    make("span", { class: "picture" }, tile(result, readable(result.id)), ...(result.right ? signAndWords("right-mark", "✓", ", right") : [])),
     make(
       "span", { class: "line" },
       make("span", { class: "rank" }, unseen(", rank "), String(1 + result[side])),
-      ...(side === "after" ? said(directionOf(result), arrow(result), `, ${moveInWords(result)}`) : []),
+      ...(side === "after" ? signAndWords(directionOf(result), arrow(result), `, ${moveInWords(result)}`) : []),
     ),
     score === null ? null : make("span", { class: "score" }, unseen(side === "before" ? ", cosine " : ", score "), score.toFixed(3)),
   );
@@ -78,7 +78,7 @@ function card(result, side) {
 }
 
 /** A sign for the eye and words for the ear. */
-function said(kind, sign, words) {
+function signAndWords(kind, sign, words) {
   return [make("span", { class: kind, "aria-hidden": "true" }, sign), unseen(words)];
 }
 

@@ -16,14 +16,14 @@ const select = byId("collection");
 
 /** @returns {Promise<Collection[]>} those that have images, by name */
 export async function listCollections() {
-  const found = [];
+  const collections = [];
   let cursor = null;
   do {
     const page = await get(withQuery("collections", { limit: 500, cursor }));
-    found.push(...page.collections.filter(({ count }) => count > 0));
+    collections.push(...page.collections.filter(({ count }) => count > 0));
     cursor = page.next_cursor;
-  } while (cursor && found.length < MOST_LISTED);
-  return found;
+  } while (cursor && collections.length < MOST_LISTED);
+  return collections;
 }
 
 /** @param {(name: string) => void} chosen */

@@ -2,12 +2,12 @@
 
 import { byId } from "./dom.js";
 
-/** @param {() => boolean} possible @param {(file: File) => void} taken */
-export function prepareDrop(possible, taken) {
+/** @param {() => boolean} possible @param {(file: File) => void} onFile */
+export function prepareDrop(possible, onFile) {
   const over = byId("over");
   const withFiles = (event) => event.dataTransfer?.types.includes("Files") && possible();
   const take = (file) => {
-    if (file && possible()) taken(file);
+    if (file && possible()) onFile(file);
   };
   window.addEventListener("dragover", (event) => {
     if (!withFiles(event)) return;

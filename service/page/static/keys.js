@@ -15,7 +15,7 @@ export function setStop(list, current) {
  * @param {(button: HTMLElement, key: string) => HTMLElement | null | undefined} [across] where Up
  *   and Down lead; without it, to the next row of a grid
  */
-export function arrowKeys(list, across = (button, pressed) => beside(list, button, pressed)) {
+export function arrowKeys(list, across = (button, pressed) => neighbour(list, button, pressed)) {
   list.addEventListener("keydown", (event) => {
     const button = /** @type {HTMLElement} */ (event.target).closest("button");
     if (!button || event.altKey || event.ctrlKey || event.metaKey) return;
@@ -36,7 +36,7 @@ export function arrowKeys(list, across = (button, pressed) => beside(list, butto
 }
 
 /** The button above or below, in a grid or in one row or column. */
-function beside(list, button, pressed) {
+function neighbour(list, button, pressed) {
   const buttons = buttonsOf(list);
   const perRow = buttons.filter((other) => other.offsetTop === buttons[0].offsetTop).length;
   return buttons[buttons.indexOf(button) + (pressed === "ArrowUp" ? -perRow : perRow)];

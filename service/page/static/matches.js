@@ -51,7 +51,7 @@ export function prepareMatches(step, search, closed) {
 
 /**
  * @param {import("./board.js").Result} result
- * @param {import("./tiles.js").Shown} query
+ * @param {import("./tiles.js").PageImage} query
  * @param {Promise<Match[]>} coming
  * @param {{first: boolean, last: boolean}} ends
  */
@@ -68,10 +68,10 @@ export async function showMatches(result, query, coming, ends) {
   frames.gallery.replaceChildren(tile(result, `The result ${name}`));
   if (!dialog.open) dialog.showModal();
   draw();
-  const found = await coming;
+  const answer = await coming;
   // Another result may have been opened meanwhile.
   if (dialog.dataset.id !== result.id) return;
-  matches = found;
+  matches = answer;
   const move = result.before === result.after ? moveInWords(result) : `${moveInWords(result)} from ${result.before + 1}`;
   const cosine = result.cosine === null ? "" : `, cosine of the globals ${result.cosine.toFixed(3)}`;
   const unplaced = matches.length && !placed(matches[0])
@@ -87,22 +87,22 @@ export function closeMatches() {
 function draw() {
   const floor = Number(least.value);
   byId("least-value").textContent = floor.toFixed(2);
-  const shown = matches.filter((match) => match.cosine >= floor);
+  const visible = matches.filter((match) => match.cosine >= floor);
   const box = stage.getBoundingClientRect();
   lines.setAttribute("viewBox", `0 0 ${box.width} ${box.height}`);
-  const places = { query: shownBox(frames.query), gallery: shownBox(frames.gallery) };
+  const places = { query: pictureBox(frames.query), gallery: pictureBox(frames.gallery) };
   const at = (side, [x, y]) => [
     places[side].left - box.left + x * places[side].width,
     places[side].top - box.top + y * places[side].height,
   ];
   // The strongest are drawn last, on top.
   lines.replaceChildren(
-    ...shown.flatMap((match, place) => (
+    ...visible.flatMap((match, place) => (
       placed(match) ? [drawn(at("query", match.query), at("gallery", match.gallery), match.cosine, place)] : []
     )).reverse(),
   );
   pairs.replaceChildren(
-    ...shown.map((match, place) => make("li", {}, make(
+    ...visible.map((match, place) => make("li", {}, make(
       "button",
       { type: "button", "data-place": place, "aria-label": `Match ${place + 1}, cosine ${match.cosine.toFixed(2)}` },
       swatch(match.cosine), match.cosine.toFixed(2),
@@ -110,7 +110,7 @@ function draw() {
   );
   setStop(pairs);
   const none = matches.length ? "No match is as strong as this." : "";
-  if (!shown.length) pairs.append(make("li", { class: "none" }, none));
+  if (!visible.length) pairs.append(make("li", { class: "none" }, none));
 }
 
 /** @param {Match} match */
@@ -119,7 +119,7 @@ function placed(match) {
 }
 
 /** Where the picture itself is: a tall one leaves room beside it in its element. */
-function shownBox(frame) {
+function pictureBox(frame) {
   const image = frame.querySelector("img");
   const box = (image ?? frame).getBoundingClientRect();
   if (!image?.naturalWidth) return box;

@@ -108,21 +108,21 @@ async function fromAddress() {
   const mine = visit += 1;
   const asked = new URLSearchParams(location.hash.slice(1));
   const name = asked.get("collection");
-  const wanted = collections.find((one) => one.name === name || one.aliases.includes(name ?? ""))
+  const target = collections.find((one) => one.name === name || one.aliases.includes(name ?? ""))
     ?? (name ? null : collections.find((one) => one.name === about.sample) ?? collections[0]);
   byId("nothing").hidden = collections.length > 0;
   byId("query").hidden = !collections.length;
-  if (name && !wanted && collections.length) {
+  if (name && !target && collections.length) {
     if (!current) showCollections(collections, undefined);
     show(new Problem("no_collection", "There is no such collection", `“${name}” is not there, or has no images yet. Choose another one.`));
   }
-  byId("query-title").hidden = byId("drop").hidden = byId("empty").hidden = !(current ?? wanted);
+  byId("query-title").hidden = byId("drop").hidden = byId("empty").hidden = !(current ?? target);
   if (query) byId("empty").hidden = true;
   try {
-    if (wanted && wanted !== current) await choose(wanted);
-    const taken = current && await queryFrom(asked);
+    if (target && target !== current) await choose(target);
+    const picked = current && await queryFrom(asked);
     // The address may have changed again meanwhile.
-    if (mine === visit) await take(taken);
+    if (mine === visit) await take(picked);
   } catch (error) {
     show(error);
   }
@@ -171,19 +171,19 @@ function takeFile(file) {
   void take(fileQuery(file, dropped, about.max_upload_bytes));
 }
 
-/** @param {import("./queries.js").Query | null} taken */
-async function take(taken) {
-  if (!taken) return;
-  query = taken;
-  markPicked(taken.address === null ? null : taken.id);
+/** @param {import("./queries.js").Query | null} picked */
+async function take(picked) {
+  if (!picked) return;
+  query = picked;
+  markPicked(picked.address === null ? null : picked.id);
   byId("chosen").hidden = false;
-  byId("chosen-name").textContent = taken.name;
-  byId("chosen-label").textContent = labelBeside(taken);
-  byId("chosen-image").replaceChildren(tile(taken, `The query ${taken.name}`));
+  byId("chosen-name").textContent = picked.name;
+  byId("chosen-label").textContent = labelBeside(picked);
+  byId("chosen-image").replaceChildren(tile(picked, `The query ${picked.name}`));
   await run();
 }
 
-/** The label, unless the name says it already. @param {import("./queries.js").Query} taken */
+/** The label, unless the name says it already. @param {import("./queries.js").Query} picked */
 function labelBeside({ name, label }) {
   const plain = (text) => text.toLowerCase().replaceAll(/[-_ ]/g, " ");
   return label !== null && !plain(name).includes(plain(label)) ? label : "";

@@ -11,8 +11,8 @@ const list = byId("picks");
 const more = byId("more");
 const start = byId("start");
 
-/** @type {{collection: string, next: string | null} | null} of what is shown; null of the sample */
-let shown = null;
+/** @type {{collection: string, next: string | null} | null} the collection that is shown; null for the sample */
+let listing = null;
 let newest = 0;
 
 /** @param {(id: string) => void} picked @param {(error: unknown) => void} failed */
@@ -23,7 +23,7 @@ export function preparePicks(picked, failed) {
     if (id) picked(id);
   });
   more.addEventListener("click", () => {
-    if (shown?.next) void append({ after: shown.next }).catch(failed);
+    if (listing?.next) void append({ after: listing.next }).catch(failed);
   });
   byId("start-form").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -33,10 +33,10 @@ export function preparePicks(picked, failed) {
   });
 }
 
-/** @param {import("./tiles.js").Shown[]} queries */
+/** @param {import("./tiles.js").PageImage[]} queries */
 export function showSampleQueries(queries) {
   newest += 1;
-  shown = null;
+  listing = null;
   title(`Or pick one of ${queries.length} sample queries`);
   list.replaceChildren(...queries.map(item));
   setStop(list);
@@ -45,7 +45,7 @@ export function showSampleQueries(queries) {
 
 /** @param {import("./collections.js").Collection} collection */
 export async function showImages(collection) {
-  shown = { collection: collection.name, next: null };
+  listing = { collection: collection.name, next: null };
   list.replaceChildren();
   more.hidden = true;
   start.value = "";
@@ -55,12 +55,12 @@ export async function showImages(collection) {
 
 /** Of the collection whose images are shown; those that have come meanwhile are behind "More". @param {import("./collections.js").Collection} collection */
 export function showCount({ name, count }) {
-  if (shown?.collection !== name) return;
+  if (listing?.collection !== name) return;
   title(count === 1 ? "Or pick its one image" : `Or pick one of its ${inFigures(count)} images`);
   byId("start-form").hidden = count <= AT_A_TIME;
   const ids = list.querySelectorAll("button");
-  if (shown.next || !ids.length || start.value || ids.length >= count) return;
-  shown.next = ids[ids.length - 1].dataset.id;
+  if (listing.next || !ids.length || start.value || ids.length >= count) return;
+  listing.next = ids[ids.length - 1].dataset.id;
   more.hidden = false;
 }
 
@@ -78,15 +78,15 @@ export function pickedInSight() {
 /** @param {{after?: string, start?: string}} from */
 async function append(from) {
   const mine = newest += 1;
-  const collection = shown?.collection;
+  const collection = listing?.collection;
   const page = await get(withQuery("page/images", { collection, limit: AT_A_TIME, ...from }));
-  if (mine !== newest || !shown) return;
+  if (mine !== newest || !listing) return;
   const items = page.images.map(item);
   const stop = list.querySelector('[tabindex="0"]');
   list.append(...items);
   setStop(list, stop ?? undefined);
   if (!list.children.length) list.append(make("li", { class: "none" }, "No id comes after this."));
-  shown.next = page.next;
+  listing.next = page.next;
   more.hidden = !page.next;
   if (from.after) items[0]?.querySelector("button").focus();
 }

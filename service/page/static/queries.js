@@ -19,31 +19,31 @@ const EXTRACT_MS = 60_000;
 
 /** @param {string} collection @param {string} id @returns {Promise<Query>} */
 export async function storedQuery(collection, id, signal) {
-  const found = await get(withQuery("page/image", { collection, id }), signal);
+  const image = await get(withQuery("page/image", { collection, id }), signal);
   return {
-    ...found, name: readable(id), without: id, address: addressOf({ collection, image: id }),
-    described: found, describe: async () => found,
+    ...image, name: readable(id), without: id, address: addressOf({ collection, image: id }),
+    described: image, describe: async () => image,
   };
 }
 
-/** @param {string} collection @param {import("./tiles.js").Shown} shown @returns {Query} */
-export function sampleQuery(collection, shown) {
+/** @param {string} collection @param {import("./tiles.js").PageImage} image @returns {Query} */
+export function sampleQuery(collection, image) {
   return {
-    ...shown, name: nameOf(shown.id), without: null,
-    address: addressOf({ collection, query: shown.id }),
-    describe: (signal) => get(withQuery("page/sample/query", { id: shown.id }), signal),
+    ...image, name: nameOf(image.id), without: null,
+    address: addressOf({ collection, query: image.id }),
+    describe: (signal) => get(withQuery("page/sample/query", { id: image.id }), signal),
   };
 }
 
-/** @param {File} file @param {string} url where the browser has it @param {number} most bytes @returns {Query} */
-export function fileQuery(file, url, most) {
+/** @param {File} file @param {string} url where the browser has it @param {number} maxBytes @returns {Query} */
+export function fileQuery(file, url, maxBytes) {
   return {
     id: file.name || "pasted image", name: file.name || "pasted image", label: null, picture: url,
     without: null, address: null,
     describe: (signal) => {
-      if (file.size > most) {
+      if (file.size > maxBytes) {
         const mega = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MB`;
-        throw new Problem("payload_too_large", "This image is too large", `${file.name} has ${mega(file.size)}; the service takes ${mega(most)}. Make it smaller and drop it again.`, false);
+        throw new Problem("payload_too_large", "This image is too large", `${file.name} has ${mega(file.size)}; the service takes ${mega(maxBytes)}. Make it smaller and drop it again.`, false);
       }
       return post(withQuery("extract", { timeout_ms: EXTRACT_MS }), file, signal);
     },

@@ -4,7 +4,7 @@ import { showPicture } from "./api.js";
 import { make } from "./dom.js";
 
 /**
- * @typedef {object} Shown
+ * @typedef {object} PageImage
  * @property {string} id
  * @property {string | null} label
  * @property {string | null} picture
@@ -21,13 +21,13 @@ export function readable(id) {
   });
 }
 
-/** @param {Shown} shown @param {string} alt */
-export function tile(shown, alt) {
-  const plain = () => make("span", { class: "plain-tile", "aria-hidden": alt === "" ? "true" : null }, readable(shown.id));
-  if (!shown.picture) return plain();
+/** @param {PageImage} image @param {string} alt */
+export function tile(image, alt) {
+  const plain = () => make("span", { class: "plain-tile", "aria-hidden": alt === "" ? "true" : null }, readable(image.id));
+  if (!image.picture) return plain();
   const picture = make("img", { alt, loading: "lazy", draggable: "false" });
   // A thumbnail may have gone since it was listed; another site may not answer.
   picture.addEventListener("error", () => picture.replaceWith(plain()));
-  void showPicture(picture, shown.picture);
+  void showPicture(picture, image.picture);
   return picture;
 }

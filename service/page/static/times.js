@@ -32,6 +32,6 @@ export function showTimes(extraction, first, rerank) {
 }
 
 function figure(label, ms, swatch) {
-  const shown = ms < 9.95 ? ms.toFixed(1) : ms.toFixed(0);
-  return make("div", {}, make("dt", {}, swatch, label), make("dd", {}, `${shown} ms`));
+  const text = ms < 9.95 ? ms.toFixed(1) : ms.toFixed(0);
+  return make("div", {}, make("dt", {}, swatch, label), make("dd", {}, `${text} ms`));
 }

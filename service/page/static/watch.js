@@ -22,9 +22,9 @@ export function watchCollections(known, changed) {
   };
   const look = async () => {
     // One that fails is as one that finds the same: what the person asks for says what is wrong.
-    const found = await listCollections().catch(() => known);
-    quiet = JSON.stringify(found) === JSON.stringify(known) ? quiet + 1 : 0;
-    if (!quiet) changed(known = found);
+    const collections = await listCollections().catch(() => known);
+    quiet = JSON.stringify(collections) === JSON.stringify(known) ? quiet + 1 : 0;
+    if (!quiet) changed(known = collections);
     later();
   };
   document.onvisibilitychange = () => {

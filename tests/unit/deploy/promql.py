@@ -70,15 +70,15 @@ def _selected(node: promql_parser.VectorSelector, series: dict[str, Labels]) -> 
 
 
 def _names(expression: promql_parser.Expr) -> set[str]:
-    found: set[str] = set()
+    names: set[str] = set()
 
     def look(node: promql_parser.Expr) -> bool:
         if isinstance(node, promql_parser.VectorSelector) and node.name:
-            found.add(node.name)
+            names.add(node.name)
         return True
 
     promql_parser.walk(expression, look)
-    return found
+    return names
 
 
 def _flat(labels: Labels) -> list[tuple[str, str]]:

@@ -82,7 +82,7 @@ def test_every_metric_of_ours_is_on_the_dashboard(series: dict[str, Labels]) -> 
 
 
 def test_panels_have_their_place_and_their_source() -> None:
-    taken: set[tuple[int, int]] = set()
+    occupied: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
         place = panel["gridPos"]
         cells = {
@@ -90,9 +90,9 @@ def test_panels_have_their_place_and_their_source() -> None:
             for x in range(place["x"], place["x"] + place["w"])
             for y in range(place["y"], place["y"] + place["h"])
         }
-        assert not cells & taken, panel["title"]
+        assert not cells & occupied, panel["title"]
         assert place["x"] + place["w"] <= 24
-        taken |= cells
+        occupied |= cells
     numbers = [panel["id"] for panel in DASHBOARD["panels"]]
     assert len(numbers) == len(set(numbers))
     provisioned = yaml.safe_load(

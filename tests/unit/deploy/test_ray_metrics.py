@@ -25,7 +25,7 @@ def test_every_series_says_whose_it_is() -> None:
     families = list(text_string_to_metric_families(merged(texts)))
     # A family comes once, whoever has it.
     assert len({family.name for family in families}) == len(families)
-    found = {
+    series = {
         (sample.name, *sorted(sample.labels.items())): sample.value
         for family in families
         for sample in family.samples
@@ -34,8 +34,8 @@ def test_every_series_says_whose_it_is() -> None:
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 labels = sample.labels | {"instance": replica}
-                assert found.pop((sample.name, *sorted(labels.items()))) == sample.value
-    assert not found
+                assert series.pop((sample.name, *sorted(labels.items()))) == sample.value
+    assert not series
     kinds = {family.name: family.type for family in families}
     assert kinds.items() >= {"inflight": "gauge", "requests": "counter"}.items()
     assert kinds["seconds"] == "histogram"

@@ -186,7 +186,7 @@ def test_files_without_leading_columns_and_structured_ones_are_read(tmp_path: Pa
     with DescriptorReader(tmp_path / "bare.h5", descriptor_dim=8) as bare:
         assert (len(bare), bare.descriptor_dim) == (2, 8)
         assert (bare[1].count, bare[1].scales.tolist()) == (2, [0, 0])
-        assert bare.read(1, most=1).count == 1
+        assert bare.read(1, max_rows=1).count == 1
     with DescriptorReader(tmp_path / "structured.h5") as structured:
         assert (structured.descriptor_dim, structured[0].scales.tolist()) == (8, [1, 1])
         np.testing.assert_array_equal(structured[0].locals, [[0, 1] + [0] * 6] * 2)

@@ -32,13 +32,13 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("soon")
 def test_a_flipped_bit_is_read_or_refused(tmp_path: Path) -> None:
     write_descriptors(tmp_path / "whole.h5", ["a", "b"])
-    whole = (tmp_path / "whole.h5").read_bytes()
-    written = [at for at in range(len(whole)) if any(whole[max(0, at - 16) : at + 16])]
-    heap = whole.index(b"GCOL")
+    content = (tmp_path / "whole.h5").read_bytes()
+    written = [at for at in range(len(content)) if any(content[max(0, at - 16) : at + 16])]
+    heap = content.index(b"GCOL")
     rng = random.Random(0)
     places = [*rng.choices(written, k=FLIPS), *rng.choices(range(heap, heap + 96), k=FLIPS)]
     for place in places:
-        damaged = bytearray(whole)
+        damaged = bytearray(content)
         damaged[place] ^= 1 << rng.randrange(8)
         (tmp_path / "damaged.h5").write_bytes(damaged)
         with suppress(DescriptorFileError), DescriptorReader(tmp_path / "damaged.h5") as reader:

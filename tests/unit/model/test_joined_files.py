@@ -58,7 +58,7 @@ def test_records_are_read(tmp_path: Path, virtual: bool) -> None:
             rows /= np.linalg.norm(rows, axis=1, keepdims=True)
             np.testing.assert_allclose(image.locals, rows, atol=1e-6)
             assert image.scales.tolist() == [1 + place // 2] * 2
-        assert reader.read(0, most=1).count == 1
+        assert reader.read(0, max_rows=1).count == 1
         assert reader.keypoints(0).shape == (3, 2)
 
 

@@ -76,10 +76,10 @@ def error(y: Tensor, expected: Tensor) -> float:
 
 @pytest.mark.parametrize(("windows", "length"), [(1, 1), (2, 37), (1, 131)])
 def test_equals_the_plain_scan(scan: Scan, windows: int, length: int) -> None:
-    given = inputs(length, windows)
-    y = scan(*given)
+    arguments = inputs(length, windows)
+    y = scan(*arguments)
     assert y.dtype == torch.float32
-    assert error(y, chunked_scan(*given)) < 1e-5
+    assert error(y, chunked_scan(*arguments)) < 1e-5
 
 
 def test_half_precision_is_summed_in_single(scan: Scan) -> None:
@@ -93,18 +93,18 @@ def test_half_precision_is_summed_in_single(scan: Scan) -> None:
 
 def test_a_step_of_zero_passes_the_state_through(scan: Scan) -> None:
     x, forward, backward, a, b, c = inputs(131)
-    kept = torch.arange(131) % 3 != 1
-    gap = kept[:, None].to(HERE)
+    mask = torch.arange(131) % 3 != 1
+    gap = mask[:, None].to(HERE)
     with_gaps = scan(x, forward * gap, backward * gap, a, b, c)
-    x, forward, backward, b, c = (t[:, kept] for t in (x, forward, backward, b, c))
-    assert error(with_gaps[:, kept], chunked_scan(x, forward, backward, a, b, c)) < 1e-5
+    x, forward, backward, b, c = (t[:, mask] for t in (x, forward, backward, b, c))
+    assert error(with_gaps[:, mask], chunked_scan(x, forward, backward, a, b, c)) < 1e-5
 
 
 def test_has_the_gradients_of_the_plain_scan(scan: Scan) -> None:
-    given = [t.requires_grad_() for t in inputs(37, heads=1)]
-    weight = torch.randn(given[0].shape, generator=torch.Generator().manual_seed(1)).to(HERE)
-    expected = torch.autograd.grad((chunked_scan(*given) * weight).sum(), given)
-    gradients = torch.autograd.grad((scan(*given) * weight).sum(), given)
+    arguments = [t.requires_grad_() for t in inputs(37, heads=1)]
+    weight = torch.randn(arguments[0].shape, generator=torch.Generator().manual_seed(1)).to(HERE)
+    expected = torch.autograd.grad((chunked_scan(*arguments) * weight).sum(), arguments)
+    gradients = torch.autograd.grad((scan(*arguments) * weight).sum(), arguments)
     for one, other in zip(gradients, expected, strict=True):
         assert error(one, other) < 1e-4
 
@@ -154,8 +154,8 @@ def test_a_wrong_argument_would_show(combined: Combined, name: str) -> None:
     def faulty(*arguments: Tensor, chunk_size: int) -> Tensor:
         return combined(*FAULTS[name](*arguments), chunk_size=chunk_size)
 
-    given = inputs(9)
-    assert error(mamba_ssm_scan(faulty)(*given), chunked_scan(*given)) > 0.05
+    inputs_ = inputs(9)
+    assert error(mamba_ssm_scan(faulty)(*inputs_), chunked_scan(*inputs_)) > 0.05
 
 
 @pytest.mark.skipif(HERE == CUDA, reason="a stand-in for torch.cuda.device knows the device")
@@ -183,8 +183,8 @@ def test_single_precision_is_left_to_the_plain_scan(scan: Scan) -> None:
     x, forward, backward, a, b, c = inputs(128, heads=1)
     forward[:, :40], forward[:, 40:] = 50.0, 0.001
     a = torch.full_like(a, -16.0)
-    given = x, forward, torch.zeros_like(backward), a, b, c
-    assert error(scan(*given), chunked_scan(*given)) > 1e-3
+    arguments = x, forward, torch.zeros_like(backward), a, b, c
+    assert error(scan(*arguments), chunked_scan(*arguments)) > 1e-3
     kernel, note = select_kernel(tiny_config(), CUDA, torch.float32)
     assert (kernel.name, note) == (
         "plain",

@@ -53,12 +53,12 @@ def test_scores_are_those_of_the_published_code(
 
 def test_a_window_in_which_no_image_has_a_global_is_scored(tmp_path: Path) -> None:
     locore = reference("with_global")
-    model, whole = loaded(locore, tmp_path), locore.windows()[0]
+    model, windows = loaded(locore, tmp_path), locore.windows()[0]
     bare = Window(
-        replace(whole.query, global_=None), [replace(i, global_=None) for i in whole.gallery]
+        replace(windows.query, global_=None), [replace(i, global_=None) for i in windows.gallery]
     )
     (alone,) = score_windows(model, [bare], CPU)
-    together, with_globals = score_windows(model, [bare, whole], CPU)
+    together, with_globals = score_windows(model, [bare, windows], CPU)
     np.testing.assert_allclose(alone, together, atol=1e-4)
     assert np.abs(alone - with_globals).max() > 1e-4
 
@@ -70,15 +70,15 @@ def test_padding_and_company_do_not_count(case: str, scoring: Scoring, tmp_path:
     and its images may have fewer locals than others."""
     locore = reference(case, scoring=scoring)
     model = loaded(locore, tmp_path)
-    whole = locore.windows()
-    short = type(whole[0])(whole[0].query, whole[0].gallery[:5])
+    windows = locore.windows()
+    short = type(windows[0])(windows[0].query, windows[0].gallery[:5])
     (alone,) = score_windows(model, [short], CPU)
-    together, *others = score_windows(model, [short, *whole], CPU)
+    together, *others = score_windows(model, [short, *windows], CPU)
     np.testing.assert_allclose(together, alone, atol=1e-4)
     expected = locore.vectors[f"expected.logit.{scoring}"].numpy()
-    read = locore.read(scoring)
-    np.testing.assert_allclose(np.array(others)[read], expected[read], atol=1e-4)
-    assert read.mean() > 0.5
+    is_read = locore.read(scoring)
+    np.testing.assert_allclose(np.array(others)[is_read], expected[is_read], atol=1e-4)
+    assert is_read.mean() > 0.5
 
 
 def test_an_image_without_a_global_is_scored_by_its_locals(tmp_path: Path) -> None:
@@ -113,8 +113,10 @@ def test_in_training_positions_that_short_lists_leave_are_learnt() -> None:
     assert reached[last - 20 * slots : last].any()
     assert not reached[last:].any()
     # A list as long as a window starts where it does in use.
-    whole = locore.config.model_copy(update={"rerank": RerankDefaults(window=images - 1, stride=1)})
-    model = LongformerReranker(whole).train()
+    config = locore.config.model_copy(
+        update={"rerank": RerankDefaults(window=images - 1, stride=1)}
+    )
+    model = LongformerReranker(config).train()
     logits, mask = model(locore.batch)
     logits[mask].sum().backward()
     grad = model.language_model.longformer.embeddings.position_embeddings.weight.grad
@@ -136,7 +138,7 @@ def test_a_run_with_dropout_goes_on_as_if_it_had_not_been_broken_off(tmp_path: P
         options = TrainOptions(steps=4, batch=1, warmup=1, ranking=0.0, learning_rate=1e-3)
         return Trainer(lambda: LongformerReranker(locore.config), options, CPU)
 
-    whole = [step.loss for step in trainer().run(Same())]
+    uninterrupted = [step.loss for step in trainer().run(Same())]
     first = trainer()
     for step in first.run(Same()):
         if step.number == 2:
@@ -144,4 +146,4 @@ def test_a_run_with_dropout_goes_on_as_if_it_had_not_been_broken_off(tmp_path: P
     first.save(tmp_path / "state.pt")
     second = trainer()
     second.resume(tmp_path / "state.pt")
-    assert [step.loss for step in second.run(Same())] == whole[2:]
+    assert [step.loss for step in second.run(Same())] == uninterrupted[2:]

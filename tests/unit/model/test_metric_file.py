@@ -143,8 +143,8 @@ def test_a_file_that_is_no_metric_is_named(tmp_path: Path) -> None:
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "some.safetensors"
     write_metric(path, SIZES)
-    whole = path.read_bytes()
-    for data in (b"", whole[:5], whole[:100], whole[:-1]):
+    content = path.read_bytes()
+    for data in (b"", content[:5], content[:100], content[:-1]):
         path.write_bytes(data)
         with pytest.raises(MetricError, match=r"some\.safetensors: not a readable"):
             load_metric(path)

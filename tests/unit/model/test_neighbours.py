@@ -65,8 +65,8 @@ def overlaps(by_globals: Tensor, by_locals: Tensor) -> Tensor:
     windows = by_globals.unsqueeze(0), by_locals.unsqueeze(0)
     of_both = coherence(torch.stack(windows, dim=1), others)
     flat = neighbourhood_overlaps(*windows, of_both, others)
-    found: Tensor = flat[0].unflatten(0, (len(GRAPHS), len(NEIGHBOURHOODS)))
-    return found
+    overlap: Tensor = flat[0].unflatten(0, (len(GRAPHS), len(NEIGHBOURHOODS)))
+    return overlap
 
 
 def within_and_between(values: Tensor) -> tuple[float, float]:
@@ -79,28 +79,28 @@ def within_and_between(values: Tensor) -> tuple[float, float]:
 @pytest.mark.parametrize("k", [5, 10])
 def test_images_of_one_crowd_share_their_neighbourhood(k: int) -> None:
     rng = np.random.default_rng(1)
-    found = overlaps(similarity(crowds(rng)), similarity(crowds(rng)))
+    overlap = overlaps(similarity(crowds(rng)), similarity(crowds(rng)))
     for graph in range(len(GRAPHS)):
-        within, between = within_and_between(found[graph, NEIGHBOURHOODS.index(k)])
+        within, between = within_and_between(overlap[graph, NEIGHBOURHOODS.index(k)])
         assert within > 2 * between
 
 
 def test_an_overlap_is_a_share_and_one_with_oneself() -> None:
     rng = np.random.default_rng(2)
-    found = overlaps(similarity(crowds(rng)), noise(rng))
-    assert found.min() >= 0
-    assert found.max() <= 1 + 1e-5
-    own = found.diagonal(dim1=2, dim2=3)
+    overlap = overlaps(similarity(crowds(rng)), noise(rng))
+    assert overlap.min() >= 0
+    assert overlap.max() <= 1 + 1e-5
+    own = overlap.diagonal(dim1=2, dim2=3)
     torch.testing.assert_close(own, torch.ones_like(own), atol=1e-4, rtol=0)
-    torch.testing.assert_close(found, found.mT, atol=1e-5, rtol=0)
+    torch.testing.assert_close(overlap, overlap.mT, atol=1e-5, rtol=0)
 
 
 def test_what_is_trusted_follows_the_cue_that_is_coherent() -> None:
     rng = np.random.default_rng(3)
     good, bad = similarity(crowds(rng)), noise(rng)
     for graphs in ((good, bad), (bad, good)):
-        found = overlaps(*graphs)[GRAPHS.index("trusted"), NEIGHBOURHOODS.index(10)]
-        within, between = within_and_between(found)
+        overlap = overlaps(*graphs)[GRAPHS.index("trusted"), NEIGHBOURHOODS.index(10)]
+        within, between = within_and_between(overlap)
         assert within > 2 * between
     within, between = within_and_between(overlaps(good, bad)[1, NEIGHBOURHOODS.index(10)])
     assert within < 1.5 * between
@@ -110,9 +110,9 @@ def test_what_is_trusted_follows_the_cue_that_is_coherent() -> None:
 def test_small_windows_are_finite(images: int) -> None:
     rng = np.random.default_rng(images)
     one, other = (similarity(unit(rng, images, 8)) for _ in range(2))
-    found = overlaps(one, other)
-    assert found.shape == (len(GRAPHS), len(NEIGHBOURHOODS), images, images)
-    assert found.isfinite().all()
+    overlap = overlaps(one, other)
+    assert overlap.shape == (len(GRAPHS), len(NEIGHBOURHOODS), images, images)
+    assert overlap.isfinite().all()
     if images > 1:
         assert np.isfinite(trust(one))
 

@@ -102,7 +102,7 @@ def test_an_image_may_have_any_number_of_locals(rows: list[int], seed: int) -> N
 @pytest.mark.parametrize("with_global", ["all", "none", "some", "all but the query", "only one"])
 def test_images_with_and_without_a_global_are_scored(with_global: str) -> None:
     rng = np.random.default_rng(1)
-    whole = [image(rng, CONFIG) for _ in range(7)]
+    images_with_globals = [image(rng, CONFIG) for _ in range(7)]
     has = {
         "all": [True] * 7,
         "none": [False] * 7,
@@ -111,14 +111,15 @@ def test_images_with_and_without_a_global_are_scored(with_global: str) -> None:
         "only one": [False] * 3 + [True] + [False] * 3,
     }[with_global]
     images = [
-        one if kept else replace(one, global_=None) for one, kept in zip(whole, has, strict=True)
+        one if has_global else replace(one, global_=None)
+        for one, has_global in zip(images_with_globals, has, strict=True)
     ]
     scores = scores_of(Window(images[0], images[1:]))
     assert np.isfinite(scores).all()
     assert len(np.unique(scores)) == 6
     if has[0] and has[1]:
         # A global says something.
-        others = [replace(whole[1], global_=unit(rng, 1, 12)[0]), *images[2:]]
+        others = [replace(images_with_globals[1], global_=unit(rng, 1, 12)[0]), *images[2:]]
         assert scores_of(Window(images[0], others))[0] != scores[0]
 
 
@@ -165,9 +166,9 @@ def test_the_length_of_a_descriptor_does_not_change_a_score() -> None:
 @settings(max_examples=20)
 @given(seed=SEEDS)
 def test_images_of_a_list_inform_each_other(seed: int) -> None:
-    whole = window(np.random.default_rng(seed), CONFIG, 6)
-    fewer = scores_of(Window(whole.query, whole.gallery[:-1]))
-    assert np.abs(scores_of(whole)[:-1] - fewer).max() > 1e-4
+    complete = window(np.random.default_rng(seed), CONFIG, 6)
+    fewer = scores_of(Window(complete.query, complete.gallery[:-1]))
+    assert np.abs(scores_of(complete)[:-1] - fewer).max() > 1e-4
 
 
 def test_the_query_in_its_own_gallery_scores_the_same_in_any_company() -> None:
@@ -214,16 +215,16 @@ def test_rows_beyond_the_checkpoints_number_do_not_count() -> None:
 def test_padding_among_the_locals_is_left_out() -> None:
     """An image with holes is the image without them: places mean nothing here."""
     rng = np.random.default_rng(5)
-    whole = window(rng, CONFIG, 4)
+    complete = window(rng, CONFIG, 4)
     padding = np.array([False, True, False, True, False])
     rows = image(rng, CONFIG, 5)
     holed = replace(rows, locals=rows.locals * ~padding[:, None], padding=padding)
     assert holed.without_padding().count == 3
-    expected = scores_of(Window(holed.without_padding(), [*whole.gallery, whole.query]))
-    padded = Window(holed, [*whole.gallery, whole.query])
+    expected = scores_of(Window(holed.without_padding(), [*complete.gallery, complete.query]))
+    padded = Window(holed, [*complete.gallery, complete.query])
     np.testing.assert_array_equal(scores_of(padded), expected)
-    among = scores_of(Window(whole.query, [*whole.gallery, holed]))
-    expected = scores_of(Window(whole.query, [*whole.gallery, holed.without_padding()]))
+    among = scores_of(Window(complete.query, [*complete.gallery, holed]))
+    expected = scores_of(Window(complete.query, [*complete.gallery, holed.without_padding()]))
     np.testing.assert_array_equal(among, expected)
 
 

@@ -17,9 +17,9 @@ def recurrence(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, reverse: 
     y = torch.empty_like(x)
     places = range(x.shape[1])
     for t in reversed(places) if reverse else places:
-        kept = torch.exp(dt[:, t] * a)[..., None, None] * state
+        mask = torch.exp(dt[:, t] * a)[..., None, None] * state
         written = (dt[:, t, :, None] * x[:, t]).unsqueeze(-1) * b[:, t, None, None, :]
-        state = kept + written
+        state = mask + written
         y[:, t] = (state * c[:, t, None, None, :]).sum(-1)
     return y
 
@@ -44,26 +44,26 @@ def inputs(length: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tens
 @settings(max_examples=60)
 @given(length=st.integers(1, 300), chunk=st.integers(1, 64), seed=st.integers(0, 2**31))
 def test_equals_the_recurrence_in_float64(length: int, chunk: int, seed: int) -> None:
-    given = inputs(length, seed)
-    expected = both_ways(*given)
-    y = chunked_scan(*given, chunk=chunk)
+    arguments = inputs(length, seed)
+    expected = both_ways(*arguments)
+    y = chunked_scan(*arguments, chunk=chunk)
     assert (y - expected).norm() <= 1e-6 * expected.norm()
 
 
 def test_stays_exact_over_a_whole_window() -> None:
-    given = inputs(5050, seed=1)
-    expected = both_ways(*given)
-    assert (chunked_scan(*given) - expected).norm() <= 1e-6 * expected.norm()
+    arguments = inputs(5050, seed=1)
+    expected = both_ways(*arguments)
+    assert (chunked_scan(*arguments) - expected).norm() <= 1e-6 * expected.norm()
 
 
 def test_a_step_of_zero_passes_the_state_through() -> None:
     x, forward, backward, a, b, c = inputs(40, seed=2)
-    kept = torch.arange(40) % 3 != 1
-    gap = kept[:, None]
+    mask = torch.arange(40) % 3 != 1
+    gap = mask[:, None]
     with_gaps = chunked_scan(x, forward * gap, backward * gap, a, b, c, chunk=7)
-    x, forward, backward, b, c = (t[:, kept] for t in (x, forward, backward, b, c))
+    x, forward, backward, b, c = (t[:, mask] for t in (x, forward, backward, b, c))
     without = chunked_scan(x, forward, backward, a, b, c, chunk=7)
-    torch.testing.assert_close(with_gaps[:, kept], without, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(with_gaps[:, mask], without, rtol=1e-4, atol=1e-5)
 
 
 def test_has_the_gradient_of_the_recurrence() -> None:
@@ -71,8 +71,8 @@ def test_has_the_gradient_of_the_recurrence() -> None:
     shape = tensors[0].shape
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     expected = torch.autograd.grad((both_ways(*tensors) * weight).sum(), tensors)
-    found = torch.autograd.grad((chunked_scan(*tensors, chunk=4) * weight).sum(), tensors)
-    for one, other in zip(found, expected, strict=True):
+    gradients = torch.autograd.grad((chunked_scan(*tensors, chunk=4) * weight).sum(), tensors)
+    for one, other in zip(gradients, expected, strict=True):
         torch.testing.assert_close(one, other)
 
 

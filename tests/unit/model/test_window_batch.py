@@ -65,10 +65,10 @@ def test_padding_is_left_out_or_keeps_its_place() -> None:
     holed = replace(rows, locals=rows.locals * ~padding[:, None], padding=padding)
     one = Window(image(rng, CONFIG, 3), [holed])
     without = collate([one], descriptors_per_image=MOST)
-    kept = collate([one], descriptors_per_image=MOST, keep_places=True)
+    batch = collate([one], descriptors_per_image=MOST, keep_places=True)
     assert without.local_mask[0, 1].tolist() == [True, True, False]
-    assert kept.local_mask[0, 1].tolist() == [True, False, True]
-    np.testing.assert_array_equal(without.locals[0, 1, 1].numpy(), kept.locals[0, 1, 2].numpy())
+    assert batch.local_mask[0, 1].tolist() == [True, False, True]
+    np.testing.assert_array_equal(without.locals[0, 1, 1].numpy(), batch.locals[0, 1, 2].numpy())
 
 
 @pytest.mark.parametrize("odd", [DescriptorSizes(1, 12), DescriptorSizes(8, 1)])

@@ -47,9 +47,12 @@ def test_every_reference_of_the_document_leads_somewhere(app: FastAPI) -> None:
 
 def test_the_page_has_every_path(app: FastAPI) -> None:
     for path, operations in app.openapi()["paths"].items():
-        shown = path.replace("{image_id}", "{id}")
+        as_documented = path.replace("{image_id}", "{id}")
         for method in operations:
-            assert re.search(rf"`({method.upper()} )?{re.escape(shown)}[?`]", PAGE), (method, path)
+            assert re.search(rf"`({method.upper()} )?{re.escape(as_documented)}[?`]", PAGE), (
+                method,
+                path,
+            )
 
 
 def test_the_code_has_every_path_of_the_page(app: FastAPI) -> None:
@@ -143,10 +146,10 @@ def test_the_pages_examples_fit_the_schemas() -> None:
 
 
 def test_the_pages_example_of_what_is_served_has_the_fields_and_limits(tmp_path: Path) -> None:
-    shown = example("## What is served", 0)
-    Info.model_validate(shown)
+    example_shown = example("## What is served", 0)
+    Info.model_validate(example_shown)
     served = describe(load_tiny(tmp_path).info, Settings()).model_dump(by_alias=True)
     parts = {name: set(part) for name, part in served.items() if isinstance(part, dict)}
-    assert {name: set(shown[name]) for name in parts} == parts
-    assert set(shown) == set(served)
-    assert shown["limits"] == served["limits"] | {"descriptors_per_image": 48}
+    assert {name: set(example_shown[name]) for name in parts} == parts
+    assert set(example_shown) == set(served)
+    assert example_shown["limits"] == served["limits"] | {"descriptors_per_image": 48}

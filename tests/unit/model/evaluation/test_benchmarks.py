@@ -95,9 +95,9 @@ def open_sop(data: Path) -> BenchmarkData:
 
 def test_a_query_is_left_out_of_its_own_list(sop: tuple[Path, Images]) -> None:
     data, images = sop
-    whole = nearest(images, images, 6)
-    lists = whole[:, :, :5].copy()
-    lists[:, 2] = whole[:, 2, 1:]
+    neighbours = nearest(images, images, 6)
+    lists = neighbours[:, :, :5].copy()
+    lists[:, 2] = neighbours[:, 2, 1:]
     write_pickle(data / "sop" / "nn_dinov2.pkl", lists)
     with open_sop(data) as data_set:
         (one,) = passes(data_set)
@@ -115,7 +115,7 @@ def test_only_the_top_of_a_list_is_reordered(sop: tuple[Path, Images], tmp_path:
     with open_sop(sop[0]) as data_set:
         (one,) = passes(data_set)
         ranking = reranked(data_set, one.lists, [0, 3], model, OPTIONS, top=3)
-        whole = reranked(data_set, one.lists, one.queries, model, OPTIONS, top=100)
+        complete = reranked(data_set, one.lists, one.queries, model, OPTIONS, top=100)
     for query in range(6):
         before = one.lists.images[query].tolist()
         assert sorted(ranking[query, :3]) == sorted(before[:3])
@@ -123,7 +123,7 @@ def test_only_the_top_of_a_list_is_reordered(sop: tuple[Path, Images], tmp_path:
         if query not in (0, 3):
             assert ranking[query].tolist() == before
         # The query, last on its own list, is never scored.
-        assert whole[query, 5] == query
+        assert complete[query, 5] == query
 
 
 def test_images_without_descriptors_go_behind_those_that_are_scored(
@@ -153,12 +153,12 @@ def test_images_without_descriptors_go_behind_those_that_are_scored(
 
 def test_the_longformer_reads_what_it_was_trained_on(tmp_path: Path) -> None:
     """LOCORE's own, without globals: no files of globals are needed."""
-    found = reference("local_only", scoring="max-end")
+    published = reference("local_only", scoring="max-end")
     weights = tmp_path / "published.safetensors"
-    shutil.copy(found.weights, weights)
-    write_config(found.config, weights)
+    shutil.copy(published.weights, weights)
+    write_config(published.config, weights)
     model = load_checkpoint(weights, torch.device("cpu"))
-    sizes = (found.config.descriptor_dim, 12)
+    sizes = (published.config.descriptor_dim, 12)
     images = made_up(np.random.default_rng(0), LABELS, model.config, sizes)
     folder = tmp_path / "sop"
     images.write(folder, "dinov2_gallery")

@@ -86,10 +86,10 @@ def test_of_a_domain_that_was_trained_on_only_the_fold_is_judged(tmp_path: Path)
 
 def test_one_query_of_several(tmp_path: Path) -> None:
     where = [domain(tmp_path, "a", "lite0")]
-    (whole,) = cells(where, read, held_out={}, types=("Lite0",))
+    (complete,) = cells(where, read, held_out={}, types=("Lite0",))
     (some,) = cells(where, read, held_out={}, every=3, types=("Lite0",))
     assert len(some.task.queries) == 4
-    np.testing.assert_array_equal(some.task.relevant, whole.task.relevant[::3])
+    np.testing.assert_array_equal(some.task.relevant, complete.task.relevant[::3])
 
 
 def test_labels_by_which_nothing_can_be_asked_are_refused(tmp_path: Path) -> None:

@@ -65,7 +65,9 @@ def test_a_place_that_the_query_itself_takes_is_none_for_others() -> None:
 
 
 def test_revisited_protocols_are_those_asked_for() -> None:
-    found = revisited_protocols([truth((1,), (2,)), truth((1,), (3,))], ("medium", "hard"), (1,))
-    assert [protocol.name for protocol in found] == ["medium", "hard"]
-    assert found[1].judge(np.array([[1, 2], [3, 1]])) == {"mAP": 1, "mP@1": 1}
-    assert [protocol.name for protocol in selection_protocols(found)] == ["medium", "hard"]
+    protocols = revisited_protocols(
+        [truth((1,), (2,)), truth((1,), (3,))], ("medium", "hard"), (1,)
+    )
+    assert [protocol.name for protocol in protocols] == ["medium", "hard"]
+    assert protocols[1].judge(np.array([[1, 2], [3, 1]])) == {"mAP": 1, "mP@1": 1}
+    assert [protocol.name for protocol in selection_protocols(protocols)] == ["medium", "hard"]

@@ -43,8 +43,10 @@ def test_a_wrong_detector_is_named_in_one_line(weights: Path, tmp_path: Path) ->
 def test_a_published_detector_may_be_of_any_torch(tmp_path: Path) -> None:
     """Files before torch 1.6 are no archives."""
     torch.save({"state": detector_state()}, tmp_path / "old", _use_new_zipfile_serialization=False)
-    read, _ = load_detector(tmp_path / "old", WIDTH)
-    torch.testing.assert_close(read.state_dict()["conv1.bias"], detector_state()["conv1.bias"])
+    detector_read, _ = load_detector(tmp_path / "old", WIDTH)
+    torch.testing.assert_close(
+        detector_read.state_dict()["conv1.bias"], detector_state()["conv1.bias"]
+    )
 
 
 def test_wrong_weights_are_named_in_one_line(weights: Path, detector: Path, tmp_path: Path) -> None:
@@ -55,8 +57,8 @@ def test_wrong_weights_are_named_in_one_line(weights: Path, detector: Path, tmp_
     state = load_file(weights / "model.safetensors")
     (folder / "config.json").write_bytes((weights / "config.json").read_bytes())
     for name in ("layernorm.weight", "embeddings.register_tokens"):
-        left = {key: tensor for key, tensor in state.items() if key != name}
-        save_file(left, folder / "model.safetensors", {"format": "pt"})
+        fewer = {key: tensor for key, tensor in state.items() if key != name}
+        save_file(fewer, folder / "model.safetensors", {"format": "pt"})
         # transformers would go on with random numbers in its place.
         assert f"its weights differ, {name} for one" in refused(folder, detector)
     (folder / "model.safetensors").write_bytes(b"damaged")

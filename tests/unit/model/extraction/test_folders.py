@@ -52,15 +52,15 @@ def test_of_two_pictures_with_one_id_the_first_counts(tmp_path: Path) -> None:
 
 
 def test_pictures_of_all_names_are_read_or_named(tmp_path: Path) -> None:
-    read = ["a.jfif", "b.AVIF", "c.jp2", "d.heic", "download", "photo.png_large"]
-    for name in read:
+    readable = ["a.jfif", "b.AVIF", "c.jp2", "d.heic", "download", "photo.png_large"]
+    for name in readable:
         picture(tmp_path / name)
     for name in ("raw.NEF", "layers.psd"):
         picture(tmp_path / name)
     (tmp_path / "labels.csv").write_text("path,label\n")
     (tmp_path / "._a.jfif").write_bytes(b"\x00\x05\x16\x07")
     ids, left_out = ids_and_left_out(tmp_path)
-    assert ids == read
+    assert ids == readable
     assert sorted(left_out) == [
         f"{tmp_path}/layers.psd: .psd is not read",
         f"{tmp_path}/raw.NEF: .nef is not read",

@@ -176,8 +176,8 @@ def test_weights_that_are_not_whole_are_refused(tmp_path: Path) -> None:
         missing = next(name for name in state if "1" in name and name.endswith("bias"))
         if kind == "clip":
             missing = "vision_model.post_layernorm.weight"
-        left = {name: tensor for name, tensor in state.items() if name != missing}
-        save_file(left, weights, {"format": "pt"})
+        fewer = {name: tensor for name, tensor in state.items() if name != missing}
+        save_file(fewer, weights, {"format": "pt"})
         # transformers would go on with random numbers in its place.
         assert f"not a whole {kind}, it lacks" in refused(folder)
         weights.write_bytes(b"damaged")

@@ -124,9 +124,9 @@ def test_a_storage_that_runs_something_is_refused(tmp_path: Path) -> None:
 def test_damaged_and_missing_files_are_one_line(tmp_path: Path) -> None:
     path = tmp_path / "x.pkl"
     for protocol in (2, 5):
-        whole = pickle.dumps({"a": np.arange(9.0), "t": torch.ones(3)}, protocol)
-        for length in {*range(0, len(whole) - 1, 7), len(whole) - 1}:
-            path.write_bytes(whole[:length])
+        content = pickle.dumps({"a": np.arange(9.0), "t": torch.ones(3)}, protocol)
+        for length in {*range(0, len(content) - 1, 7), len(content) - 1}:
+            path.write_bytes(content[:length])
             with pytest.raises(FormatError) as caught:
                 load_pickle(path)
             assert "\n" not in str(caught.value)

@@ -56,9 +56,9 @@ def test_spreadsheets_part_columns_by_other_signs(tmp_path: Path, separator: str
 def test_other_encodings_are_said_in_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.txt"
     path.write_bytes(content)
-    for read in (lines_of, read_image_list, read_labels, lambda p: list(read_shortlists(p, 9))):
+    for reader in (lines_of, read_image_list, read_labels, lambda p: list(read_shortlists(p, 9))):
         with pytest.raises(FormatError, match=r"x\.txt: not a") as caught:
-            read(path)
+            reader(path)
         assert "\n" not in str(caught.value)
 
 

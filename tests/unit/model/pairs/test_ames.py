@@ -65,13 +65,13 @@ class Plain:
             return self.norm("remap_local.2", self.linear("remap_local.1", x))
         return self.norm("remap_local.1", self.linear("remap_local.0", x))
 
-    def attended(self, name: str, x: Array, read: list[list[int]]) -> Array:
+    def attended(self, name: str, x: Array, attended: list[list[int]]) -> Array:
         """`read`: the tokens that each token attends to."""
         weight, bias = (self.tensors[f"{name}.in_proj_{part}"] for part in ("weight", "bias"))
         q, k, v = np.split(x @ weight.T + bias, 3, axis=1)
         heads, size = self.config.attention_heads, x.shape[1] // self.config.attention_heads
         out = np.empty_like(x)
-        for token, keys in enumerate(read):
+        for token, keys in enumerate(attended):
             for head in range(heads):
                 part = slice(head * size, (head + 1) * size)
                 scores = k[keys, part] @ q[token, part] / np.sqrt(size)
@@ -153,7 +153,7 @@ def test_a_gallery_is_rounded_as_published() -> None:
 def test_chunks_of_pairs_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     reranker = ames()
     item = window(np.random.default_rng(0), reranker.config, 7)
-    (whole,) = score_windows(reranker, [item], CPU)
+    (complete,) = score_windows(reranker, [item], CPU)
     monkeypatch.setattr(pairs, "_CHUNK_NUMBERS", 3 * reranker.numbers(7))
     (in_chunks,) = score_windows(reranker, [item], CPU)
-    np.testing.assert_allclose(in_chunks, whole, atol=1e-4)
+    np.testing.assert_allclose(in_chunks, complete, atol=1e-4)

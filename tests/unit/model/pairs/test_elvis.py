@@ -63,10 +63,10 @@ def test_chunks_of_pairs_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     torch.manual_seed(0)
     reranker = ElvisReranker(config()).eval()
     wide = window(np.random.default_rng(0), reranker.config, 7)
-    (whole,) = score_windows(reranker, [wide], CPU)
+    (complete,) = score_windows(reranker, [wide], CPU)
     monkeypatch.setattr(pairs, "_CHUNK_NUMBERS", 2 * reranker.numbers(9))
     (in_chunks,) = score_windows(reranker, [wide], CPU)
-    np.testing.assert_allclose(in_chunks, whole, atol=1e-4)
+    np.testing.assert_allclose(in_chunks, complete, atol=1e-4)
 
 
 @given(

@@ -61,16 +61,16 @@ def test_whatever_is_bent_is_finite_and_keeps_its_rows(seed: int) -> None:
 
 
 def test_bends_change_the_cosines_and_mostly_keep_the_neighbours() -> None:
-    kept, sizes, moved = [], set(), 0
+    shares, sizes, moved = [], set(), 0
     exact = VECTORS @ VECTORS.T
     for seed in range(60):
         bent_vectors = bent(VECTORS, SPECTRUM, np.random.default_rng(seed))
-        kept.append(nearest_of_a_kind(bent_vectors))
+        shares.append(nearest_of_a_kind(bent_vectors))
         sizes.add(bent_vectors.shape[1])
         rows = bent_vectors / np.linalg.norm(bent_vectors, axis=1, keepdims=True).clip(min=1e-9)
         moved += np.abs(rows @ rows.T - exact).max() > 0.05
     assert nearest_of_a_kind(VECTORS) > 0.95
-    assert np.mean(kept) > 0.6
+    assert np.mean(shares) > 0.6
     assert len(sizes) > 3
     assert moved > 40
 

@@ -86,9 +86,9 @@ def test_a_fold_is_kept_for_validation_and_never_trained_on(fold: int) -> None:
     apart = validation_classes(SHOES.images.classes, fold)
     assert of.held_out_classes == tuple(apart.tolist())
     assert of.validation is not None
-    kept = np.isin(SHOES.images.classes, apart)
-    assert len(of.validation.queries) == (kept & SHOES.images.is_query).sum()
-    assert len(of.validation.gallery) == (kept & ~SHOES.images.is_query).sum()
+    is_held_out = np.isin(SHOES.images.classes, apart)
+    assert len(of.validation.queries) == (is_held_out & SHOES.images.is_query).sum()
+    assert len(of.validation.gallery) == (is_held_out & ~SHOES.images.is_query).sum()
     held_out = {
         own.locals[0].astype(np.float16).tobytes()
         for own in (*of.validation.queries, *of.validation.gallery)

@@ -74,8 +74,8 @@ def test_a_seed_decides_everything() -> None:
 
 
 def test_a_run_that_was_broken_off_comes_out_as_if_it_had_not(tmp_path: Path) -> None:
-    whole, first = trainer(), trainer()
-    list(whole.run(SameObject()))
+    uninterrupted, first = trainer(), trainer()
+    list(uninterrupted.run(SameObject()))
     for step in first.run(SameObject()):
         if step.number == 3:
             break
@@ -83,7 +83,7 @@ def test_a_run_that_was_broken_off_comes_out_as_if_it_had_not(tmp_path: Path) ->
     second = trainer(replace(OPTIONS))
     second.resume(tmp_path / "state.pt")
     assert [step.number for step in second.run(SameObject())] == [4, 5, 6, 7, 8]
-    assert same(whole, second)
+    assert same(uninterrupted, second)
 
 
 def test_what_is_learnt_does_not_depend_on_how_lists_are_dealt_out_to_passes() -> None:

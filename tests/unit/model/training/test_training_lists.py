@@ -128,8 +128,8 @@ def test_the_gallery_is_the_nearest_shuffled() -> None:
 def test_some_lists_have_few_relevant_images() -> None:
     relevant = [int(one.relevant.sum()) for one in drawn(replace(PLAIN, sparse=1.0))]
     assert set(relevant) == {1, 2, 3}
-    whole = ListShape(images=COUNT, descriptors=4)
-    relevant = [int(o.relevant.sum()) for o in drawn(replace(PLAIN, sparse=0.0), shape=whole)]
+    shape = ListShape(images=COUNT, descriptors=4)
+    relevant = [int(o.relevant.sum()) for o in drawn(replace(PLAIN, sparse=0.0), shape=shape)]
     assert min(relevant) >= OF_A_CLASS // 3
 
 

@@ -166,8 +166,8 @@ def test_what_is_over_is_swept_and_nothing_else(on: On) -> None:
         assert await now.sweep() == 0
         # What a dropped name leaves: which generation is its next.
         claims = {key for key in await rig.keys() if b"claim" in key}
-        left = await rig.keys() - claims
-        assert left == {b"locore:name:{x}", b"locore:name:{y}"}
+        remaining_keys = await rig.keys() - claims
+        assert remaining_keys == {b"locore:name:{x}", b"locore:name:{y}"}
 
     on(work)
 

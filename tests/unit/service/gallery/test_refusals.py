@@ -147,9 +147,9 @@ def test_a_user_who_may_not_do_all_is_refused(
     port: int, user: str, operations: tuple[str, ...], why: str
 ) -> None:
     async def work(store: GalleryStore) -> None:
-        said = await refused(store, *operations)
-        assert why in said
-        assert "EVAL" not in said
+        message = await refused(store, *operations)
+        assert why in message
+        assert "EVAL" not in message
         if operations:
             # What works does not hide what does not.
             assert (await store.fetch("x", ["a"])).records == [None]

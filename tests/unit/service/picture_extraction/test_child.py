@@ -53,8 +53,8 @@ def test_a_thumbnail_is_made_of_the_same_pixels(extractor: Extractor) -> None:
     answer = told(extractor, photograph("chelsea", 400), thumbnail=True)
     assert isinstance(answer, Described)
     assert answer.thumbnail is not None
-    with Image.open(io.BytesIO(answer.thumbnail)) as shown:
-        assert (shown.format, shown.size) == ("WEBP", (192, round(192 * answer.height / 400)))
+    with Image.open(io.BytesIO(answer.thumbnail)) as picture:
+        assert (picture.format, picture.size) == ("WEBP", (192, round(192 * answer.height / 400)))
 
 
 def test_broken_exif_is_no_fault_of_the_pixels(extractor: Extractor) -> None:

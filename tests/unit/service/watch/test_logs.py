@@ -22,8 +22,8 @@ def test_a_traceback_has_no_password(
         raise RuntimeError(f"{len(local)} things went wrong")
     except RuntimeError:
         structlog.get_logger("x").exception("failed")
-    said = capsys.readouterr().err
-    assert "2 things went wrong" in said
-    assert "test_a_traceback_has_no_password" in said
-    assert "hunter2" not in said
+    output = capsys.readouterr().err
+    assert "2 things went wrong" in output
+    assert "test_a_traceback_has_no_password" in output
+    assert "hunter2" not in output
     assert "hunter2" not in repr(settings)

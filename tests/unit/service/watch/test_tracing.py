@@ -195,5 +195,5 @@ def test_the_exporters_complaints_are_logged_once_a_minute(
     for attempt in range(5):
         logging.getLogger(EXPORTER).warning("Transient error, retrying in %.2fs.", attempt)
         logging.getLogger("redis").warning("away, attempt %d", attempt)
-    said = capsys.readouterr().err
-    assert (said.count("Transient"), said.count("away")) == (1, 5)
+    output = capsys.readouterr().err
+    assert (output.count("Transient"), output.count("away")) == (1, 5)
