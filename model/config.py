@@ -221,7 +221,7 @@ class LongformerConfig(ModelConfig):
             raise ValueError("globals that are not projected must have the size of dim")
         if self.rerank.window > self.longest_window:
             raise ValueError(
-                f"a window of {self.rerank.window} images, where positions end at "
+                f"a window of {self.rerank.window} images, but positions end at "
                 f"{self.longest_window}"
             )
         return self

@@ -128,7 +128,7 @@ class DescriptorReader(Closing):
     def read(
         self, place: int, max_rows: int | None = None, *, with_global: bool = True
     ) -> ImageDescriptors:
-        """An image, or its first `max_rows` rows. Raises NoDescriptorError where none of them is
+        """An image, or its first `max_rows` rows. Raises NoDescriptorError if none of them is
         valid, DescriptorFileError for what cannot be read or scored."""
         global_ = None
         with as_descriptor_error(self.path):

@@ -38,7 +38,7 @@ _UNKNOWN, _BEGUN, _FORGOTTEN = Source(0, 0), Source(-1, -1), Source(-2, -2)
 
 
 def source_of(path: Path) -> Source:
-    """The state of a file now; unknown where there is no such file."""
+    """The state of a file now; unknown if there is no such file."""
     try:
         status = path.stat()
     except OSError:
@@ -150,7 +150,7 @@ class DescriptorWriter(Closing):
     def append(self, image_id: str, image: ExtractedImage, source: Source = _UNKNOWN) -> None:
         """Writes an image; one with the same id is replaced.
 
-        Raises DescriptorFileError where there is no room; what was written before stays.
+        Raises DescriptorFileError if there is no room; what was written before stays.
         """
         self._reserve(self._image_bytes)
         rows = np.zeros(self._features.shape[1:], np.float32)

@@ -18,7 +18,7 @@ class InvalidDescriptorsError(ValueError):
 
 @dataclass(frozen=True)
 class DescriptorSizes:
-    """Lengths of a local and of a global descriptor; `global_dim` is None where there is none."""
+    """Lengths of a local and of a global descriptor; `global_dim` is None if there is none."""
 
     local_dim: int
     global_dim: int | None
@@ -28,7 +28,7 @@ class DescriptorSizes:
 class ImageDescriptors:
     """One image. `locals`: (n, d), strongest first, rows of length 1; `scales`: (n,), at which
     step of the image pyramid each row was found; `global_`: (e,), length 1, or None; `padding`:
-    (n,), rows of zeros that are not read but keep their place, None where there are none."""
+    (n,), rows of zeros that are not read but keep their place, None if there are none."""
 
     locals: NDArray[np.floating]
     scales: NDArray[np.uint8]
@@ -103,7 +103,7 @@ def normalised(vectors: NDArray[np.floating], what: str) -> NDArray[np.float32]:
 def normalised_rows(
     rows: NDArray[np.floating], padding: NDArray[np.bool_], what: str
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
-    """Valid rows of length 1, padding as zeros, and `padding` itself, or None where there is none.
+    """Valid rows of length 1, padding as zeros, and `padding` itself, or None if there is none.
     Raises InvalidDescriptorsError naming `what`, also where no row is valid."""
     if not padding.any():
         return normalised(rows, what), None

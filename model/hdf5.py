@@ -54,7 +54,7 @@ def check_plain(path: Path) -> None:
 
 
 def dataset_of(file: h5py.File, name: str) -> h5py.Dataset | None:
-    """None where there is none. Raises DescriptorFileError for what is no dataset, and where files
+    """None if there is none. Raises DescriptorFileError for what is no dataset, and where files
     that it is joined of are not there."""
     item = file.get(name)
     if item is None and isinstance(link := file.get(name, getlink=True), h5py.ExternalLink):
@@ -71,7 +71,7 @@ def dataset_of(file: h5py.File, name: str) -> h5py.Dataset | None:
 
 def bytes_of(dataset: h5py.Dataset, depth: int = 0) -> int:
     """Bytes of the files that hold a dataset's data, each counted once. Raises DescriptorFileError
-    where one of a virtual dataset's is not there: HDF5 reads zeros in its place."""
+    if one of a virtual dataset's is not there: HDF5 reads zeros in its place."""
     own = Path(dataset.file.filename)
     if not dataset.is_virtual:
         return own.stat().st_size

@@ -93,7 +93,7 @@ def try_out(scan: Scan, config: HybridConfig, device: torch.device, dtype: torch
     """Compare a scan with the plain one on a window as the network reads them: Triton tunes a
     kernel for its sizes when it first sees them, and does so here and not under a request.
 
-    Raises ArithmeticError where the results are far apart."""
+    Raises ArithmeticError if the results are far apart."""
     heads, width, state = config.scan_heads, config.scan_head_dim, config.scan_state
     cost = config.window_cost([config.descriptors_per_image] * (1 + config.rerank.window))
     length = cost.images * cost.slots

@@ -49,13 +49,13 @@ class Metric:
     learnt_from: str
 
     def __post_init__(self) -> None:
-        """Raises ValueError where the matrix is not of these sizes, or not finite."""
+        """Raises ValueError if the matrix is not of these sizes, or not finite."""
         if self.sizes.global_dim is None:
             raise ValueError("a metric is for images with globals")
         size = self.sizes.global_dim + self.sizes.local_dim
         if self.matrix.shape != (size, size):
             raise ValueError(
-                f"a metric of {self.matrix.shape}, where descriptors of {self.sizes.local_dim} and "
+                f"a metric of {self.matrix.shape}, but descriptors of {self.sizes.local_dim} and "
                 f"{self.sizes.global_dim} numbers need ({size}, {size})"
             )
         if not np.isfinite(self.matrix).all():
@@ -76,7 +76,7 @@ class Metric:
         sizes, expected = image.sizes, self.sizes
         expected_here = replace(expected, global_dim=sizes.global_dim and expected.global_dim)
         if sizes != expected_here:
-            raise ValueError(f"{sizes}, where the metric is for {expected}")
+            raise ValueError(f"{sizes}, but the metric is for {expected}")
         if image.global_ is None:
             return image
         (vector,) = described([image]) @ self.matrix
@@ -84,7 +84,7 @@ class Metric:
 
 
 def fit_metric(teachers: Sequence[Teacher], extractor: ExtractorId, learnt_from: str) -> Metric:
-    """Raises ValueError where the teachers' images differ in size, or teach nothing."""
+    """Raises ValueError if the teachers' images differ in size, or teach nothing."""
     images = [image for of_teacher, _ in teachers for image in of_teacher]
     sizes = {image.sizes for image in images}
     if len(sizes) > 1:

@@ -47,7 +47,7 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 def longformer_config(path: Path, unwritten: Unwritten) -> LongformerConfig:
     """The config of the published checkpoint in `path`; alpha, T, window and stride are those of
-    the published evaluation. Raises CheckpointError where it is none."""
+    the published evaluation. Raises CheckpointError if it is none."""
     shapes = read_shapes(path)
 
     def matrix(name: str) -> tuple[int, int]:

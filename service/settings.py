@@ -207,7 +207,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _keys_differ(self) -> Self:
         if self.read_key is not None and self.api_key is None:
-            raise ValueError("read_key: asks for an api_key beside it")
+            raise ValueError("read_key: needs an api_key too")
         if self.read_key is not None and self.read_key == self.api_key:
             raise ValueError("read_key: is the same as api_key, which may do everything")
         return self

@@ -29,7 +29,7 @@ EXPECTED = {200, 204, 404, 429, 503, 504}
 
 QUERY = image(np.random.default_rng(0), tiny_config())
 State = frozenset[int | None]
-"""Versions that an image may have; None where it may be gone."""
+"""Versions that an image may have; None if it may be gone."""
 
 
 class Ledger:
@@ -165,7 +165,7 @@ class Crasher:
                     self.report.counts["images read"] += 1
 
     def _read(self, http: httpx.Client, ids: list[str], timeout_ms: int) -> dict[str, int | None]:
-        """Their versions, from the cache where it has them; nothing where no answer comes."""
+        """Their versions, from the cache where it has them; nothing if no answer comes."""
         options = {"on_missing": "skip", "return_metadata": True, "timeout_ms": timeout_ms}
         body = rerank_body(QUERY, ids, "default") | options
         status, answer = self._ask(http, "POST", "/rerank", json=body)
@@ -195,7 +195,7 @@ class Crasher:
         return httpx.Client(base_url=f"http://127.0.0.1:{self._port}", timeout=60)
 
     def _ask(self, http: httpx.Client, method: str, path: str, **body: Any) -> tuple[int, Any]:
-        """The status, 0 where no answer came, and the answer."""
+        """The status, 0 if no answer came, and the answer."""
         try:
             response = http.request(method, path, **body)
         except httpx.HTTPError:

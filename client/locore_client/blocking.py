@@ -154,7 +154,7 @@ class Client:
     def set_alias(self, alias: str, collection: str, **how: Unpack[HowToCall]) -> AliasMove:
         """Make an alias, or move it to another collection in one step; `previous` tells where it
         pointed, or after a retry of what had no answer may tell the new one. Raises NotFoundError
-        where there is no such collection, NameTakenError where one has the alias's name."""
+        if there is no such collection, NameTakenError where one has the alias's name."""
         return self._run(calls.set_alias(alias, collection), how)
 
     def delete_alias(self, alias: str, **how: Unpack[HowToCall]) -> None:

@@ -76,7 +76,7 @@ def image_from_arrays(
     locals_: ArrayLike, scales: ArrayLike | None = None, global_: ArrayLike | None = None
 ) -> ImageArrays:
     """An image from arrays: `locals_` (n, d), strongest first; `scales` (n,) small whole numbers,
-    zeros where there are none; `global_` (e,). Lengths do not matter, the service normalises.
+    zeros if there are none; `global_` (e,). Lengths do not matter, the service normalises.
 
     Raises InvalidDescriptorsError for other shapes and for what are no numbers.
     """
@@ -86,7 +86,7 @@ def image_from_arrays(
         raise _invalid(f"scales: {len(steps)} for {len(rows)} rows")
     small = steps.astype(np.uint8, casting="unsafe") if _within_a_byte(steps) else None
     if small is None or (small != steps).any():
-        raise _invalid("scales: whole numbers from 0 to 255 are asked for")
+        raise _invalid("scales: whole numbers from 0 to 255 are required")
     return ImageArrays(rows, small, None if global_ is None else _numbers(global_, 1, "global_"))
 
 
@@ -96,10 +96,10 @@ def _numbers(values: ArrayLike, ndim: int, what: str) -> NDArray[np.floating]:
         array = np.asarray(values)
         array = array if array.dtype in (np.float16, np.float32) else array.astype(np.float32)
     except (TypeError, ValueError):
-        raise _invalid(f"{what}: an array of numbers is asked for") from None
+        raise _invalid(f"{what}: an array of numbers is required") from None
     if array.ndim != ndim or not array.size:
         shape = "(n, d)" if ndim == 2 else "(n,)"
-        raise _invalid(f"{what}: shape {array.shape}, where {shape} is asked for")
+        raise _invalid(f"{what}: shape {array.shape}, but {shape} is required")
     return array
 
 
@@ -146,7 +146,7 @@ def packed_image(image: Image) -> dict[str, Any]:
 
 def descriptors_of(stored: StoredImage | ExtractResponse) -> ImageArrays:
     """The arrays of a picture that was extracted, or of an image that was asked for with its
-    descriptors. Raises ValueError where it was asked for without."""
+    descriptors. Raises ValueError if it was asked for without."""
     if isinstance(stored, ExtractResponse):
         query = stored.query
         return ImageArrays(

@@ -9,7 +9,7 @@ class ClientError(Exception):
     """The base of them all; itself only for a code that is not in the contract.
 
     `code` is the contract's (docs/api.md), or `unreachable`, `not_ours` or `invalid_request`, which
-    only the client says; `status` the HTTP status, None where no answer came; `details` what the
+    only the client says; `status` the HTTP status, None if no answer came; `details` what the
     service adds; `field` and `image_id` what the error is about, where that is one field or image;
     `request_id` finds the call in the service's log; `retry_after` the seconds that the service
     asks to be left alone; `registered`: of a `register` in several requests, how many images those

@@ -52,7 +52,7 @@ def of_bytes(data: bytes, array: PackedArray) -> NDArray[np.floating]:
     dtype = _DTYPES[array.dtype]
     expected = math.prod(array.shape) * dtype.itemsize
     if len(data) != expected:
-        raise InvalidArrayError(f"{len(data)} bytes of data, where the shape takes {expected}")
+        raise InvalidArrayError(f"{len(data)} bytes of data, but the shape takes {expected}")
     return np.frombuffer(data, dtype).reshape(array.shape)
 
 

@@ -34,7 +34,7 @@ def way_to(url: str) -> Way:
 
 
 def proxy_for(url: str) -> str | None:
-    """The URL of the proxy, None where there is none or `url` is on this machine. Raises ValueError
+    """The URL of the proxy, None if there is none or `url` is on this machine. Raises ValueError
     for a `url` that is none, and for a proxy that cannot be used."""
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")

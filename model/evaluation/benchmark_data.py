@@ -104,7 +104,7 @@ class BenchmarkData(Closing):
         for path, images in ((paths.query_list, self.queries), (paths.gallery_list, self.gallery)):
             if path.is_file() and (lines := count_images(path)) != len(images):
                 raise FormatError(
-                    f"{path}: {lines} lines, where {images.path} has {len(images)} images"
+                    f"{path}: {lines} lines, but {images.path} has {len(images)} images"
                 )
 
     def _protocols(self, paths: Files, difficulties: Sequence[str]) -> list[Protocol]:
@@ -115,7 +115,7 @@ class BenchmarkData(Closing):
         truth = read_ground_truth(paths.ground_truth, len(self.gallery)).queries
         if len(truth) != len(self.queries):
             raise FormatError(
-                f"{paths.ground_truth}: {len(truth)} queries, where {self.queries.path} has "
+                f"{paths.ground_truth}: {len(truth)} queries, but {self.queries.path} has "
                 f"{len(self.queries)} images"
             )
         graded = benchmark.kind == "revisited"

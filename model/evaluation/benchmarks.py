@@ -103,7 +103,7 @@ BENCHMARKS = {
 
 @dataclass(frozen=True)
 class Files:
-    """Where a benchmark's files are. Globals are None where the checkpoint reads none, the ground
+    """Where a benchmark's files are. Globals are None if the checkpoint reads none, the ground
     truth where labels say what is relevant."""
 
     query_locals: Path

@@ -95,7 +95,7 @@ def descriptor_files(folder: Path, domain: str) -> dict[str, Path]:
 def images_with_globals(
     path: Path, ids: Sequence[str], track: Tracker = untracked
 ) -> dict[str, ImageDescriptors]:
-    """Reads the images of `ids`. Raises DescriptorFileError where one, or a global, is missing."""
+    """Reads the images of `ids`. Raises DescriptorFileError if one, or a global, is missing."""
     images = read_images(path, ids, track=track)[1]
     bare = [image_id for image_id, image in images.items() if image.global_ is None]
     if bare:

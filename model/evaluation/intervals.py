@@ -27,7 +27,7 @@ def mean_interval(values: NDArray[np.float64]) -> Interval:
     (Efron and Tibshirani, 1993, chapter 13).
 
     Differences of two re-rankers on the same queries give the interval of a paired comparison.
-    Every call draws the same resamples. Raises ValueError where there is no value.
+    Every call draws the same resamples. Raises ValueError if there is no value.
     """
     if not len(values):
         raise ValueError("no value has no mean")

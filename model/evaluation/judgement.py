@@ -48,7 +48,7 @@ Figures = NDArray[np.float64]
 @dataclass(frozen=True, eq=False)
 class Contender:
     """A re-ranker on the task. `setting`: in words, the one that is best over all queries where it
-    was chosen. `seconds`: to score a thousand images, None where it is nothing."""
+    was chosen. `seconds`: to score a thousand images, None if it is nothing."""
 
     name: str
     setting: str
@@ -71,7 +71,7 @@ class Judgement:
     places in the gallery, best first, by the first stage and as served. `tuned`: the checkpoint
     with an alpha and a temperature chosen here, of which `alpha` and `temperature` are best over
     all queries. `in_metric`: as served, in a metric learnt from the other half of the classes;
-    None where that cannot be.
+    None if that cannot be.
     """
 
     queries: Sequence[str]

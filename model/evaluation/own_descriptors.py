@@ -31,7 +31,7 @@ def describe(
     pictures: OwnPictures, extractor: Extractor, file: Path, count: int, run: ExtractionRun
 ) -> dict[str, ImageDescriptors]:
     """Describes the pictures, or their views, with at most `count` locals; continues `file`. Raises
-    DescriptorFileError, and UnreadableImageError where no picture can be read."""
+    DescriptorFileError, and UnreadableImageError if no picture can be read."""
     views = pictures.views
     extract_to_file(extractor, dict(pictures.files), file, count, run, views=views)
     with DescriptorReader(file) as reader:

@@ -42,7 +42,7 @@ class OwnPictures:
 
     @property
     def views(self) -> int:
-        """Views to describe of each picture, 0 where the picture itself is to be."""
+        """Views to describe of each picture, 0 if the picture itself is to be."""
         return VIEWS if self.labels is None else 0
 
     def picture(self, name: str) -> Image.Image:
@@ -68,7 +68,7 @@ def own_pictures(
     set, views of a picture are to find each other. Of more than `max_pictures` pictures, or views,
     a sample is drawn, of complete labels as far as possible.
 
-    Raises FormatError and UnreadableImageError where nothing can be judged by them.
+    Raises FormatError and UnreadableImageError if nothing can be judged by them.
     """
     files = find_images([folder])
     if not files:
@@ -91,7 +91,7 @@ def own_labels(pictures: OwnPictures, described: Collection[str], queries: int) 
     """The labels of the images that could be described, with at most `queries` queries, evenly
     spaced. A query without a relevant gallery image joins the gallery.
 
-    Raises FormatError where nothing can be judged by them.
+    Raises FormatError if nothing can be judged by them.
     """
     if pictures.labels is None:
         own = [name for name in described if name.rpartition("@")[0] in pictures.files]
@@ -109,7 +109,7 @@ def own_labels(pictures: OwnPictures, described: Collection[str], queries: int) 
     if len(rows) < 2:
         raise FormatError(
             f"{pictures.folder}: {len(rows)} picture that has another of its label to ask for, "
-            "where two are the least"
+            "but at least two are needed"
         )
     sample = rows[np.linspace(0, len(rows) - 1, min(queries, len(rows))).round().astype(int)]
     keep = ~images.is_query
@@ -155,7 +155,7 @@ def _check(images: LabelledImages, folder: Path, kind: str) -> None:
     if classes < 2:
         instead = ", or --views" if kind == "label" and images.ids else ""
         raise FormatError(
-            f"{folder}: {classes} {kind} that can be judged, where two are the least{instead}"
+            f"{folder}: {classes} {kind} that can be judged, but at least two are needed{instead}"
         )
 
 

@@ -49,7 +49,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Result:
-    """A picture of the gallery: its id, its file's bytes as a data URL (None where it cannot be
+    """A picture of the gallery: its id, its file's bytes as a data URL (None if it cannot be
     read), and whether it is right."""
 
     name: str

@@ -58,7 +58,7 @@ class Scorer(Protocol):
 def labelled_task(
     images: LabelledImages, descriptors: dict[str, ImageDescriptors]
 ) -> RetrievalTask:
-    """Images of one class are relevant to each other. Raises ValueError where one is missing."""
+    """Images of one class are relevant to each other. Raises ValueError if one is missing."""
     missing = [image_id for image_id in images.ids if image_id not in descriptors]
     if missing:
         raise ValueError(f"{len(missing)} images have no descriptors, {missing[0]!r} first")
@@ -79,7 +79,7 @@ def first_stage(task: RetrievalTask, top: int) -> Shortlists:
 def first_stage_order(query: ImageDescriptors, gallery: NDArray[np.float32]) -> NDArray[np.int64]:
     """Places of `gallery` (images, e), unit rows, by their cosine with the query, best first.
 
-    Raises ValueError where the query has no global descriptor.
+    Raises ValueError if the query has no global descriptor.
     """
     if query.global_ is None:
         raise ValueError("the first stage needs a global descriptor of the query")
@@ -188,7 +188,7 @@ def best_ensemble(
 
 
 def unit_globals(images: Sequence[ImageDescriptors]) -> NDArray[np.float32]:
-    """(images, d), each of length 1. Raises ValueError where an image has no global."""
+    """(images, d), each of length 1. Raises ValueError if an image has no global."""
     stacked = stacked_globals(images)
     if stacked is None:
         raise ValueError("the first stage needs a global descriptor of every image")

@@ -44,7 +44,7 @@ def task_in_metric(task: RetrievalTask, metric: Metric) -> RetrievalTask:
 
 
 def views_task(views: Path, track: Tracker = untracked) -> RetrievalTask:
-    """The odd views are queries, the even ones the gallery. Raises FormatError where no image has
+    """The odd views are queries, the even ones the gallery. Raises FormatError if no image has
     both."""
     _, described = read_images(views, track=track)
     try:

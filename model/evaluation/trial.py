@@ -48,12 +48,12 @@ def compare(
 ) -> list[Row]:
     """First stage, Chamfer with its best alpha, and a re-ranker with its checkpoint's settings.
 
-    Raises FormatError where the checkpoint takes locals of another length."""
+    Raises FormatError if the checkpoint takes locals of another length."""
     config = model.config
     sizes = task.gallery[0].sizes
     if config.sizes is not None and config.sizes.local_dim != sizes.local_dim:
         raise FormatError(
-            f"descriptors of {sizes.local_dim} dimensions, where {config.name} takes "
+            f"descriptors of {sizes.local_dim} dimensions, but {config.name} takes "
             f"{config.sizes.local_dim}"
         )
     lists = first_stage(task, top)

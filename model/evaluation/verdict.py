@@ -86,7 +86,7 @@ def _answer(judgement: Judgement) -> tuple[Answer, str]:
     precision, recall = gains[MAP_AT_R], gains[R_AT_1]
     count = len(judgement.queries)
     if count < FEWEST_QUERIES:
-        return "open", f"Too few queries to tell, {count} where {FEWEST_QUERIES} begin to"
+        return "open", f"Too few queries to tell, {count} of at least {FEWEST_QUERIES}"
     if precision.high < 0:
         return "no", "Not worth it as it is"
     if precision.low > 0 and recall.high < 0:

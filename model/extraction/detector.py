@@ -81,6 +81,6 @@ def _check_shapes(path: Path, tensors: dict[object, object], expected: dict[str,
             raise ExtractorError(f"{path}: {name} is no tensor")
         if tensor.shape != reference.shape:
             raise ExtractorError(
-                f"{path}: {name} has shape {tuple(tensor.shape)}, where the network's features "
-                f"ask for {tuple(reference.shape)}"
+                f"{path}: {name} has shape {tuple(tensor.shape)}, but the network's features "
+                f"need {tuple(reference.shape)}"
             )

@@ -98,6 +98,6 @@ def _load_network(folder: Path) -> tuple[Any, str]:
         raise ExtractorError(f"{folder}: not a DINOv2 with registers, its weights differ{what}")
     if network.config.patch_size != PATCH:
         raise ExtractorError(
-            f"{folder}: patches of {network.config.patch_size} pixels, where {NAME} has {PATCH}"
+            f"{folder}: patches of {network.config.patch_size} pixels, but {NAME} has {PATCH}"
         )
     return network, short_hash([config, *files])

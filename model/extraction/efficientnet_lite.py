@@ -108,7 +108,7 @@ def fit(
 ) -> None:
     """Learn both whitenings of Lite0 from `images` and write them to `path`.
 
-    Raises ValueError where there are no more images than `global_dim`.
+    Raises ValueError if there are no more images than `global_dim`.
     """
     network = _load_network(0)
     locals_, globals_ = [], []

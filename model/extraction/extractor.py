@@ -59,7 +59,7 @@ class BatchExtractor(Extractor, Protocol):
 
     def prepare(self, image: Image.Image, box: Box | None = None) -> PreparedImage:
         """The image, or its part in `box`; may run in several threads. Raises
-        NoDescriptorsError where no pixel of the image is in the box."""
+        NoDescriptorsError if no pixel of the image is in the box."""
         ...
 
     def extract_batch(

@@ -52,7 +52,7 @@ def find_images(
     one id the first counts. `report` is told, a line each, of what looks like a picture and is left
     out. Nothing but plain files is opened.
 
-    Raises UnreadableImageError where a path does not exist or is not below `relative_to`.
+    Raises UnreadableImageError if a path does not exist or is not below `relative_to`.
     """
     images: dict[str, Path] = {}
     for path in paths:

@@ -43,7 +43,7 @@ def listed_images(path: Path, folder: Path | None) -> dict[str, Path]:
 def check_continues(output: Path, ids: Sequence[str], listed_in: Path) -> None:
     """A file that exists must hold the list's first images, in its order.
 
-    Raises DescriptorFileError, and FormatError where it holds others.
+    Raises DescriptorFileError, and FormatError if it holds others.
     """
     if not output.exists():
         return
@@ -62,7 +62,7 @@ def listed_boxes(truth: Path, images: dict[str, Path]) -> dict[str, Box]:
     ground_truth = read_ground_truth(truth, gallery=sys.maxsize)
     if len(ground_truth.queries) != len(images):
         raise FormatError(
-            f"{truth}: {len(ground_truth.queries)} queries, where the list has {len(images)} images"
+            f"{truth}: {len(ground_truth.queries)} queries, but the list has {len(images)} images"
         )
     boxes: dict[str, Box] = {}
     names = ground_truth.query_names or [file.stem for file in images.values()]
@@ -70,7 +70,7 @@ def listed_boxes(truth: Path, images: dict[str, Path]) -> dict[str, Box]:
         ground_truth.queries, names, images.items(), strict=True
     ):
         if query_name not in (file.stem, file.name, name):
-            raise FormatError(f"{truth}: query {query_name!r}, where the list has {name!r}")
+            raise FormatError(f"{truth}: query {query_name!r}, but the list has {name!r}")
         if query.box is None:
             raise FormatError(f"{truth}: query {query_name!r} has no `bbx`")
         left, top, right, bottom = query.box

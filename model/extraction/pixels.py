@@ -162,7 +162,7 @@ def _check(size: tuple[int, int], cost: int) -> None:
     width, height = size
     if max(size) > MAX_SIDE:
         raise TooManyPixelsError(
-            f"{width} x {height} pixels, where a side has at most {MAX_SIDE:,}", MAX_SIDE**2
+            f"{width} x {height} pixels, but a side has at most {MAX_SIDE:,}", MAX_SIDE**2
         )
     if cost > MAX_BYTES:
         limit = width * height * MAX_BYTES // cost

@@ -56,7 +56,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def weights_files(folder: Path) -> list[Path]:
-    """Raises ExtractorError where there are none."""
+    """Raises ExtractorError if there are none."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise ExtractorError(f"{folder}: has no model.safetensors; other formats are not read")

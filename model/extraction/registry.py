@@ -73,7 +73,7 @@ NAMES = (*sorted(EXTRACTORS), f"{HUGGING_FACE}FOLDER")
 
 
 def registered(name: str) -> RegisteredExtractor:
-    """Raises ExtractorError where there is none of that name."""
+    """Raises ExtractorError if there is none of that name."""
     if name.startswith(HUGGING_FACE):
         load = _vision_transformer(name)
         return RegisteredExtractor(load, "extractors", frozenset({"device"}), batches=True)

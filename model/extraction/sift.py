@@ -103,7 +103,7 @@ def fit(
 ) -> None:
     """Learn the codebook from `images` and write it to `path`.
 
-    Raises ValueError where they have no more keypoints than `components`.
+    Raises ValueError if they have no more keypoints than `components`.
     """
     rng = np.random.default_rng(0)
     cv2.setRNGSeed(0)

@@ -25,7 +25,7 @@ class Whitening:
 
 def fit_whitening(vectors: NDArray[np.float32], size: int, power: float) -> Whitening:
     """The `size` strongest principal axes of vectors (n, d), each divided by its eigenvalue to
-    `power`: 0 is plain PCA, 0.5 whitens fully. Raises ValueError where n <= size."""
+    `power`: 0 is plain PCA, 0.5 whitens fully. Raises ValueError if n <= size."""
     if len(vectors) <= size:
         raise ValueError(f"{size} axes cannot be learnt from {len(vectors)} vectors")
     mean = vectors.mean(axis=0, dtype=np.float64)

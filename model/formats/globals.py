@@ -40,7 +40,7 @@ class GlobalFile:
 
 
 def open_globals(path: Path, rows: int) -> np.memmap[tuple[int, int], np.dtype[np.float32]]:
-    """(rows, dim), read-only, dim by the file's size. Raises FormatError where that is no whole
+    """(rows, dim), read-only, dim by the file's size. Raises FormatError if that is no whole
     number of float32 for each of `rows` rows, and for a missing file."""
     with opening(path):
         size = path.stat().st_size

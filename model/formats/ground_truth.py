@@ -35,7 +35,7 @@ class QueryTruth:
 
 @dataclass(frozen=True, eq=False)
 class GroundTruth:
-    """Names are None where the file has none."""
+    """Names are None if the file has none."""
 
     queries: list[QueryTruth]
     gallery_names: list[str] | None
@@ -74,7 +74,7 @@ def _query(path: Path, place: int, of: Any, gallery: int) -> QueryTruth:
         wrong = integers[(integers < 0) | (integers >= gallery)]
         if wrong.size:
             raise FormatError(
-                f"{what}: `{key}` has index {wrong[0]}, where the gallery has {gallery} images"
+                f"{what}: `{key}` has index {wrong[0]}, but the gallery has {gallery} images"
             )
         return integers
 

@@ -41,9 +41,9 @@ def read_neighbours(
     if stacked is None:
         raise FormatError(f"{path}: not an array of numbers")
     if stacked.ndim != 3 or stacked.shape[0] != 2 or not stacked.shape[2]:
-        raise FormatError(f"{path}: shape {stacked.shape}, where (2, queries, k) is expected")
+        raise FormatError(f"{path}: shape {stacked.shape}, but (2, queries, k) is expected")
     if stacked.shape[1] != queries:
-        raise FormatError(f"{path}: lists of {stacked.shape[1]} queries, where there are {queries}")
+        raise FormatError(f"{path}: lists of {stacked.shape[1]} queries, but there are {queries}")
     with np.errstate(over="ignore"):
         # A copy: a view would keep the whole file in memory.
         similarities = np.array(stacked[0, :, :max_neighbours], np.float32)
@@ -62,7 +62,7 @@ def read_neighbours(
         if images[query].min() < 0 or images[query].max() >= gallery:
             wrong = images[query][(images[query] < 0) | (images[query] >= gallery)][0]
             raise FormatError(
-                f"{path}: query {query} has index {wrong}, where the gallery has {gallery} images"
+                f"{path}: query {query} has index {wrong}, but the gallery has {gallery} images"
             )
     return Neighbours(similarities, images)
 

@@ -56,5 +56,5 @@ class PublishedImages(Closing):
 def _check(path: Path, kind: str, dim: int, expected: int) -> None:
     if dim != expected:
         raise FormatError(
-            f"{path}: {kind} descriptors of {dim} dimensions, where {expected} are asked for"
+            f"{path}: {kind} descriptors of {dim} dimensions, but {expected} are required"
         )

@@ -23,7 +23,7 @@ class ResumableLines(Closing):
     def __init__(
         self, output: Path, inputs: Mapping[str, Any], *, resume: bool, overwrite: bool
     ) -> None:
-        """`inputs`: what the lines follow from, as JSON. Raises FormatError where OUTPUT, or a
+        """`inputs`: what the lines follow from, as JSON. Raises FormatError if OUTPUT, or a
         run that broke off, is in the way, and where that run was given something else."""
         self.partial = partial_of(output)
         self._inputs = output.with_name(output.name + ".partial.json")

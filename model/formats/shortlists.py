@@ -46,7 +46,7 @@ def parse_shortlist(line: str | bytes, max_ids: int) -> Shortlist:
         raise ValueError(reason(error)) from None
     ids, scores = parsed.gallery_ids, parsed.global_scores
     if len(ids) > max_ids:
-        raise ValueError(f"{len(ids)} ids, where a list has at most {max_ids}")
+        raise ValueError(f"{len(ids)} ids, but a list has at most {max_ids}")
     if len(set(ids)) < len(ids):
         raise ValueError(f"id {Counter(ids).most_common(1)[0][0]!r} comes twice")
     if scores is not None and len(scores) != len(ids):

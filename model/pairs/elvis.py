@@ -63,7 +63,7 @@ class ElvisReranker(PairReranker):
         return (self.g(total) if self.training else total).squeeze(1)
 
     def matches(self, query: Side, gallery: Side) -> Tensor:
-        """(p, n, m) float32, between 0 and 1: what share of a local is matched with which; 0 where
+        """(p, n, m) float32, between 0 and 1: what share of a local is matched with which; 0 if
         one of them is not real."""
         first, second = F.normalize(query.locals, dim=-1), F.normalize(gallery.locals, dim=-1)
         real = query.mask.unsqueeze(2) & gallery.mask.unsqueeze(1)

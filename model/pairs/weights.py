@@ -85,7 +85,7 @@ def shapes_of(state: Mapping[str, Tensor]) -> Shapes:
 
 def pair_config(path: Path, shapes: Shapes, unwritten: Unwritten) -> ElvisConfig | AmesConfig:
     """The config of the weights that `path` has, which are known by their names; alpha and T are
-    those of the published evaluation. Raises CheckpointError where they are of neither."""
+    those of the published evaluation. Raises CheckpointError if they are of neither."""
 
     def shape(name: str, ndim: int) -> tuple[int, ...]:
         dims = shapes.get(name)
@@ -142,7 +142,7 @@ def pair_config(path: Path, shapes: Shapes, unwritten: Unwritten) -> ElvisConfig
 
 
 def pair_reranker(path: Path, config: ModelConfig, state: Mapping[str, Tensor]) -> ListReranker:
-    """A re-ranker with the weights of `state`, which come from `path`. Raises CheckpointError where
+    """A re-ranker with the weights of `state`, which come from `path`. Raises CheckpointError if
     they do not fit the config."""
     reranker, _, _ = new_network(config, torch.device("cpu"), torch.float32, empty=True)
     expected = {name: tensor.shape for name, tensor in reranker.state_dict().items()}

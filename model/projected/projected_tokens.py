@@ -107,7 +107,7 @@ class Tokens(nn.Module):
 
 
 def token_cosines(matches: Matches) -> Tensor:
-    """(w, i, 2 + t, 2 + t): of an image's tokens with the query's, 0 where one is no local."""
+    """(w, i, 2 + t, 2 + t): of an image's tokens with the query's, 0 if one is no local."""
     return F.pad(matches.cosines, (FIRST_LOCAL, 0, FIRST_LOCAL, 0))
 
 

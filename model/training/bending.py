@@ -1,7 +1,7 @@
-"""Descriptors bent so that a network learns how lists look, not how one extractor's numbers do.
+"""Random bends of descriptors: a network then learns how lists look, not one extractor's numbers.
 
-A bend is drawn once a list and is the same for all its images: their cosines change as they would
-with another extractor. Rotations are no bend, they change no cosine.
+Each list draws one bend for all its images. Their cosines change as they would with another
+extractor. A rotation changes no cosine, so it is not a bend.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def spectrum(vectors: NDArray[np.floating], max_vectors: int = 20_000) -> Spectr
     )
 
 
-def bent(vectors: Rows, of: Spectrum, rng: np.random.Generator) -> Rows:
-    """Vectors (n, d) to (n, k), by a chain of random bends: on fewer axes, with another spectrum,
-    another mean, noise, signs alone, or the positive part of a random projection."""
+def bend(vectors: Rows, of: Spectrum, rng: np.random.Generator) -> Rows:
+    """Transforms vectors (n, d) to (n, k) by a random chain of bends: fewer axes, another spectrum,
+    another mean, noise, signs only, or the positive part of a random projection."""
     vectors = vectors - of.mean * np.float32(rng.choice((0.0, 0.0, 0.5, 1.0)))
     if rng.random() < 0.6:
         size = min(int(rng.choice(_SIZES)), vectors.shape[1])
@@ -52,15 +52,15 @@ def bent(vectors: Rows, of: Spectrum, rng: np.random.Generator) -> Rows:
     elif kind < 0.27:
         vectors = np.maximum(vectors @ _projection(rng, vectors.shape[1]), 0)
     elif kind < 0.45:
-        vectors = noisy(vectors, float(rng.uniform(0.1, 1.0)), rng)
+        vectors = add_noise(vectors, float(rng.uniform(0.1, 1.0)), rng)
     if rng.random() < 0.15:
         offset = rng.standard_normal(vectors.shape[1], np.float32) * vectors.std()
         vectors = vectors + offset * np.float32(rng.uniform(0.5, 4.0))
     return np.asarray(vectors, np.float32)
 
 
-def noisy(vectors: Rows, level: float, rng: np.random.Generator) -> Rows:
-    """Adds normal noise of `level` times the vectors' own spread."""
+def add_noise(vectors: Rows, level: float, rng: np.random.Generator) -> Rows:
+    """Adds normal noise with `level` times the standard deviation of the vectors."""
     noise = rng.standard_normal(vectors.shape, np.float32)
     return np.asarray(vectors + noise * (np.float32(level) * vectors.std()), np.float32)
 

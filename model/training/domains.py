@@ -1,4 +1,4 @@
-"""What a re-ranker is trained on: labelled images of any domains, described by any extractors."""
+"""Training data: labelled images of any domains, described by any extractors."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ from model.training.training_lists import (
 )
 
 VIEWS_SHARE = 0.15
-"""Of the lists, where views are given at all: those that ask for views of one image."""
+"""The share of lists in which the query and the relevant images are views of one image, if there
+are views."""
 MAX_LOCALS = 48
 
-Described = Mapping[str, ImageDescriptors]
+ImagesById = Mapping[str, ImageDescriptors]
 """Images by id, as one extractor describes them."""
 
 
@@ -36,13 +37,14 @@ class Domain:
     """Labelled images, and their descriptors by extractor."""
 
     images: LabelledImages
-    described: Mapping[str, Described]
+    described: Mapping[str, ImagesById]
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """Lists to train on; a task of other classes to choose alpha and T on, if any; the extractor
-    and the sizes of the first descriptors; what names the data."""
+    """`source`: the lists to train on. `validation`: a task of other classes, to choose alpha and T
+    on, if any. `extractor` and `sizes`: of the first descriptors. `fingerprint`: identifies the
+    data."""
 
     source: ListSource
     validation: RetrievalTask | None
@@ -54,15 +56,15 @@ class TrainingData:
 
 def labelled_data(
     domains: Sequence[Domain],
-    views: Mapping[str, Described],
+    views: Mapping[str, ImagesById],
     extractor: ExtractorId,
     *,
     fold: int | None,
     options: ListOptions,
 ) -> TrainingData:
-    """Lists from all domains, of the larger ones more often; one in seven from `views` of the
-    images that are trained on, where there are any. Where a `fold` is given, its classes of the
-    first domain are kept for validation. Raises ValueError where no list could be drawn."""
+    """Makes lists from all domains, more from larger ones; one in seven comes from `views` of the
+    training images, if there are any. With a `fold`, its classes of the first domain are kept for
+    validation. Raises ValueError if no list can be drawn."""
     first = domains[0]
     validation, held_out = None, ()
     training = list(domains)
@@ -92,10 +94,10 @@ def labelled_data(
 
 
 def views_data(
-    views: Described, extractor: ExtractorId, *, held_out: int, options: ListOptions
+    views: ImagesById, extractor: ExtractorId, *, held_out: int, options: ListOptions
 ) -> TrainingData:
-    """Views of images without labels; every `held_out`-th image is for validation. Raises
-    ValueError where so few are left that nothing could be chosen."""
+    """Makes lists from views of images without labels. Every `held_out`-th image is for validation.
+    Raises ValueError if there are too few images for that."""
     pictures = sorted({view.rpartition("@")[0] for view in views})
     if len(pictures) < 2 * held_out:
         raise ValueError(f"{len(pictures)} readable images: at least {2 * held_out} are needed")
@@ -115,7 +117,7 @@ def views_data(
 
 
 def domain_lists(domain: Domain, options: ListOptions) -> DomainLists:
-    """Raises ValueError where no list could be drawn."""
+    """Raises ValueError if no list can be drawn."""
     described = {
         name: [images[image_id] for image_id in domain.images.ids]
         for name, images in domain.described.items()
@@ -130,7 +132,7 @@ def domain_lists(domain: Domain, options: ListOptions) -> DomainLists:
 
 
 def fingerprint(extractor: ExtractorId, domains: Sequence[Domain], options: ListOptions) -> str:
-    """Names the data of a training: a run is only ever resumed on the same."""
+    """Identifies the data of a training: a run is resumed on the same data only."""
     digest = hashlib.sha256(repr((extractor, options, VIEWS_SHARE)).encode())
     for domain in domains:
         digest.update(repr((domain.images.ids, sorted(domain.described))).encode())
@@ -139,12 +141,13 @@ def fingerprint(extractor: ExtractorId, domains: Sequence[Domain], options: List
 
 
 def _weight(images: LabelledImages) -> float:
-    """How often lists are of this domain: the geometric mean of its images and its classes."""
+    """How often a list comes from this domain: the geometric mean of its numbers of images and
+    classes."""
     return float(np.sqrt(len(images.ids) * len(np.unique(images.classes))))
 
 
-def _views_of(images: LabelledImages, views: Mapping[str, Described]) -> Domain:
-    """Those views of the images that every extractor has."""
+def _views_of(images: LabelledImages, views: Mapping[str, ImagesById]) -> Domain:
+    """The views of these images that every extractor has described."""
     shared = set.intersection(*(set(of) for of in views.values()))
     ids = [view for view in next(iter(views.values())) if view in shared]
     return Domain(labels_of_views(ids, images), views)

@@ -18,7 +18,7 @@ from model.training.neighbour_lists import NeighbourLists
 from model.training.training_error import TrainingError
 
 _EXTRACTORS = {"dinov2": "dinov2-vitb14-reg"}
-"""Of published files, which do not name theirs, by what their names begin with."""
+"""The extractor by the prefix of a published file's name: the files do not name it."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ def gldv2_data(
     *,
     with_global: bool,
 ) -> TrainingData:
-    """Reads the data in `folder` for lists of up to `longest` images. Rows of locals that are
-    `descriptor_dim` long have no leading columns.
+    """Reads the data in `folder` for lists of up to `longest` images. Rows of `descriptor_dim`
+    numbers have no leading columns.
 
-    Raises TrainingError where files are missing or at odds with each other, FormatError and
-    DescriptorFileError where one is damaged.
+    Raises TrainingError if files are missing or contradict each other, FormatError and
+    DescriptorFileError if one is damaged.
     """
     files = _Files(
         folder / f"{descriptor_name}_local.hdf5",
@@ -64,11 +64,10 @@ def gldv2_data(
         )
     if count != len(image_list.names):
         raise TrainingError(
-            f"{files.descriptors}: {count} images, where {files.images} names "
-            f"{len(image_list.names)}"
+            f"{files.descriptors}: {count} images, but {files.images} names {len(image_list.names)}"
         )
     global_dim = open_globals(files.globals_, count).shape[1] if with_global else 0
-    # One more than a list has, since an image may be in its own.
+    # One more than the list's length: an image may be its own neighbour.
     neighbours = read_neighbours(files.neighbours, count, count, max_neighbours=longest + 1)
     if neighbours.images.shape[1] < 3:
         raise TrainingError(f"{files.neighbours}: lists of fewer than 3 images")

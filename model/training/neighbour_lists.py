@@ -16,16 +16,16 @@ _TRIES = 100
 
 
 class Images(Protocol):
-    """Images by place, read as they are asked for."""
+    """Images by place, read on demand."""
 
     def __getitem__(self, place: int) -> ImageDescriptors: ...
 
 
 class NeighbourLists:
-    """Every image asks for those of its label among its nearest neighbours, which come shuffled:
-    otherwise the model copies the first stage's order (Xiao et al., CVPR 2025). As published a
-    list may be without a relevant image. One that has no descriptors is not asked for, and is left
-    out of the lists of others."""
+    """A query's nearest neighbours; those with its label are relevant. They are shuffled, since
+    otherwise the model copies the first stage's order (Xiao et al., CVPR 2025). As published, a
+    list may have no relevant image. Images without descriptors are skipped, as queries and in
+    lists."""
 
     def __init__(
         self, images: Images, neighbours: NDArray[np.int64], labels: NDArray[np.int64]
@@ -46,7 +46,7 @@ class NeighbourLists:
             if query_image is not None and len(images) > 1:
                 relevant = self._labels[list(images)] == self._labels[query]
                 return TrainingList(Window(query_image, list(images.values())), relevant)
-        raise NoDescriptorError(f"{_TRIES} images drawn, and none can be trained on")
+        raise NoDescriptorError(f"none of {_TRIES} images that were drawn can be used for training")
 
     def _image(self, place: int, shape: ListShape) -> ImageDescriptors | None:
         try:

@@ -1,4 +1,4 @@
-"""The model to train: a new one of given sizes, or a checkpoint that is adapted."""
+"""The model to train: a new one of given sizes, or a checkpoint to adapt."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Backbone = Literal["mamba", "elvis", "longformer"]
 DESCRIPTORS: int = ModelConfig.model_fields["descriptors_per_image"].default
-"""Local descriptors of an image, unless a caller wants others."""
+"""Local descriptors of an image by default."""
 
 
 def new_config(
@@ -32,7 +32,7 @@ def new_config(
     sizes: Mapping[str, int | str],
 ) -> ModelConfig:
     """The config of a new model. Raises TrainingError for sizes that the backbone does not have, or
-    that do not fit."""
+    that do not fit each other."""
     shared = {
         "name": name,
         "extractor": data.extractor,
@@ -59,38 +59,37 @@ def new_config(
 
 
 def starting_point(path: Path, published: bool) -> LoadedModel:
-    """The checkpoint that is adapted, on the CPU. Raises CheckpointError, and TrainingError for
-    one that asks for sizes unless its lists are the `published` ones: all others are bent, and
-    descriptors have other sizes then."""
+    """Loads the checkpoint to adapt, on the CPU. Raises CheckpointError. Raises TrainingError for a
+    checkpoint that needs certain sizes, unless the lists are the `published` ones: all others are
+    bent, which changes the sizes of descriptors."""
     model = load_checkpoint(path, torch.device("cpu"))
     if model.config.sizes is not None and not published:
         raise TrainingError(
-            f"{model.config.name} asks for descriptors of its own sizes, so it can be "
-            "adapted with --gldv2 alone"
+            f"{model.config.name} needs descriptors of its own sizes, so it can be "
+            "adapted only with --gldv2"
         )
     return model
 
 
 def adapted_config(config: ModelConfig, data: TrainingData, name: str) -> ModelConfig:
-    """The config of a checkpoint that is trained further. Raises TrainingError where it does not
-    fit."""
+    """The config of an adapted checkpoint. Raises TrainingError if the data do not fit it."""
     if config.sizes is not None:
         if not config.extractor.fits(data.extractor):
             raise TrainingError(
                 f"{config.name} was trained on descriptors of {config.extractor.name} "
-                f"{config.extractor.version}, these are of {data.extractor.name} "
+                f"{config.extractor.version}, but these are of {data.extractor.name} "
                 f"{data.extractor.version}"
             )
         if config.sizes != data.sizes:
             raise TrainingError(
-                f"{config.name} takes descriptors of {config.sizes}, these have {data.sizes}"
+                f"{config.name} takes descriptors of {config.sizes}, but these have {data.sizes}"
             )
     held_out = set(config.held_out_classes) & set(data.held_out_classes)
     return config.model_copy(update={"name": name, "held_out_classes": tuple(sorted(held_out))})
 
 
 def check_length(config: ModelConfig, longest: int) -> None:
-    """Raises TrainingError for lists that are longer than can be read."""
+    """Raises TrainingError if the model cannot read lists of `longest` images."""
     if config.longest_window is not None and longest > config.longest_window:
         raise TrainingError(f"{config.name} reads {config.longest_window} images at most")
 
@@ -104,9 +103,9 @@ def builder(
     recompute: bool,
     report: Report = silent,
 ) -> Callable[[], ListReranker]:
-    """A function that makes the network, with the weights of `initial` where there is one. With
-    `recompute` a Longformer's activations are computed again in the backward pass; raises
-    TrainingError for any other network. `report` is told where the fastest kernel is not used."""
+    """Returns a function that builds the network, with the weights of `initial` if it is not None.
+    With `recompute` a Longformer's activations are computed again in the backward pass; raises
+    TrainingError for any other network. `report` gets a line if the fastest kernel is not used."""
     if recompute and not isinstance(config, LongformerConfig):
         raise TrainingError("--recompute is for a Longformer")
 

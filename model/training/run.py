@@ -1,4 +1,4 @@
-"""A training from its first step, or the one where it stopped, to its last, with its log."""
+"""Runs a training, from the start or from a saved state, with its log and checkpoint."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def train(
     resume: bool,
     bar: Bar = no_bar,
 ) -> Validation | None:
-    """Trains what `build` makes, with log and state in `folder`, and writes the checkpoint
-    `output`, its alpha and temperature chosen on the validation task, if the data have one.
+    """Trains the network of `build` and writes the checkpoint `output`; log and state are in
+    `folder`. Alpha and temperature are chosen on the validation task, if the data have one.
 
-    Raises TrainingStateError where a run cannot be resumed.
+    Raises TrainingStateError if the run cannot be resumed.
     """
     trainer = Trainer(build, options, device, data.fingerprint, processes)
     if resume:
@@ -68,8 +68,8 @@ def run_training(
     *,
     append: bool,
 ) -> None:
-    """Trains to the last step, with `log.jsonl` and, every two minutes, `state.pt` in `folder`;
-    `advance` is called with how many steps further the work is."""
+    """Trains to the last step. Writes `log.jsonl` and, every two minutes, `state.pt` in `folder`;
+    calls `advance` with the number of steps done."""
     saved = started = time.monotonic()
     losses: list[float] = []
     state = folder / "state.pt"
@@ -91,5 +91,5 @@ def run_training(
                     trainer.save(state)
                     saved = time.monotonic()
         finally:
-            # After Ctrl-C too: resuming then loses nothing.
+            # Also after Ctrl-C, so that resuming loses nothing.
             trainer.save(state)

@@ -1,4 +1,4 @@
-"""Settings that are chosen on validation data once the weights are trained."""
+"""Chooses alpha and temperature on validation data, after training."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from model.scoring import ensemble
 from model.training.trainer import Trainer
 
 _TOP = 100
-"""Length of the shortlists on which settings are chosen."""
+"""Length of the validation shortlists."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """`alpha` and `temperature` of the ensemble, `quality` on the data they were chosen on."""
+    """`alpha` and `temperature` of the ensemble, and their `quality` on the validation data."""
 
     alpha: float
     temperature: float
@@ -40,22 +40,22 @@ def select(
     device: torch.device,
     progress: Progress = iter,
 ) -> Selection:
-    """The alpha and temperature with the highest mAP@R, by one pass over the lists.
+    """The alpha and temperature with the highest mAP@R, found in one pass over the lists.
 
-    Among equals the model's own are kept: of a folder's few, easy images often every setting is
-    perfect, and then these images have no say.
+    If several are equally good, the model's own are kept: on few, easy images every setting is
+    often perfect, and such images should decide nothing.
     """
     logits = window_logits(reranker, task, lists, device, progress)
     alpha, t = reranker.config.rerank.alpha, reranker.config.rerank.temperature
     own = quality(task, lists, ensemble(logits, lists.scores, alpha, t))
     best = Selection(*best_ensemble(task, lists, logits))
-    # The first of equals is chosen.
+    # max() returns the first of equals: the model's own.
     return max((Selection(alpha, t, own), best), key=lambda selection: selection.quality.map_at_r)
 
 
 @dataclass(frozen=True)
 class Validation:
-    """The `selection`, and what the first stage alone reaches on the same lists."""
+    """The `selection`, and the quality of the first stage alone on the same lists."""
 
     selection: Selection
     first_stage: Quality
@@ -76,7 +76,7 @@ def _percent(quality: Quality) -> str:
 def select_on_validation(
     trainer: Trainer[ListReranker], task: RetrievalTask, progress: Progress = iter
 ) -> Validation:
-    """Selects alpha and temperature, and gives them to the trainer's average."""
+    """Selects alpha and temperature and sets them in the trainer's average."""
     network = trainer.average.eval()
     lists = first_stage(task, _TOP)
     baseline = quality(task, lists, lists.scores)

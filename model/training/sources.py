@@ -1,4 +1,4 @@
-"""Training data from folders of pictures and their descriptor files."""
+"""Makes training data from folders of pictures and their descriptor files."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from model.extraction.registry import load_extractor
 from model.formats.labels import LabelledImages, labels_of_folders, read_labels
 from model.progress import Tracker, untracked
 from model.training.domains import (
-    Described,
     Domain,
+    ImagesById,
     TrainingData,
     labelled_data,
     views_data,
@@ -28,12 +28,12 @@ _HELD_OUT = 5
 """Views of every fifth image are for validation."""
 _EXTRACTOR = "efficientnet-lite0"
 
-File = tuple[Path, ExtractorId, Described]
+File = tuple[Path, ExtractorId, ImagesById]
 
 
 def images_data(images: Path, folder: Path, resume: bool, run: ExtractionRun) -> TrainingData:
-    """Makes training data from a folder of images without labels, whose views are extracted into
-    `folder`. Raises TrainingError where there are too few."""
+    """Makes training data from a folder of images without labels. Their views are extracted into
+    `folder`. Raises TrainingError if there are too few."""
     file = folder / "views.h5"
     files = find_images((images,), report=lambda why: run.report(f"left out: {why}"))
     if not resume:
@@ -41,7 +41,7 @@ def images_data(images: Path, folder: Path, resume: bool, run: ExtractionRun) ->
     extractor = load_extractor(_EXTRACTOR)
     extract_to_file(extractor, files, file, DESCRIPTORS, run, views=_VIEWS_OF_AN_IMAGE)
     made_by, views = read_images(file, track=run.track)
-    # A folder that has changed since: views of images that are gone do not count.
+    # The folder may have changed since: views of deleted images do not count.
     own = {view: image for view, image in views.items() if view.rpartition("@")[0] in files}
     try:
         return views_data(own, made_by, held_out=_HELD_OUT, options=ListOptions())
@@ -57,7 +57,7 @@ def folders_data(
     track: Tracker = untracked,
 ) -> TrainingData:
     """Makes training data from labelled folders and the descriptor files of their images, any
-    number of each. A file belongs to those folders of which it has every image. Raises
+    number of each. A file belongs to a folder if it has all of the folder's images. Raises
     TrainingError for a folder without a file, FormatError and DescriptorFileError for damaged ones.
     """
     files = [(path, *read_images(path, track=track)) for path in descriptors]
@@ -83,8 +83,8 @@ def labels_of(path: Path, ids: Sequence[str]) -> LabelledImages:
 
 
 def _domain(path: Path, files: Sequence[File]) -> Domain:
-    """A folder with its descriptors. Where sub-folders are the labels, its images are those of the
-    first file whose images all lie below `path`."""
+    """A folder with its descriptors. If sub-folders are the labels, its images are those of the
+    first file whose images are all below `path`."""
     own = None if (path / "labels.csv").exists() or path.is_file() else find_images((path,)).keys()
     for _, _, described in files:
         if own is not None and not described.keys() <= own:
@@ -96,13 +96,13 @@ def _domain(path: Path, files: Sequence[File]) -> Domain:
     raise TrainingError(f"{path}: no file of --descriptors has all of its images")
 
 
-def _by_extractor(files: Sequence[File]) -> dict[str, Described]:
-    """The images of all files of one extractor together. Raises DescriptorFileError where two
-    versions of one would mix."""
+def _by_extractor(files: Sequence[File]) -> dict[str, ImagesById]:
+    """Merges the files of each extractor. Raises DescriptorFileError for two versions of one
+    extractor."""
     versions: dict[str, str] = {}
-    merged: dict[str, Described] = {}
+    merged: dict[str, ImagesById] = {}
     for path, made_by, images in files:
         if versions.setdefault(made_by.name, made_by.version) != made_by.version:
-            raise DescriptorFileError(f"{path}: of another version of {made_by.name}")
+            raise DescriptorFileError(f"{path}: was made by another version of {made_by.name}")
         merged[made_by.name] = {**merged.get(made_by.name, {}), **images}
     return merged

@@ -1,4 +1,4 @@
-"""The processes of one training, as torchrun starts them: each on a device of its own."""
+"""The processes of one training, as torchrun starts them, each on its own device."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import torch.distributed as dist
 
 @dataclass(frozen=True)
 class Processes:
-    """`count` train together, this is number `rank`."""
+    """`count` processes train together; this is number `rank`."""
 
     rank: int = 0
     count: int = 1
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes log, state and checkpoint."""
+        """Whether this process writes log, state and checkpoint."""
         return self.rank == 0
 
 
@@ -28,9 +28,9 @@ ALONE = Processes()
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
-    """This process among those that torchrun started, and its device: on CUDA one for each. Alone
-    where it was not started by torchrun."""
+def process_group(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
+    """Joins the processes that torchrun started. Yields this one's number and its device, on CUDA
+    one for each. Without torchrun the process is alone."""
     if not dist.is_torchelastic_launched():
         yield ALONE, device
         return

@@ -1,7 +1,7 @@
-"""The training loop: seeded by step and list, resumable after a kill, on one device or several.
+"""The training loop: seeded by step and list, resumable at any step, on one device or several.
 
-A step's lists do not depend on how they are dealt out among processes and passes; nor does what
-is learnt, for a network that draws nothing at random itself.
+A step's lists do not depend on how they are split among processes and passes. Nor does the result,
+for a network without dropout.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class TrainingStateError(TrainingError):
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """`batch` lists a pass, `accumulate` passes a step on every process; the rate warms up, then
-    falls along a cosine to a hundredth. All lists of a step are of one random shape, so that they
-    need little padding; up to as long as in use they teach more than short ones do. `dtype` is that
-    of the products in a pass; weights and the optimizer's state are float32."""
+    """A pass has `batch` lists, and a step `accumulate` passes on every process. The learning rate
+    warms up, then falls along a cosine to a hundredth. All lists of a step have one random shape,
+    so they need little padding. Lists as long as those in use teach more than short ones. `dtype`
+    is the type of the products in a pass; weights and the optimizer's state are float32."""
 
     steps: int = 2000
     batch: int = 4
@@ -74,8 +74,8 @@ class Step:
 
 
 class Trainer(Generic[R]):
-    """Trains any `ListReranker`, together with other `processes`. `model` is what is trained,
-    `average` the moving average of its weights, which is what gets shipped."""
+    """Trains any `ListReranker`, together with other `processes`. `model` has the weights that are
+    trained, `average` their moving average, which becomes the checkpoint."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Trainer(Generic[R]):
         data: str = "",
         processes: Processes = ALONE,
     ) -> None:
-        """`data` names what is trained on: a run is only ever resumed on the same."""
+        """`data` identifies the training data: a run is resumed on the same data only."""
         torch.manual_seed(options.seed)
         self.options = options
         self.data = data
@@ -93,7 +93,7 @@ class Trainer(Generic[R]):
         self.processes = processes
         self.model = build().to(device)
         self.average = copy.deepcopy(self.model)
-        # Averages the gradients of all processes in each backward pass that is not told otherwise.
+        # Averages the gradients of all processes in each backward pass, except under `no_sync`.
         self._parallel = DistributedDataParallel(self.model) if processes.count > 1 else None
         self.step = 0
         self.optimizer = torch.optim.AdamW(
@@ -104,10 +104,10 @@ class Trainer(Generic[R]):
         )
 
     def run(self, source: ListSource) -> Iterator[Step]:
-        """Step by step until `options.steps`; stop at any step and `save`."""
+        """Yields every step until `options.steps`. One may stop at any step and `save`."""
         passes = product(range(self.step, self.options.steps), range(self.options.accumulate))
         losses: list[float] = []
-        # While one pass is computed the lists of the next are read.
+        # While one pass is computed, the lists of the next are read.
         with ThreadPoolExecutor(1) as reader:
             batches = (reader.submit(self._draw, source, *of) for of in passes)
             upcoming = next(batches, None)
@@ -121,7 +121,7 @@ class Trainer(Generic[R]):
                     losses.clear()
 
     def _draw(self, source: ListSource, step: int, number: int) -> list[TrainingList]:
-        """Draws the lists of this process's pass `number` in a step."""
+        """Draws the lists of pass `number` of a step for this process."""
         options = self.options
         shape = options.shape(np.random.default_rng((options.seed, step)))
         first = (number * self.processes.count + self.processes.rank) * options.batch
@@ -131,8 +131,8 @@ class Trainer(Generic[R]):
         ]
 
     def _pass(self, lists: list[TrainingList], number: int) -> float:
-        """Adds to the gradients. The loss, of this process's lists."""
-        # For dropout: a run that was resumed goes on as if it had not been stopped.
+        """Adds to the gradients. Returns the loss of this process's lists."""
+        # Seeds dropout: a resumed run gives the same result as one that was not stopped.
         seed = (self.options.seed, self.step, number, self.processes.rank)
         torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         batch = self.model.collate([item.window for item in lists]).to(self.device)
@@ -164,16 +164,16 @@ class Trainer(Generic[R]):
             torch._foreach_lerp_(
                 list(self.average.parameters()),
                 list(self.model.parameters()),
-                renewal(self.step, self.options.average),
+                update_share(self.step, self.options.average),
             )
 
     @property
     def lists(self) -> int:
-        """Lists of a step, over all passes and processes."""
+        """The number of lists in a step, over all passes and processes."""
         return self.options.batch * self.options.accumulate * self.processes.count
 
     def save(self, path: Path) -> None:
-        """All that `resume` needs, written whole or not at all."""
+        """Writes all that `resume` needs, atomically."""
         state = {
             "config": self.model.config.model_dump_json(),
             "options": json.dumps(asdict(self.options)),
@@ -189,13 +189,13 @@ class Trainer(Generic[R]):
         partial.replace(path)
 
     def resume(self, path: Path) -> None:
-        """Continue a saved run. Raises TrainingStateError where sizes, options or data differ."""
+        """Continues a saved run. Raises TrainingStateError if sizes, options or data differ."""
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            saved = (state["config"], _without_dealing(json.loads(state["options"])), state["data"])
+            saved = (state["config"], _fixed_options(json.loads(state["options"])), state["data"])
             own = (
                 self.model.config.model_dump_json(),
-                _without_dealing(asdict(self.options)),
+                _fixed_options(asdict(self.options)),
                 self.data,
             )
             lists = state["lists"]
@@ -214,7 +214,7 @@ class Trainer(Generic[R]):
             raise TrainingStateError(f"{path}: was trained with other sizes, options or data")
         if lists != self.lists:
             raise TrainingStateError(
-                f"{path}: {lists} lists a step, and now {self.lists}: --batch x --accumulate x "
+                f"{path}: {lists} lists a step, but now {self.lists}: --batch x --accumulate x "
                 "processes must stay the same"
             )
         try:
@@ -223,12 +223,15 @@ class Trainer(Generic[R]):
             self.optimizer.load_state_dict(state["optimizer"])
         except (RuntimeError, ValueError) as error:
             why = str(error).partition("\n")[0]
-            raise TrainingStateError(f"{path}: of another version of the model ({why})") from None
+            raise TrainingStateError(
+                f"{path}: is from another version of the model ({why})"
+            ) from None
         self.step = state["step"]
 
 
-def _without_dealing(options: dict[str, Any]) -> dict[str, Any]:
-    """What must be the same to go on. How a step's lists are dealt out to passes need not."""
+def _fixed_options(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that must be the same in a resumed run: all but the split of a step's lists into
+    passes."""
     return {name: value for name, value in options.items() if name not in ("batch", "accumulate")}
 
 
@@ -237,22 +240,22 @@ def learning_rate(step: int, options: TrainOptions) -> float:
     if step < options.warmup:
         return options.learning_rate * (step + 1) / options.warmup
     progress = (step - options.warmup) / max(1, options.steps - options.warmup)
-    return options.learning_rate * falling(progress)
+    return options.learning_rate * cosine_decay(progress)
 
 
-def falling(share: float) -> float:
-    """From 1 along a cosine to a hundredth; `share` of a training, 0 to 1."""
+def cosine_decay(share: float) -> float:
+    """Falls from 1 along a cosine to a hundredth, as `share` of the training goes from 0 to 1."""
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share))
 
 
-def renewal(step: int, average: float) -> float:
-    """The share of the weights in their moving average after a step. Early on an average over many
-    steps would be mostly the random start."""
+def update_share(step: int, average: float) -> float:
+    """The share of the current weights in their moving average. It is larger in the first steps:
+    otherwise the average would stay close to the random start."""
     return 1 - min(average, (1 + step) / (10 + step))
 
 
 def weight_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """For the optimizer: only matrices decay."""
+    """The optimizer's groups of weights: only matrices decay."""
     matrices = [weight for weight in network.parameters() if weight.ndim > 1]
     others = [weight for weight in network.parameters() if weight.ndim <= 1]
     return [
@@ -271,15 +274,15 @@ def targets(lists: list[TrainingList], batch: WindowBatch) -> tuple[Tensor, Tens
 
 
 def token_loss(logits: Tensor, mask: Tensor, relevant: Tensor) -> Tensor:
-    """Binary cross-entropy on every real token of every gallery image (LOCORE)."""
+    """Binary cross-entropy over every real token of every gallery image (LOCORE)."""
     labels = relevant.unsqueeze(-1).expand_as(logits)
     losses = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
     return (losses * mask).sum() / mask.sum()
 
 
 def first_place_loss(scores: Tensor, relevant: Tensor, present: Tensor) -> Tensor:
-    """Minus the logarithm of the probability that a relevant image is first, of lists (w, g), where
-    images come first by the softmax of their scores. A list without relevant images has none."""
+    """The negative log-probability that a relevant image is first, for lists (w, g) whose first
+    image is drawn by the softmax of the scores. It is 0 for a list without relevant images."""
     scores = scores.masked_fill(~present, -torch.inf)
     of_relevant = scores.masked_fill(relevant == 0, -torch.inf)
     losses = scores.logsumexp(1) - of_relevant.logsumexp(1)
@@ -289,8 +292,8 @@ def first_place_loss(scores: Tensor, relevant: Tensor, present: Tensor) -> Tenso
 def smooth_ap_loss(
     scores: Tensor, relevant: Tensor, present: Tensor, softness: float = 0.5
 ) -> Tensor:
-    """One minus the mean average precision of lists (w, g), where an image's rank counts those
-    above it by a sigmoid (Brown et al., "Smooth-AP", ECCV 2020, eq. 7)."""
+    """One minus the mean average precision of lists (w, g). An image's rank is a sum of sigmoids
+    over the images above it (Brown et al., "Smooth-AP", ECCV 2020, eq. 7)."""
     above = torch.sigmoid((scores.unsqueeze(1) - scores.unsqueeze(2)) / softness)
     others = ~torch.eye(scores.shape[1], dtype=torch.bool, device=scores.device)
     above = above * (present.unsqueeze(1) & others)

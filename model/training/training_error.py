@@ -1,5 +1,5 @@
-"""What a training cannot go on with."""
+"""The error of a training that cannot go on."""
 
 
 class TrainingError(ValueError):
-    """Data, sizes or a saved state that do not fit; the message is one line."""
+    """The data, the sizes or a saved state do not fit. The message is one line."""

@@ -1,4 +1,4 @@
-"""Training lists: a query, its nearest images in shuffled order, and which are relevant."""
+"""Training lists: a query, its nearest images in random order, and which are relevant."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from model.descriptors import ImageDescriptors
 from model.formats.labels import LabelledImages
-from model.training.bending import Spectrum, bent, noisy, spectrum
+from model.training.bending import Spectrum, add_noise, bend, spectrum
 from model.windows import Window
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingList:
-    """`relevant` (gallery,): which of the window's gallery images answer its query."""
+    """`relevant` (gallery,): which gallery images of the window are relevant to its query."""
 
     window: Window
     relevant: NDArray[np.bool_]
@@ -25,7 +25,7 @@ class TrainingList:
 
 @dataclass(frozen=True)
 class ListShape:
-    """Gallery images of a list, and descriptors of an image, at most."""
+    """The largest numbers of gallery images in a list and of descriptors in an image."""
 
     images: int
     descriptors: int
@@ -39,16 +39,15 @@ class ListSource(Protocol):
 
 @dataclass(frozen=True)
 class ListOptions:
-    """How lists vary, each a probability but for `fewest_classes`.
+    """How lists vary: probabilities, except `fewest_classes`.
 
-    `every_class`: the gallery has all classes; else a share of them, `fewest_classes` at least.
-    `sparse`: of one to three relevant images. `bent_locals`, `bent_globals`: see
-    `model.training.bending`. `poor_locals`: with much noise. `noise_locals`, `noise_globals`: a cue
-    that says nothing at all. `foreign_locals`: some images have the locals of others, so that
-    locals agree with each other and mislead.
-    `mixed`: locals of one extractor beside globals of another. `mean_as_global`: the mean of an
-    image's locals. `without_globals`: in the whole list; `some_without_global`: for a random share
-    of the images.
+    `every_class`: the gallery has all classes; else a random share of them, at least
+    `fewest_classes`. `sparse`: only one to three relevant images. `bent_locals`, `bent_globals`:
+    see `model.training.bending`. `poor_locals`: much noise is added. `noise_locals`,
+    `noise_globals`: nothing but noise. `foreign_locals`: some images have the locals of others, so
+    that locals agree with each other and mislead. `mixed`: locals of one extractor with globals of
+    another. `mean_as_global`: the global is the mean of the locals. `without_globals`: no image has
+    a global. `some_without_global`: a random share of the images has none.
     """
 
     fewest_classes: float = 0.05
@@ -67,7 +66,7 @@ class ListOptions:
 
 
 @dataclass(frozen=True, eq=False)
-class LocalsOf:
+class DomainLocals:
     """Locals of a domain's images by one extractor: rows (images, n, d), counts (images,)."""
 
     rows: NDArray[np.float16]
@@ -76,15 +75,15 @@ class LocalsOf:
 
 
 @dataclass(frozen=True, eq=False)
-class GlobalsOf:
+class DomainGlobals:
     """Globals (images, e) of a domain's images by one extractor, of length 1."""
 
     rows: NDArray[np.float32]
     spectrum: Spectrum
 
 
-def locals_of(images: Sequence[ImageDescriptors], max_locals: int) -> LocalsOf:
-    """The strongest `max_locals` of each. Raises ValueError where they have several lengths."""
+def locals_of(images: Sequence[ImageDescriptors], max_locals: int) -> DomainLocals:
+    """The strongest `max_locals` of each image. Raises ValueError if locals differ in length."""
     strongest = [image.without_padding().strongest(max_locals).locals for image in images]
     if len({rows.shape[1] for rows in strongest}) > 1:
         raise ValueError("locals of several lengths in one set of descriptors")
@@ -92,28 +91,30 @@ def locals_of(images: Sequence[ImageDescriptors], max_locals: int) -> LocalsOf:
     rows = np.zeros((len(images), int(counts.max()), strongest[0].shape[1]), np.float16)
     for place, locals_ in enumerate(strongest):
         rows[place, : len(locals_)] = locals_
-    return LocalsOf(rows, counts, spectrum(np.concatenate([locals_[::4] for locals_ in strongest])))
+    return DomainLocals(
+        rows, counts, spectrum(np.concatenate([locals_[::4] for locals_ in strongest]))
+    )
 
 
-def globals_of(rows: NDArray[np.float32]) -> GlobalsOf:
-    return GlobalsOf(_unit(rows), spectrum(rows))
+def globals_of(rows: NDArray[np.float32]) -> DomainGlobals:
+    return DomainGlobals(_unit(rows), spectrum(rows))
 
 
 class DomainLists:
     """Lists from the labelled images of one domain, described by any number of extractors. As in
-    the evaluation a query and its gallery come from different roles, either way round. The gallery
-    is the query's nearest by the list's own globals, *shuffled*: otherwise the model copies the
+    the evaluation, a query and its gallery have different roles, either way round. The gallery is
+    the query's nearest images by the list's own globals, *shuffled*: otherwise the model copies the
     first stage's order (LOCORE)."""
 
     def __init__(
         self,
         images: LabelledImages,
-        locals_: Mapping[str, LocalsOf],
-        globals_: Mapping[str, GlobalsOf],
+        locals_: Mapping[str, DomainLocals],
+        globals_: Mapping[str, DomainGlobals],
         options: ListOptions,
     ) -> None:
-        """`locals_` and `globals_` by extractor, every one of all images. Raises ValueError where
-        no list could be drawn."""
+        """`locals_` and `globals_`: of all images, by extractor. Raises ValueError if no list can
+        be drawn."""
         self._images = images
         self._locals = dict(locals_)
         self._globals = dict(globals_)
@@ -136,13 +137,13 @@ class DomainLists:
         if of_locals not in self._globals or (others and rng.random() < options.mixed):
             of_globals = others[int(rng.integers(len(others)))]
         locals_, vectors = self._locals[of_locals], self._globals[of_globals]
-        # The first stage's search is by what the list's globals are, bent or not.
+        # The first stage searches by the list's own globals, bent or not.
         globals_ = vectors.rows
         if rng.random() < options.bent_globals:
-            globals_ = _unit(bent(globals_, vectors.spectrum, rng))
+            globals_ = _unit(bend(globals_, vectors.spectrum, rng))
         query, gallery, relevant = self._shortlist(globals_, rng, shape.images)
         places = np.concatenate(([query], gallery))
-        images = _described(locals_, self._sources(places, rng), shape.descriptors, options, rng)
+        images = _draw_locals(locals_, self._sources(places, rng), shape.descriptors, options, rng)
         cues = _global_cues(globals_[places], images, options, rng)
         described = [
             ImageDescriptors(rows, np.zeros(len(rows), np.uint8), cue)
@@ -151,7 +152,7 @@ class DomainLists:
         return TrainingList(Window(described[0], described[1:]), relevant)
 
     def _sources(self, places: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-        """Whose locals the images of `places` have."""
+        """The images whose locals stand for those of `places`."""
         if rng.random() >= self._options.foreign_locals:
             return places
         foreign = rng.random(len(places)) < rng.uniform(0.3, 1.0)
@@ -161,14 +162,16 @@ class DomainLists:
     def _shortlist(
         self, globals_: NDArray[np.float32], rng: np.random.Generator, count: int
     ) -> tuple[int, NDArray[np.int64], NDArray[np.bool_]]:
-        """A query, its nearest images in random order, and which are relevant: some, not all."""
+        """Draws a query. Returns it, its nearest images in random order, and which are relevant:
+        some, but not all."""
         images, options = self._images, self._options
         for _ in range(200):
             query = int(rng.integers(len(images.classes)))
             positives = images.classes == images.classes[query]
             eligible = np.ones_like(positives)
             if rng.random() >= options.every_class:
-                # Evenly on a logarithmic scale: how dense the relevant are varies as much.
+                # Uniform on a logarithmic scale, so that the density of relevant images varies as
+                # much.
                 share = options.fewest_classes ** rng.random()
                 classes = self._classes[rng.random(len(self._classes)) < share]
                 eligible = positives | np.isin(images.classes, classes)
@@ -176,18 +179,18 @@ class DomainLists:
                 eligible &= positives | (images.groups != images.groups[query])
             gallery = np.flatnonzero(eligible & (images.is_query != images.is_query[query]))
             if rng.random() < options.sparse:
-                gallery = _sparse(gallery, positives, rng)
+                gallery = _thin_out(gallery, positives, rng)
             cosines = globals_[gallery] @ globals_[query]
             nearest = gallery[np.argsort(-cosines)[:count]]
             relevant = positives[nearest]
             if relevant.any() and not relevant.all():
                 order = rng.permutation(len(nearest))
                 return query, nearest[order], relevant[order]
-        raise ValueError("200 queries drawn, and none has relevant and other images in its list")
+        raise ValueError("none of 200 queries has both relevant and other images in its list")
 
 
 class MixedLists:
-    """Draws from one of several sources, each by its weight."""
+    """Draws each list from one of several sources, by their weights."""
 
     def __init__(self, sources: Sequence[ListSource], weights: Sequence[float]) -> None:
         self._sources = sources
@@ -197,23 +200,23 @@ class MixedLists:
         return self._sources[int(rng.choice(len(self._sources), p=self._weights))].draw(rng, shape)
 
 
-def _sparse(
+def _thin_out(
     gallery: NDArray[np.int64], positives: NDArray[np.bool_], rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """The gallery with one to three of its relevant images."""
+    """The gallery with only one to three of its relevant images."""
     relevant = gallery[positives[gallery]]
     count = min(int(rng.integers(1, 4)), len(relevant))
     return np.concatenate((gallery[~positives[gallery]], rng.permutation(relevant)[:count]))
 
 
-def _described(
-    of: LocalsOf,
+def _draw_locals(
+    of: DomainLocals,
     places: NDArray[np.int64],
     max_locals: int,
     options: ListOptions,
     rng: np.random.Generator,
 ) -> list[NDArray[np.float32]]:
-    """Locals of each image, as one random extractor and detector might have made them."""
+    """Draws the locals of each image, as some other extractor and detector might have made them."""
     counts = np.minimum(of.counts[places], max_locals)
     valid = np.arange(of.rows.shape[1]) < counts[:, None]
     rows = of.rows[places][valid].astype(np.float32)
@@ -221,9 +224,9 @@ def _described(
     if chance < options.noise_locals:
         rows = rng.standard_normal(rows.shape, np.float32)
     elif chance < options.noise_locals + options.poor_locals:
-        rows = noisy(rows, float(rng.uniform(1.0, 4.0)), rng)
+        rows = add_noise(rows, float(rng.uniform(1.0, 4.0)), rng)
     elif rng.random() < options.bent_locals:
-        rows = bent(rows, of.spectrum, rng)
+        rows = bend(rows, of.spectrum, rng)
     rows = _unit(rows)
     images = all_locals = np.split(rows, np.cumsum(counts)[:-1])
     if rng.random() < 0.3:
@@ -240,14 +243,14 @@ def _described(
             for locals_, complete in zip(images, all_locals, strict=True)
         ]
     if rng.random() < 0.15:
-        images = [_cluttered(locals_, rows, rng) for locals_ in images]
+        images = [_add_clutter(locals_, rows, rng) for locals_ in images]
     return images
 
 
-def _cluttered(
+def _add_clutter(
     locals_: NDArray[np.float32], everyone: NDArray[np.float32], rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Replaces some locals by those of other images of the list."""
+    """Replaces some locals by locals of other images of the list."""
     replaced = rng.random(len(locals_)) < rng.uniform(0.0, 0.6)
     foreign = everyone[rng.integers(len(everyone), size=len(locals_))]
     return np.where(replaced[:, None], foreign, locals_)

@@ -28,12 +28,12 @@ from model.tokens import RelationBatch, relate
 from model.training.sources import folders_data
 from model.training.trainer import (
     TrainOptions,
-    falling,
+    cosine_decay,
     first_place_loss,
-    renewal,
     smooth_ap_loss,
     targets,
     token_loss,
+    update_share,
     weight_groups,
 )
 from model.training.training_error import TrainingError
@@ -99,7 +99,7 @@ class Learner:
         self.average.load_state_dict(self.network.state_dict())
         self.weights = list(self.network.parameters())
         self.rate = torch.zeros((), device=device)
-        self.renewal = torch.zeros((), device=device)
+        self.update_share = torch.zeros((), device=device)
         self.loss = torch.zeros((), device=device)
         on_gpu = device.type == "cuda"
         self.optimizer = torch.optim.AdamW(
@@ -117,12 +117,12 @@ class Learner:
         """`done`: the share of the training that is over; the rate falls along a cosine."""
         for target, source in zip(self._batch, batch, strict=True):
             target.copy_(source)
-        rate = RATE * min(1.0, (self.steps + 1) / WARM_UP) * falling(min(1.0, progress))
+        rate = RATE * min(1.0, (self.steps + 1) / WARM_UP) * cosine_decay(min(1.0, progress))
         self.rate.fill_(rate)
         if self.rate.device.type == "cpu":
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-        self.renewal.fill_(renewal(self.steps, AVERAGE))
+        self.update_share.fill_(update_share(self.steps, AVERAGE))
         self._step()
         self.steps += 1
 
@@ -142,7 +142,7 @@ class Learner:
         with torch.no_grad():
             self.loss.lerp_(loss.detach(), 0.01)
             for mean, weight in zip(self.average.parameters(), self.weights, strict=True):
-                mean.lerp_(weight, self.renewal)
+                mean.lerp_(weight, self.update_share)
 
     def _recorded(self) -> Callable[[], None]:
         """A step as a CUDA graph. The first steps, which it takes to make one, leave no trace."""

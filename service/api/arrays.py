@@ -95,7 +95,7 @@ def unpack(
         except ValueError:
             raise InvalidArrayError("rows of different lengths") from None
     if values.ndim != ndim or values.size == 0:
-        raise InvalidArrayError(f"shape {values.shape}, where {ndim} dimensions are asked for")
+        raise InvalidArrayError(f"shape {values.shape}, but {ndim} dimensions are required")
     if len(values) > MAX_ROWS:
         raise InvalidArrayError(f"over {MAX_ROWS:,} {'rows' if ndim == 2 else 'numbers'}")
     return as_float32(values)

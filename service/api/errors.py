@@ -89,7 +89,7 @@ class DescriptorDimMismatchError(UnprocessableError):
 
     def __init__(self, field: str, wrong: Misfit, owner: str, **details: Any) -> None:
         super().__init__(
-            f"{field}: {wrong.actual} numbers, where {owner} has {wrong.expected}",
+            f"{field}: {wrong.actual} numbers, but {owner} has {wrong.expected}",
             field=field,
             expected=wrong.expected,
             found=wrong.actual,

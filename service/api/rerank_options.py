@@ -27,7 +27,7 @@ def rerank_options(
     window = defaults.window if window is None else window
     if longest is not None and min(window, images) > longest:
         raise UnprocessableError(
-            f"window: {window} images, where the checkpoint reads at most {longest}",
+            f"window: {window} images, but the checkpoint reads at most {longest}",
             field="window",
         )
     stride = min(defaults.stride, window) if stride is None else stride

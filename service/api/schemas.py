@@ -53,7 +53,7 @@ class GalleryImage(_Request):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.descriptors is None) == (self.image is None):
-            raise PydanticCustomError("one_source", "either descriptors or image is asked for")
+            raise PydanticCustomError("one_source", "either descriptors or image is required")
         if self.image is not None and (self.scales, self.mask, self.global_) != (None,) * 3:
             message = "scales, mask and global come with descriptors, not with an image"
             raise PydanticCustomError("one_source", message)

@@ -25,7 +25,7 @@ class Misfit:
 
 
 def misfit(sizes: DescriptorSizes, expected: DescriptorSizes) -> Misfit | None:
-    """Where `sizes` differ from those `expected`; None where they fit. An image without a global
+    """Where `sizes` differ from those `expected`; None if they fit. An image without a global
     fits any length of globals, and any global fits where none is expected."""
     if sizes.local_dim != expected.local_dim:
         return Misfit("descriptors", expected.local_dim, sizes.local_dim)
@@ -48,5 +48,5 @@ def beyond_limits(sizes: DescriptorSizes) -> tuple[Part, str] | None:
     }
     for part, length in lengths.items():
         if length is not None and not MIN_DIM <= length <= MAX_DIM:
-            return part, f"{length} numbers, where {MIN_DIM} to {MAX_DIM:,} may be"
+            return part, f"{length} numbers, but {MIN_DIM} to {MAX_DIM:,} are allowed"
     return None

@@ -108,7 +108,7 @@ class Intake:
         Raises MediaTypeError for what is not JSON, and what `body` and `parse` raise."""
         kind = content_type(request)
         if kind != JSON:
-            raise MediaTypeError(f"Content-Type: {kind[:100]}, where {JSON} is asked for")
+            raise MediaTypeError(f"Content-Type: {kind[:100]}, but {JSON} is required")
         return await self.parsed(request, limit, parse, around)
 
     async def parsed(
@@ -157,7 +157,7 @@ def _is_gzip(request: Request) -> bool:
         return True
     if encoding in ("identity", ""):
         return False
-    message = f"Content-Encoding: {encoding[:100]}, where gzip or none is asked for"
+    message = f"Content-Encoding: {encoding[:100]}, but gzip or none is required"
     raise MediaTypeError(message, headers={"Accept-Encoding": "gzip, identity"})
 
 

@@ -174,7 +174,7 @@ def _form_of(text: msgspec.Raw, forms: Sequence[type[BaseModel]], place: str) ->
         fields = msgspec.json.decode(text, type=_marks_of(tuple(marks)))
     present = [mark for mark in marks if getattr(fields, mark) is not msgspec.UNSET]
     if len(present) != 1:
-        raise invalid_fields([(place, f"exactly one of {', '.join(marks)} is asked for")])
+        raise invalid_fields([(place, f"exactly one of {', '.join(marks)} is required")])
     return marks[present[0]]
 
 

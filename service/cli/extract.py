@@ -205,7 +205,7 @@ def _check_sources(
 
 
 def _check_extractor(name: str, batch: int | None, crop: Path | None, fit_whitening: bool) -> None:
-    """Raises ExtractorError where there is no extractor of that name."""
+    """Raises ExtractorError if there is no extractor of that name."""
     entry = registered(name)
     for option, value in (("--batch", batch), ("--crop", crop)):
         if value is not None and not entry.batches:

@@ -171,7 +171,7 @@ def _acceptable(reader: DescriptorReader, place: int) -> bool:
 
 
 def _refusal(image_id: str) -> str | None:
-    """Why the service does not take an id; None where it does."""
+    """Why the service does not take an id; None if it does."""
     try:
         _IMAGE_ID.validate_python(image_id)
     except ValidationError as error:

@@ -29,7 +29,7 @@ TOP = 100
 def make_sample(root: Path, config: ModelConfig) -> SampleFolders:
     """Views, their descriptors and a request, made where they are not there yet.
 
-    Raises DescriptorFileError where they were made for another extractor.
+    Raises DescriptorFileError if they were made for another extractor.
     """
     folders = SampleFolders(root)
     if folders.request.exists():

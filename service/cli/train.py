@@ -23,7 +23,7 @@ from model.training.new_model import (
 )
 from model.training.run import train as run_to_checkpoint
 from model.training.sources import folders_data, images_data
-from model.training.torchrun import joined
+from model.training.torchrun import process_group
 from model.training.trainer import TrainOptions
 from model.training.training_error import TrainingError
 from service.cli.common import (
@@ -221,7 +221,7 @@ def train(
     if shortest > longest:
         raise click.UsageError("--list-length: the shortest comes first")
     folder, name = run or output.with_suffix(".run"), output.stem
-    with joined(device_of(device)) as (processes, on):
+    with process_group(device_of(device)) as (processes, own_device):
         if processes.count > 1 and gldv2 is None:
             raise click.UsageError("several processes are for --gldv2")
         with naming("--from", TrainingError):
@@ -260,9 +260,19 @@ def train(
             fewest_descriptors=min(fewest, config.descriptors_per_image),
             max_descriptors=config.descriptors_per_image,
         )
-        build = builder(config, initial, on, getattr(torch, dtype), recompute=recompute, report=say)
+        build = builder(
+            config, initial, own_device, getattr(torch, dtype), recompute=recompute, report=say
+        )
         validation = run_to_checkpoint(
-            training, build, options, on, processes, folder, output, resume=resume, bar=progress_bar
+            training,
+            build,
+            options,
+            own_device,
+            processes,
+            folder,
+            output,
+            resume=resume,
+            bar=progress_bar,
         )
         if processes.first:
             words = "alpha and T are the defaults: no images were kept apart to choose them on"

@@ -25,8 +25,8 @@ def metric_for(path: Path, config: ModelConfig) -> Metric:
     if wrong is not None:
         part = "locals" if wrong.part == "descriptors" else "a global"
         raise MetricError(
-            f"{path}: an image in the metric has {part} of {wrong.actual} numbers, where "
-            f"{config.name} asks for {wrong.expected}"
+            f"{path}: an image in the metric has {part} of {wrong.actual} numbers, but "
+            f"{config.name} needs {wrong.expected}"
         )
     return metric
 

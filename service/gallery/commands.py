@@ -97,7 +97,7 @@ return tonumber(redis.call('HGET', KEYS[6], '') or 0)
 )
 
 # ARGV: the lengths of locals and of globals, the generation's token. Returns OVER, or the
-# collection's sizes where they differ, and nothing where its images are from before there were
+# collection's sizes where they differ, and nothing if its images are from before there were
 # sizes.
 _CHECK = (
     NOW
@@ -256,13 +256,13 @@ def unlist(generation: str, ids: Iterable[str]) -> Command:
 
 
 def delete(generation: str, image_id: str) -> Command:
-    """Answers 0 where there was no such image."""
+    """Answers 0 if there was no such image."""
     of_image = image_key(generation, image_id), thumbnail_key(generation, image_id)
     return script(_DELETE, [*_list_keys(generation), *of_image], image_id)
 
 
 def note_thumbnails(generation: str, sizes: Mapping[str, int]) -> Command:
-    """The bytes of thumbnails by id, 0 where there is none now; answers the sum of all."""
+    """The bytes of thumbnails by id, 0 if there is none now; answers the sum of all."""
     pairs = [part for pair in sizes.items() for part in pair]
     return script(_NOTE_THUMBNAILS, _list_keys(generation), *pairs)
 

@@ -66,7 +66,7 @@ class EmbeddedValkey:
         return f"unix://{self._socket}"
 
     async def start(self) -> None:
-        """Raises EmbeddedStoreError where the directory is in use or the server does not start."""
+        """Raises EmbeddedStoreError if the directory is in use or the server does not start."""
         try:
             self._dir.mkdir(parents=True, exist_ok=True)
             if not self._lock("lock"):
@@ -92,7 +92,7 @@ class EmbeddedValkey:
             lock.close()
 
     def _lock(self, name: str) -> bool:
-        """False where another process has it. Raises OSError."""
+        """False if another process has it. Raises OSError."""
         file = (self._dir / name).open("w")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -177,7 +177,7 @@ def intend(generation: str, alias: str, token: str) -> Command:
 
 
 def point(alias: str, collection: str, intent: bytes) -> Command:
-    """Answers the collection and the intent from before, or 0 where a collection has the name."""
+    """Answers the collection and the intent from before, or 0 if a collection has the name."""
     ids, *_ = generation_keys(alias)
     return script(_POINT, [name_key(alias), ids], collection, intent)
 

@@ -140,7 +140,7 @@ class Names:
         return int(count)
 
     async def _intents_elsewhere(self, collection: str) -> list[bytes]:
-        """Raises CollectionInUseError where an alias points here."""
+        """Raises CollectionInUseError if an alias points here."""
         (intents,) = await self._ask([name_commands.intents(collection)])
         here = await self._pointing({collection: intents})
         if here[collection]:
@@ -247,7 +247,7 @@ class Names:
     async def _record_sizes(
         self, generations: Sequence[str], ids: Sequence[Sequence[bytes]]
     ) -> list[list[int]]:
-        """In bytes, by generation; 0 where there is no record."""
+        """In bytes, by generation; 0 if there is no record."""
         pairs = zip(generations, ids, strict=True)
         lengths = [("STRLEN", image_key(g, i.decode())) for g, some in pairs for i in some]
         answers = iter(await self._ask(lengths))

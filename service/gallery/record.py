@@ -245,7 +245,7 @@ def as_stored(
 
 
 def header_sizes(header: bytes) -> DescriptorSizes | None:
-    """The sizes of descriptors that a record's header tells; None where there is no record of this
+    """The sizes of descriptors that a record's header tells; None if there is no record of this
     service."""
     if len(header) < HEADER_BYTES:
         return None

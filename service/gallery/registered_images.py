@@ -138,11 +138,11 @@ class Gallery:
         return await self._store.page(generation, limit, after)
 
     async def sizes(self, generation: str) -> DescriptorSizes | None:
-        """Of a collection's descriptors; None where it has no image."""
+        """Of a collection's descriptors; None if it has no image."""
         return (await self._store.page(generation, 1, None)).sizes
 
     async def version(self, generation: str) -> bytes | None:
-        """Changes with every change of the images; None where there are none."""
+        """Changes with every change of the images; None if there are none."""
         return await self._store.version(generation)
 
     async def globals(

@@ -34,7 +34,7 @@ _Answer = TypeVar("_Answer")
 
 
 class StoreSession:
-    """Every method raises StoreUnavailableError where the store is away or refuses; its cause says
+    """Every method raises StoreUnavailableError if the store is away or refuses; its cause says
     why. Operations wait where all `connections` are in use.
 
     For a single Redis, or for the current primary that `sentinels` name.

@@ -37,7 +37,7 @@ class GenerationOverError(Exception):
 
 @dataclass(frozen=True)
 class Page:
-    """`sizes`: of the collection, None where it has no image."""
+    """`sizes`: of the collection, None if it has no image."""
 
     collection: str
     count: int
@@ -48,7 +48,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Fetched:
-    """`records`: in the order of the ids, None where there is none; `expiring`: whether any image
+    """`records`: in the order of the ids, None if there is none; `expiring`: whether any image
     of the collection has a time to live."""
 
     records: list[bytes | None]
@@ -87,19 +87,19 @@ class GalleryStore(StoreSession):
             return Fetched([record for answer in answers for record in answer], expiring > 0)
 
     async def versions(self, generation: str, ids: Sequence[str]) -> list[bytes]:
-        """The records' headers, empty where there is no record."""
+        """The records' headers, empty if there is no record."""
         async with self._timed("versions"):
             return await self._headers(generation, ids)
 
     async def delete(self, generation: str, image_id: str) -> bool:
-        """False where there was no such image."""
+        """False if there was no such image."""
         async with self._timed("delete"):
             command = commands.delete(generation, image_id)
             (deleted,) = await self._answers([command], again=False)
         return bool(deleted)
 
     async def version(self, generation: str) -> bytes | None:
-        """Changes with every change of the images; None where there are none."""
+        """Changes with every change of the images; None if there are none."""
         _, key = change_keys(generation)
         async with self._timed("list"):
             await self._drop_expired(generation)

@@ -39,7 +39,7 @@ _RECOUNT_SECONDS = 60
 @dataclass(frozen=True, eq=False)
 class Thumbnail:
     """`keypoints` (n, 2): x and y of each local that is stored, fractions of width and height;
-    None where they are unknown."""
+    None if they are unknown."""
 
     webp: bytes
     keypoints: NDArray[np.float32] | None = None

@@ -18,7 +18,7 @@ def usable_cores(control_groups: Path = CONTROL_GROUPS) -> int:
 
 
 def _share(folder: Path) -> float | None:
-    """In cores; None where there is no limit."""
+    """In cores; None if there is no limit."""
     try:
         quota, period = (folder / "cpu.max").read_text().split()
     except (OSError, ValueError):

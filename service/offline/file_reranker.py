@@ -108,7 +108,7 @@ class Images:
         metric: Metric | None = None,
         stored: Callable[[ImageDescriptors], ImageDescriptors] = lambda image: image,
     ) -> None:
-        """`stored`: what a service would have of an image. Raises DescriptorFileError where the
+        """`stored`: what a service would have of an image. Raises DescriptorFileError if the
         descriptors do not fit the checkpoint, or the metric, which is one for this checkpoint."""
         if metric is not None:
             _check_sizes(reader, metric.sizes, "the metric")
@@ -124,7 +124,7 @@ class Images:
             raise DescriptorFileError(f"{reader.path}: has an id twice")
 
     def get(self, image_id: str) -> ImageDescriptors | None:
-        """None where there is no such image, or it has no valid descriptor (`locore load` skips it
+        """None if there is no such image, or it has no valid descriptor (`locore load` skips it
         as well). Raises DescriptorFileError."""
         key = ("", image_id)
         entry = self._cache.get(key)
@@ -168,7 +168,7 @@ class OfflineReranker:
         options: OfflineOptions,
         metric: Metric | None = None,
     ) -> None:
-        """Raises DescriptorFileError where files do not fit the checkpoint, the metric or each
+        """Raises DescriptorFileError if files do not fit the checkpoint, the metric or each
         other."""
         self._model = model
         self._options = options
@@ -264,5 +264,5 @@ def _check_sizes(reader: DescriptorReader, expected: DescriptorSizes, whose: str
     if wrong is not None:
         part = "descriptors" if wrong.part == "descriptors" else "globals"
         raise DescriptorFileError(
-            f"{reader.path}: {part} of {wrong.actual} numbers, where {whose} has {wrong.expected}"
+            f"{reader.path}: {part} of {wrong.actual} numbers, but {whose} has {wrong.expected}"
         )

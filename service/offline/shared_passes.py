@@ -24,7 +24,7 @@ def rerank_in_batches(
     lists: Iterable[tuple[_Tag, Job | None]], score: Score, queue: WindowQueue, max_lists: int
 ) -> Iterator[tuple[_Tag, Job | None]]:
     """The lists with their jobs finished, in their order. A list is a tag of the caller's and a job
-    that has begun, None where there is nothing to score.
+    that has begun, None if there is nothing to score.
 
     At most `max_lists` are held, fewer where `queue` has no room, and one that waits for room. A
     list that finishes early waits for its turn; every list has its share of passes.

@@ -93,7 +93,7 @@ async def thumbnail(request: Request, state: State, collection: InCollection, id
 async def known_keypoints(
     state: ServiceState, parts: PageParts, generation: str, image_id: str, count: int
 ) -> NDArray[np.float32] | None:
-    """(count, 2): where the locals of an image lie; None where that is not known, as of those that
+    """(count, 2): where the locals of an image lie; None if that is not known, as of those that
     were merged."""
     keypoints = None
     if collection_of(generation) == COLLECTION:

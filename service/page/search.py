@@ -115,7 +115,7 @@ async def _by_ids(
 @router.post("/matches")
 async def matches(request: Request, state: State, parts: Parts) -> Answer:
     """Which local descriptors of the query and of a gallery image are each other's nearest; places
-    in the pictures are null where they are not known."""
+    in the pictures are null if they are not known."""
     body, (query, keypoints) = await parse(
         request, state, MatchesRequest, lambda r: _with_keypoints(r, parts)
     )
@@ -154,7 +154,7 @@ def _with_keypoints(
         raise UnprocessableError(f"keypoints: {error}", field="keypoints") from None
     fits = keypoints.shape[1] == 2 and len(keypoints) >= image.count
     if not fits or not np.isfinite(keypoints).all():
-        message = f"keypoints: x and y for each of the {image.count} rows are asked for"
+        message = f"keypoints: x and y for each of the {image.count} rows are required"
         raise UnprocessableError(message, field="keypoints")
     return image, keypoints[: image.count]
 

@@ -45,7 +45,7 @@ class ExtractorProcess:
     `extract` block and belong to one thread; `close` may be called from another."""
 
     def __init__(self, name: str | None, checkpoints: ExtractorId | None, count: int) -> None:
-        """`name`: the extractor, None where pictures are not extracted; `checkpoints`: the
+        """`name`: the extractor, None if pictures are not extracted; `checkpoints`: the
         extractor whose descriptors its own must match, None for any; `count`: locals of an image
         at most."""
         self._name = name
@@ -60,7 +60,7 @@ class ExtractorProcess:
         """None until it is known."""
 
     def start(self) -> Connection:
-        """Raises NoExtractorError where no picture can be extracted here, UnavailableError where
+        """Raises NoExtractorError if no picture can be extracted here, UnavailableError where
         the process did not start."""
         if self._problem is None and self._connection is None:
             self._problem = self._begin()

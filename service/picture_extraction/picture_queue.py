@@ -58,7 +58,7 @@ class ExtractionQueue:
         return self._process.extractor
 
     async def problem(self) -> str | None:
-        """Why pictures cannot be extracted here, None where they can."""
+        """Why pictures cannot be extracted here, None if they can."""
         try:
             await self._in_turn(self._process.start)
         except NoExtractorError as error:
@@ -67,7 +67,7 @@ class ExtractionQueue:
 
     @contextmanager
     def place(self, size: int, deadline: float | None = None) -> Iterator[None]:
-        """A place for a request whose pictures have `size` bytes. Raises OverloadedError where
+        """A place for a request whose pictures have `size` bytes. Raises OverloadedError if
         there is none, or where the wait would go past the deadline."""
         wait = self._usual * (self._requests + 1)
         if self._requests >= self._max_requests:

@@ -28,7 +28,7 @@ async def reader(state: State, credentials: _Credentials) -> None:
         credentials, settings.api_key, settings.read_key
     ):
         REJECTED.labels("unauthorized").inc()
-        raise UnauthorizedError("this service asks for `Authorization: Bearer KEY`")
+        raise UnauthorizedError("this service requires `Authorization: Bearer KEY`")
 
 
 async def writer(

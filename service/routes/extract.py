@@ -67,7 +67,7 @@ async def _picture(request: Request, state: ServiceState) -> bytes:
         check_picture(data, max_bytes, "body")
         return data
     if kind != JSON:
-        message = f"Content-Type: {kind[:100]}, where {_PICTURES}* or {JSON} is asked for"
+        message = f"Content-Type: {kind[:100]}, but {_PICTURES}* or {JSON} is required"
         raise MediaTypeError(message)
     body, _ = await parse(
         request, state, ExtractRequest, lambda r: check_picture(r.image.data, max_bytes, "image")

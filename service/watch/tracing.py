@@ -129,7 +129,7 @@ def _check_environment() -> None:
         name = f"OTEL_EXPORTER_OTLP{kind}_PROTOCOL"
         if protocol := os.environ.get(name):
             if protocol != "http/protobuf":
-                raise TracingError(f"{name}: {protocol!r}, where spans are sent as http/protobuf")
+                raise TracingError(f"{name}: {protocol!r}, but spans are sent as http/protobuf")
             break
     for kind in ("_TRACES", ""):
         name = f"OTEL_EXPORTER_OTLP{kind}_ENDPOINT"
@@ -240,7 +240,7 @@ class WindowSpans:
 
 
 def window_spans(tracer: Tracer) -> AbstractContextManager[WindowSpans | None]:
-    """While a list is with the batcher. None where the request is not recorded."""
+    """While a list is with the batcher. None if the request is not recorded."""
     if not trace.get_current_span().is_recording():
         return _NO_WINDOWS
     return _window_spans(WindowSpans(tracer))

@@ -115,7 +115,7 @@ def test_lengths_have_limits(service: RunningService, length: int) -> None:
         assert code_of(answer) == (422, "validation_error")
         error = answer.json()["error"]
         assert error["details"] == {"field": field}
-        assert f"{length} numbers, where 2 to 4,096 may be" in error["message"]
+        assert f"{length} numbers, but 2 to 4,096 are allowed" in error["message"]
     assert sizes_of(service, "limits") is None
 
 

@@ -113,7 +113,7 @@ def test_files_that_are_wrong_are_said_in_one_line(
     assert "not a readable pickle" in broken(nn, lambda path: os.truncate(path, 99))
     assert "(2, queries, k)" in broken(nn, lambda path: write_pickle(path, made.lists[0]))
     past = made.lists + 20
-    assert "where the gallery has 50" in broken(nn, lambda path: write_pickle(path, past))
+    assert "but the gallery has 50" in broken(nn, lambda path: write_pickle(path, past))
     calls = b"cos\nsystem\n(S'touch " + str(tmp_path / "ran").encode() + b"'\ntR."
     assert "names os.system" in broken(gnd, lambda path: path.write_bytes(calls))
     assert not (tmp_path / "ran").exists()
@@ -126,7 +126,7 @@ def test_files_that_are_wrong_are_said_in_one_line(
     extractor = ExtractorId(name="made-up", version="1")
     config = ElvisConfig(name="elvis", extractor=extractor, descriptor_dim=24)
     save_checkpoint(ElvisReranker(config), other)
-    assert "where 24 are asked for" in error_of(capsys, *common[:4], "--checkpoint", other)
+    assert "but 24 are required" in error_of(capsys, *common[:4], "--checkpoint", other)
     message = error_of(capsys, *common, "--descriptor-name", "cvnet")
     assert message.count("cvnet_") == 4
     assert "missing" in message

@@ -138,11 +138,11 @@ def test_a_load_straight_to_redis_serves(
         other = tmp_path / "other.h5"
         write_descriptors(other, ["a-1"], sizes=(9, 12))
         message = error_of(capsys, "load", other, "--redis", url)
-        assert "images.0.descriptors: 9 numbers, where collection 'default' has 8" in message
+        assert "images.0.descriptors: 9 numbers, but collection 'default' has 8" in message
         short = tmp_path / "short.h5"
         write_descriptors(short, ["a-1"], sizes=(8, 1))
         message = error_of(capsys, "load", short, "--redis", url)
-        assert "short.h5: global: 1 numbers, where 2 to 4,096 may be" in message
+        assert "short.h5: global: 1 numbers, but 2 to 4,096 are allowed" in message
     assert "store does not answer" in error_of(capsys, "load", descriptor_file, "--redis", url)
 
 

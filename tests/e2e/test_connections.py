@@ -39,7 +39,7 @@ def connect(service: RunningService) -> socket.socket:
 
 
 def answer_to(service: RunningService, *parts: bytes) -> tuple[int, str] | None:
-    """Status and code; None where the connection is cut while more is sent."""
+    """Status and code; None if the connection is cut while more is sent."""
     with connect(service) as connection:
         try:
             for part in parts:

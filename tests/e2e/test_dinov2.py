@@ -106,7 +106,7 @@ def test_queries_are_cropped_by_the_ground_truth(
     assert [len(rows) for rows in valid] == [28 * 9, 55 * 9]
     assert valid[0][:, 0].min() == pytest.approx(0.5 + 0.5 / 56, abs=1e-6)
     truth.write_bytes(pickle.dumps({"gnd": gnd, "imlist": ["a"], "qimlist": names[::-1]}))
-    assert "query 'part-1', where the list has 'jpg/part-0.png'" in program_error(
+    assert "query 'part-1', but the list has 'jpg/part-0.png'" in program_error(
         *arguments, "--crop", truth
     )
 

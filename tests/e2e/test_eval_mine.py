@@ -190,7 +190,7 @@ def test_the_figures_are_those_that_plain_lines_find(
     # A metric is learnt from one half of the labels: three are too few.
     assert ("tiny, in a metric" in rows) != by_csv
     last = out.splitlines()[-1]
-    assert last.startswith(f"Too few queries to tell, {len(asks)} where 30 begin to: tiny changes")
+    assert last.startswith(f"Too few queries to tell, {len(asks)} of at least 30: tiny changes")
     assert "Next: " in last
 
 
@@ -210,7 +210,7 @@ def test_pictures_are_described_once_and_the_page_shows_them(
     output = output_of(capsys, *command)
     assert f"left out: {folder}/letter.jpg: not a readable image" in output
     assert "a view of a picture asks for other views of it; 5 queries, 10 gallery images" in output
-    assert "Too few queries to tell, 5 where 30 begin to" in output
+    assert "Too few queries to tell, 5 of at least 30" in output
     (file,) = (root / ".locore" / "mine").glob("holiday-*.h5")
     with DescriptorReader(file) as reader:
         assert sorted(reader.ids) == [f"{n}.png@{view}" for n in range(5) for view in range(3)]
@@ -242,7 +242,7 @@ def test_what_cannot_be_judged_is_one_line(root: Path, capsys: pytest.CaptureFix
     assert "shop: has no pictures" in wrong(folder)
     assert "does not exist" in wrong(root / "none")
     write_folders(folder, 1, 3)
-    assert "1 label that can be judged, where two are the least, or --views" in wrong(folder)
+    assert "1 label that can be judged, but at least two are needed, or --views" in wrong(folder)
     write_folders(folder, 3, 1)
     (folder / "a" / "a-1.png").unlink()
     (folder / "a" / "a-2.png").unlink()
@@ -270,7 +270,7 @@ def test_folders_without_a_question_or_a_readable_picture_end_with_2(
     write_folders(root / "singles", 3, 1)
     code, out, err = run_here(capsys, "eval", "mine", root / "singles", *tiny)
     assert (code, out) == (2, "")
-    assert err.splitlines()[-1].endswith("where two are the least")
+    assert err.splitlines()[-1].endswith("but at least two are needed")
     broken = root / "broken"
     for name in ("a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg"):
         (broken / name).parent.mkdir(parents=True, exist_ok=True)

@@ -120,7 +120,7 @@ def test_a_run_goes_on_with_the_same_lists_a_step_however_they_are_dealt_out(
     code, output, _ = run_here(capsys, *arguments)
     assert (code, output.count("no images were kept apart")) == (0, 1)
     again = [*arguments, "--resume", "--batch", 1]
-    assert "2 lists a step, and now 1" in error_of(capsys, *again)
+    assert "2 lists a step, but now 1" in error_of(capsys, *again)
     assert run_here(capsys, *again, "--accumulate", 2)[0] == 0
 
 

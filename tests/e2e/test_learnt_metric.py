@@ -134,7 +134,7 @@ def test_sizes_that_the_metric_is_not_for_are_refused(
         answer = service.rerank(asked, ["a"], collection="other")
         assert code_of(answer) == (422, "descriptor_dim_mismatch")
         error = answer.json()["error"]
-        assert "where the metric of collection 'other' has 8" in error["message"]
+        assert "but the metric of collection 'other' has 8" in error["message"]
         details = error["details"]
         assert (details["field"], details["expected"], details["found"]) == (field, 8, 9)
 
@@ -241,4 +241,4 @@ def test_from_the_command_line_lists_are_in_the_metric(
     assert "--metric needs --gallery" in error_of(capsys, *with_ids)
     other = tmp_path / "other.safetensors"
     write_metric(other, type(SIZES)(9, 12))
-    assert "where the metric is for" in error_of(capsys, *common, "--metric", other)
+    assert "but the metric is for" in error_of(capsys, *common, "--metric", other)

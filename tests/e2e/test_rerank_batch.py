@@ -256,7 +256,7 @@ def test_what_does_not_fit_is_said_in_one_line(
     write_descriptors(tmp_path / "other.h5", ["g/1", "g/2"], sizes=(9, 12))
     files = [*arguments[:4], tmp_path / "other.h5", *arguments[5:]]
     said_here = error_of(capsys, *files, "--shortlists", path, "-o", out)
-    assert re.search(r"descriptors of \d numbers, where .*\.h5 has \d", said_here), said_here
+    assert re.search(r"descriptors of \d numbers, but .*\.h5 has \d", said_here), said_here
     assert "no such file" in error_of(
         capsys, *arguments, "--shortlists", tmp_path / "no", "-o", out
     )

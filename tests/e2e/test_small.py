@@ -66,7 +66,7 @@ def test_it_is_evaluated_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert f"{name} " in output
     write_descriptors(tmp_path / "other.h5", ids, sizes=(64, 512))
     other = ["eval", "views", "--descriptors", tmp_path / "other.h5", "--checkpoint", "small"]
-    assert "64 dimensions, where small takes 128" in error_of(capsys, *other)
+    assert "64 dimensions, but small takes 128" in error_of(capsys, *other)
 
 
 @pytest.mark.parametrize("command", ["serve", "eval", "bench"])

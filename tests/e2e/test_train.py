@@ -233,7 +233,7 @@ def test_what_is_wrong_is_one_line(
         capsys, "train", "--data", shoes, "--descriptors", file, "-o", tmp_path / "x.pt"
     )
     assert "has its own backbone and sizes" in wrong("--descriptors", file, "--from", "--dim", 32)
-    assert "small asks for descriptors of its own sizes" in wrong(
+    assert "small needs descriptors of its own sizes" in wrong(
         "--descriptors", file, "--from", "small"
     )
     assert "multiple of attention_heads" in wrong("--descriptors", file, "--dim", 33)

@@ -57,7 +57,7 @@ class Node:
 
 
 def until_true(true: Callable[[], bool], seconds: float) -> float:
-    """The seconds until it was true. Raises AssertionError where it never is."""
+    """The seconds until it was true. Raises AssertionError if it never is."""
     started = time.monotonic()
     while time.monotonic() < started + seconds:
         if true():

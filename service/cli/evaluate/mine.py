@@ -122,7 +122,7 @@ def _check_sizes(model: LoadedModel, extractor: Extractor) -> None:
     sizes, dim = model.config.sizes, extractor.descriptor_dim
     if sizes is not None and sizes.local_dim != dim:
         raise click.UsageError(
-            f"{extractor.name} makes descriptors of {dim} numbers, where {model.config.name} takes "
+            f"{extractor.name} makes descriptors of {dim} numbers, but {model.config.name} takes "
             f"{sizes.local_dim}"
         )
 

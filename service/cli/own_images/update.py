@@ -60,7 +60,7 @@ class _Counts:
 
 
 def update_collection(own: OwnImages, collection: OwnCollection) -> str:
-    """What was done, in words. Raises UnreadableImageError where a folder has no picture,
+    """What was done, in words. Raises UnreadableImageError if a folder has no picture,
     ExtractorError, DescriptorFileError, and what the collection raises."""
     counts = _Counts()
     images = find_images(own.folders, report=counts.leave_out)
@@ -100,7 +100,7 @@ def _extractor(own: OwnImages) -> Extractor:
     wrong = None if own.sizes is None else misfit(sizes, own.sizes)
     if wrong is not None:
         raise ExtractorError(
-            f"{installed.name} makes {wrong.part} of {wrong.actual} numbers, where the "
+            f"{installed.name} makes {wrong.part} of {wrong.actual} numbers, but the "
             f"checkpoint takes {wrong.expected}"
         )
     return extractor

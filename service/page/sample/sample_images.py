@@ -42,7 +42,7 @@ def load_sample(folders: SampleFolders, extractor: str) -> Sample | None:
         for reader in (gallery, queries):
             if reader.extractor != extractor:
                 raise DescriptorFileError(
-                    f"{reader.path}: made by the extractor {reader.extractor}, where the "
+                    f"{reader.path}: made by the extractor {reader.extractor}, but the "
                     f"checkpoint reads {extractor}"
                 )
         of_gallery = {i: image.keypoints for i, image in _images(gallery).items()}

@@ -34,7 +34,7 @@ def scraped_series() -> dict[str, Labels]:
 
 
 def unknown(expression: str, series: dict[str, Labels]) -> list[str]:
-    """What an expression names and no scrape has; raises ValueError where it is no PromQL."""
+    """What an expression names and no scrape has; raises ValueError if it is no PromQL."""
     wrong: list[str] = []
 
     def look(node: promql_parser.Expr) -> bool:

@@ -72,7 +72,7 @@ def test_an_image_without_a_global_stays_without_one() -> None:
 @pytest.mark.parametrize("lengths", [(2, 4), (3, 5), (2, None)])
 def test_other_sizes_are_refused(lengths: tuple[int, int | None]) -> None:
     other = image(np.random.default_rng(0), DescriptorSizes(*lengths))
-    with pytest.raises(ValueError, match="where the metric is for"):
+    with pytest.raises(ValueError, match="but the metric is for"):
         random_metric(SIZES).apply(other)
 
 

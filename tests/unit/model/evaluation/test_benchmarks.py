@@ -182,10 +182,10 @@ def test_the_longformer_reads_what_it_was_trained_on(tmp_path: Path) -> None:
 def test_files_at_odds_with_each_other_are_said(sop: tuple[Path, Images]) -> None:
     data, images = sop
     write_pickle(data / "sop" / "nn_dinov2.pkl", nearest(images, images, 6)[:, :5])
-    with pytest.raises(FormatError, match=r"nn_dinov2\.pkl: lists of 5 queries, where there are 6"):
+    with pytest.raises(FormatError, match=r"nn_dinov2\.pkl: lists of 5 queries, but there are 6"):
         open_sop(data)
     write_list(data / "sop" / "test_gallery.txt", LABELS[:5], 5)
-    with pytest.raises(FormatError, match=r"5 lines, where .*_local\.hdf5 has 6 images"):
+    with pytest.raises(FormatError, match=r"5 lines, but .*_local\.hdf5 has 6 images"):
         open_sop(data)
     write_list(data / "sop" / "test_gallery.txt", None, 6)
     with pytest.raises(FormatError, match=r"test_gallery\.txt: has no labels"):
@@ -231,7 +231,7 @@ def test_junk_goes_behind_and_for_hard_what_is_easy_too(tmp_path: Path) -> None:
 def test_a_ground_truth_of_another_benchmark_is_said(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="not every query has `easy` and `hard`"):
         open_roxford(tmp_path, [{"ok": [2]}, {"ok": [1]}])
-    with pytest.raises(FormatError, match=r"1 queries, where .* has 2 images"):
+    with pytest.raises(FormatError, match=r"1 queries, but .* has 2 images"):
         open_roxford(tmp_path, [{"easy": [2], "hard": [], "junk": []}])
 
 

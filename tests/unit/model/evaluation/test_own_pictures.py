@@ -123,5 +123,5 @@ def test_where_nothing_can_be_judged_it_is_said(tmp_path: Path) -> None:
         own_pictures(folder, folder / "none.csv")
     one = tmp_path / "one"
     write_picture(one / "1.png", 1)
-    with pytest.raises(FormatError, match="1 picture that can be judged, where two"):
+    with pytest.raises(FormatError, match="1 picture that can be judged, but at least two"):
         own_labels(own_pictures(one), ["1.png@0", "1.png@1"], 100)

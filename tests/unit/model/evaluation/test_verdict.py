@@ -49,7 +49,7 @@ def test_a_narrow_interval_around_zero_is_an_answer() -> None:
 def test_few_queries_decide_nothing() -> None:
     answer = verdict(judgement(FIRST[:20], FIRST[:20] + 0.3), OF)
     assert answer.answer == "open"
-    assert answer.headline.startswith("Too few queries to tell, 20 where 30 begin to")
+    assert answer.headline.startswith("Too few queries to tell, 20 of at least 30")
 
 
 def test_a_first_place_that_is_lost_is_not_passed_over() -> None:

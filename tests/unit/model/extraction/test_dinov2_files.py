@@ -34,7 +34,7 @@ def test_a_wrong_detector_is_named_in_one_line(weights: Path, tmp_path: Path) ->
     torch.save({"state": detector_state() | {"conv3.bias": torch.zeros(1)}}, path)
     assert "has also 'conv3.bias'" in refused(weights, path)
     save_detector(path, width=WIDTH + 1)
-    assert "where the network's features ask for" in refused(weights, path)
+    assert "but the network's features need" in refused(weights, path)
     torch.save({"state": detector_state() | {"conv2.bias": 3}}, path)
     assert "conv2.bias is no tensor" in refused(weights, path)
     assert "needs --detector" in refused(weights, None)

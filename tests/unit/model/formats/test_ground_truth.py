@@ -31,7 +31,7 @@ def test_the_published_ground_truth_is_read() -> None:
         assert query.hard.tolist() == of["hard"]
         assert query.junk.tolist() == of["junk"]
         assert query.box == tuple(of["bbx"])
-    with pytest.raises(FormatError, match=r"has index \d+, where the gallery has 4000 images"):
+    with pytest.raises(FormatError, match=r"has index \d+, but the gallery has 4000 images"):
         read_ground_truth(path, gallery=4000)
 
 

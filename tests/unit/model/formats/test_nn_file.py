@@ -75,7 +75,7 @@ def changed(place: tuple[int, ...], value: float) -> NDArray[np.float32]:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (changed((1, 1, 1), 5), "query 1 has index 5, where the gallery has 5 images"),
+        (changed((1, 1, 1), 5), "query 1 has index 5, but the gallery has 5 images"),
         (changed((1, 0, 2), -1), "query 0 has index -1"),
         (changed((1, 0, 2), 0.5), "query 0 has an index that is not a whole number"),
         (changed((1, 0, 2), 1e30), "query 0 has an index that is not a whole number"),
@@ -85,7 +85,7 @@ def changed(place: tuple[int, ...], value: float) -> NDArray[np.float32]:
             changed((0, 1, 2), 1).astype(np.float64) * 1e300,
             "NaN or infinity in the list of query 0",
         ),
-        (LISTS[:, :1], "lists of 1 queries, where there are 2"),
+        (LISTS[:, :1], "lists of 1 queries, but there are 2"),
         (LISTS[0], "shape (2, 3)"),
         (LISTS[:1], "shape (1, 2, 3)"),
         (LISTS[:, :, :0], "shape (2, 2, 0)"),

@@ -42,9 +42,9 @@ def test_sizes_that_do_not_fit_the_checkpoint_are_said(folder: Path) -> None:
     paths = folder / "dinov2_query_local.hdf5", folder / "dinov2_query_global.pt"
     with PublishedImages(*paths, SIZES, MOST) as described_images:
         assert described_images[0].sizes == SIZES
-    with pytest.raises(FormatError, match=r"local descriptors of 8 .* where 24 are asked for"):
+    with pytest.raises(FormatError, match=r"local descriptors of 8 .* but 24 are required"):
         PublishedImages(*paths, DescriptorSizes(24, GLOBAL_DIM), MOST)
-    with pytest.raises(FormatError, match=r"global descriptors of 12 .* where 16 are asked for"):
+    with pytest.raises(FormatError, match=r"global descriptors of 12 .* but 16 are required"):
         PublishedImages(*paths, DescriptorSizes(LOCAL_DIM, 16), MOST)
 
 

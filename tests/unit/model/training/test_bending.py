@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from model.training.bending import bent, noisy, spectrum
+from model.training.bending import add_noise, bend, spectrum
 from tests.factories import unit
 
 KINDS = 20
@@ -51,12 +51,12 @@ def test_a_spectrum_is_mean_axes_and_falling_variances() -> None:
 @given(st.integers(0, 2**31))
 def test_whatever_is_bent_is_finite_and_keeps_its_rows(seed: int) -> None:
     before = VECTORS.copy()
-    bent_vectors = bent(VECTORS, SPECTRUM, np.random.default_rng(seed))
+    bent_vectors = bend(VECTORS, SPECTRUM, np.random.default_rng(seed))
     assert bent_vectors.dtype == np.float32
     assert bent_vectors.shape[0] == len(VECTORS)
     assert np.isfinite(bent_vectors).all()
     np.testing.assert_array_equal(VECTORS, before)
-    again = bent(VECTORS, SPECTRUM, np.random.default_rng(seed))
+    again = bend(VECTORS, SPECTRUM, np.random.default_rng(seed))
     np.testing.assert_array_equal(bent_vectors, again)
 
 
@@ -64,7 +64,7 @@ def test_bends_change_the_cosines_and_mostly_keep_the_neighbours() -> None:
     shares, sizes, moved = [], set(), 0
     exact = VECTORS @ VECTORS.T
     for seed in range(60):
-        bent_vectors = bent(VECTORS, SPECTRUM, np.random.default_rng(seed))
+        bent_vectors = bend(VECTORS, SPECTRUM, np.random.default_rng(seed))
         shares.append(nearest_of_a_kind(bent_vectors))
         sizes.add(bent_vectors.shape[1])
         rows = bent_vectors / np.linalg.norm(bent_vectors, axis=1, keepdims=True).clip(min=1e-9)
@@ -78,13 +78,13 @@ def test_bends_change_the_cosines_and_mostly_keep_the_neighbours() -> None:
 def test_few_dimensions_are_bent_too() -> None:
     narrow = VECTORS[:, :5]
     for seed in range(20):
-        bent_vectors = bent(narrow, spectrum(narrow), np.random.default_rng(seed))
+        bent_vectors = bend(narrow, spectrum(narrow), np.random.default_rng(seed))
         assert np.isfinite(bent_vectors).all()
 
 
 def test_noise_is_as_strong_as_is_asked_for() -> None:
     for level in (0.1, 1.0, 4.0):
-        rest = noisy(VECTORS, level, np.random.default_rng(0)) - VECTORS
+        rest = add_noise(VECTORS, level, np.random.default_rng(0)) - VECTORS
         np.testing.assert_allclose(rest.std(), level * VECTORS.std(), rtol=0.05)
-    assert nearest_of_a_kind(noisy(VECTORS, 0.1, np.random.default_rng(0))) > 0.95
-    assert nearest_of_a_kind(noisy(VECTORS, 30.0, np.random.default_rng(0))) < 0.2
+    assert nearest_of_a_kind(add_noise(VECTORS, 0.1, np.random.default_rng(0))) > 0.95
+    assert nearest_of_a_kind(add_noise(VECTORS, 30.0, np.random.default_rng(0))) < 0.2

@@ -14,8 +14,8 @@ from model.evaluation.grocery import validation_classes
 from model.formats.labels import LabelledImages
 from model.training.domains import (
     VIEWS_SHARE,
-    Described,
     Domain,
+    ImagesById,
     TrainingData,
     labelled_data,
     views_data,
@@ -36,7 +36,7 @@ OPTIONS = ListOptions(
 SHAPE = ListShape(images=10, descriptors=6)
 
 
-def described(ids: list[str], sizes: DescriptorSizes = SIZES, seed: int = 0) -> Described:
+def described(ids: list[str], sizes: DescriptorSizes = SIZES, seed: int = 0) -> ImagesById:
     rng = np.random.default_rng(seed)
     return {image_id: image(rng, CONFIG, sizes=sizes) for image_id in ids}
 
@@ -57,7 +57,7 @@ COINS = domain("coins", 4, {"b": DescriptorSizes(4, 7)})
 
 def data(
     *domains: Domain,
-    views: Mapping[str, Described] | None = None,
+    views: Mapping[str, ImagesById] | None = None,
     fold: int | None = None,
     options: ListOptions = OPTIONS,
 ) -> TrainingData:
@@ -101,7 +101,7 @@ def test_a_fold_is_kept_for_validation_and_never_trained_on(fold: int) -> None:
         assert not held_out & {row.astype(np.float16).tobytes() for row in rows}
 
 
-def views_of(ids: list[str], sizes: DescriptorSizes) -> Described:
+def views_of(ids: list[str], sizes: DescriptorSizes) -> ImagesById:
     return described([f"{image_id}@{n}" for image_id in ids for n in range(3)], sizes)
 
 
@@ -140,7 +140,7 @@ def test_data_that_differ_have_different_fingerprints() -> None:
 def test_data_of_which_no_list_can_be_drawn_are_refused() -> None:
     with pytest.raises(ValueError, match="two classes"):
         data(SHOES, domain("one", 1, {"a": SIZES}))
-    bare: Described = {
+    bare: ImagesById = {
         image_id: replace(own, global_=None) for image_id, own in SHOES.described["a"].items()
     }
     with pytest.raises(ValueError, match="global descriptor of every image"):

@@ -101,7 +101,9 @@ def test_files_of_one_extractor_are_put_together_and_versions_do_not_mix(tmp_pat
     assert folders_data([shoes, coins], [one, two], views, None).fingerprint
     newer = ExtractorId(name="made-up", version="2")
     mixed = described(tmp_path / "newer.h5", names("ab"), extractor=newer)
-    with pytest.raises(DescriptorFileError, match=r"newer\.h5: of another version of made-up"):
+    with pytest.raises(
+        DescriptorFileError, match=r"newer\.h5: was made by another version of made-up"
+    ):
         folders_data([shoes], [one, mixed], [], None)
 
 

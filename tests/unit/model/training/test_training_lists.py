@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from model.descriptors import ImageDescriptors
 from model.formats.labels import LabelledImages, labels_of_views
 from model.training.training_lists import (
+    DomainGlobals,
     DomainLists,
-    GlobalsOf,
+    DomainLocals,
     ListOptions,
     ListShape,
-    LocalsOf,
     MixedLists,
     TrainingList,
     globals_of,
@@ -225,7 +225,7 @@ def test_lists_that_cannot_be_drawn_are_refused() -> None:
 def test_the_strongest_locals_of_images_of_any_number() -> None:
     rng = np.random.default_rng(0)
     images = [image(rng, CONFIG, rows) for rows in (1, 5, 3)]
-    of: LocalsOf = locals_of(images, max_locals=4)
+    of: DomainLocals = locals_of(images, max_locals=4)
     assert of.counts.tolist() == [1, 4, 3]
     for own, rows, count in zip(images, of.rows, of.counts, strict=True):
         np.testing.assert_allclose(rows[:count], own.locals[:count], atol=1e-3)
@@ -237,7 +237,7 @@ def test_the_strongest_locals_of_images_of_any_number() -> None:
 
 def test_globals_have_length_one() -> None:
     rows: NDArray[np.float32] = 3 * unit(np.random.default_rng(0), 5, 4)
-    of: GlobalsOf = globals_of(rows)
+    of: DomainGlobals = globals_of(rows)
     np.testing.assert_allclose(of.rows, rows / 3, atol=1e-6)
 
 

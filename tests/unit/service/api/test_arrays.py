@@ -38,9 +38,9 @@ def packed(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"shape": [2, 2]}, "8 bytes of data, where the shape takes 16"),
+        ({"shape": [2, 2]}, "8 bytes of data, but the shape takes 16"),
         ({"data": "not base64!"}, "not base64"),
-        ({"shape": [2]}, "2 dimensions are asked for"),
+        ({"shape": [2]}, "2 dimensions are required"),
     ],
 )
 def test_what_does_not_fit_is_said(changes: dict[str, Any], message: str) -> None:

@@ -49,7 +49,7 @@ def test_a_checkpoint_that_cannot_read_the_metrics_images_is_refused(tmp_path: P
         project_locals=True,
         project_global=True,
     )
-    with pytest.raises(MetricError, match="a global of 20 numbers, where locore asks for 12"):
+    with pytest.raises(MetricError, match="a global of 20 numbers, but locore needs 12"):
         load_metrics({"shop": path}, config)
     without_global = config.model_copy(update={"global_dim": 0})
     assert load_metrics({"shop": path}, without_global)["shop"].sizes == SIZES
@@ -57,7 +57,7 @@ def test_a_checkpoint_that_cannot_read_the_metrics_images_is_refused(tmp_path: P
 
 def test_an_image_of_other_sizes_is_refused_by_field_or_id() -> None:
     whose = "the metric of collection 'x'"
-    with pytest.raises(DescriptorDimMismatchError, match="where the metric of coll") as caught:
+    with pytest.raises(DescriptorDimMismatchError, match="but the metric of coll") as caught:
         in_metric(image(8, 13), METRIC, whose, "query")
     assert caught.value.details == {"field": "query.global", "expected": 12, "found": 13}
     with pytest.raises(DescriptorDimMismatchError) as caught:

@@ -51,13 +51,13 @@ def test_in_a_metric_the_first_stage_is_in_it(tmp_path: Path) -> None:
     cosines = first_stage_scores(metric.apply(queries[0]), images)
     assert cosines is not None
     assert [r.index for r in answer.results] == np.argsort(-cosines).tolist()
-    with pytest.raises(DescriptorFileError, match="where the metric has 4"):
+    with pytest.raises(DescriptorFileError, match="but the metric has 4"):
         OfflineReranker(ANY_SIZE, queries, gallery, options, random_metric(DescriptorSizes(4, 3)))
 
 
 @pytest.mark.parametrize(
     ("sizes", "said"),
-    [((6, 3), "descriptors of 5 numbers, where .*gallery.h5 has 6"), ((5, 4), "globals of 3")],
+    [((6, 3), "descriptors of 5 numbers, but .*gallery.h5 has 6"), ((5, 4), "globals of 3")],
 )
 def test_files_that_do_not_go_together_are_refused(
     tmp_path: Path, sizes: tuple[int, int], said: str
@@ -71,5 +71,5 @@ def test_files_that_do_not_go_together_are_refused(
 def test_a_checkpoint_that_asks_for_sizes_gets_no_others(tmp_path: Path) -> None:
     queries = written(tmp_path / "queries.h5", (5, 3), "q/q-1")
     gallery = written(tmp_path / "gallery.h5", (5, 3), "g/g-1")
-    with pytest.raises(DescriptorFileError, match="where sized has 8"):
+    with pytest.raises(DescriptorFileError, match="but sized has 8"):
         OfflineReranker(load_sized(), queries, gallery, OPTIONS)
