@@ -123,7 +123,7 @@ def read_ids(dataset: h5py.Dataset) -> list[str]:
         raise DescriptorFileError(f"{path}: `ids` are no strings")
     if len(set(ids)) < len(ids):
         ((repeated, _),) = Counter(ids).most_common(1)
-        raise DescriptorFileError(f"{path}: id {repeated!r} comes twice")
+        raise DescriptorFileError(f"{path}: id {repeated!r} occurs twice")
     return ids
 
 

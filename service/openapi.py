@@ -11,15 +11,15 @@ from service.api.schemas import AliasRequest, ExtractRequest, RegisterRequest, R
 
 
 def openapi_document(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's own, with the bodies that the routes parse by themselves, and without the
-    validation error's default shape, which this service never answers with."""
+    """FastAPI's document, plus the bodies that the routes parse themselves, minus the default shape
+    of validation errors, which this service never uses."""
     if app.openapi_schema is None:
         document = get_openapi(
             title=app.title,
             version=app.version,
             summary=app.summary,
             routes=app.routes,
-            # Where a proxy serves it, or where the document itself comes from.
+            # The path at a proxy, or where the document itself comes from.
             servers=[{"url": app.root_path}] if app.root_path else None,
         )
         schemas = document["components"]["schemas"]

@@ -97,7 +97,7 @@ def main(
     """Re-rank the shortlists of any number of queries on a Ray cluster. Options as of `locore
     rerank-batch`."""
     if output.exists():
-        raise click.UsageError(f"{output}: is there already")
+        raise click.UsageError(f"{output}: exists already")
     options = OfflineOptions(**request_options)
     actor = (queries.resolve(), gallery.resolve(), checkpoint.resolve(), dtype, options)
     # What is wrong with the files is said here, before a cluster is busy.

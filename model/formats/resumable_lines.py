@@ -1,4 +1,4 @@
-"""A file of lines that is written whole or not at all, and goes on where a killed run left it."""
+"""A file of lines that is written atomically; a run that was killed can be continued."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ def partial_of(output: Path) -> Path:
 
 
 class ResumableLines(Closing):
-    """Lines go to OUTPUT.partial; `finish` makes it OUTPUT. OUTPUT.partial.json says what the run
-    worked from, so that a run with other inputs cannot go on with it."""
+    """Lines go to OUTPUT.partial; `finish` renames it to OUTPUT. OUTPUT.partial.json names the
+    inputs, so that a run with other inputs cannot continue it."""
 
     def __init__(
         self, output: Path, inputs: Mapping[str, Any], *, resume: bool, overwrite: bool
     ) -> None:
-        """`inputs`: what the lines follow from, as JSON. Raises FormatError if OUTPUT, or a
-        run that broke off, is in the way, and where that run was given something else."""
+        """`inputs`: what the lines depend on, as JSON. Raises FormatError if OUTPUT or an
+        interrupted run exists, and if that run had other inputs."""
         self.partial = partial_of(output)
         self._inputs = output.with_name(output.name + ".partial.json")
         self._output = output
         if output.is_dir() or not output.parent.is_dir():
-            raise FormatError(f"{output}: no file that can be written")
+            raise FormatError(f"{output}: cannot be written")
         if output.exists() and not overwrite and not (resume and self.partial.exists()):
-            raise FormatError(f"{output}: is there already; --overwrite replaces it")
+            raise FormatError(f"{output}: exists already; --overwrite replaces it")
         if self.partial.exists() and not (resume or overwrite):
             raise FormatError(
                 f"{self.partial}: of a run that broke off; --resume goes on with it, --overwrite "
@@ -45,7 +45,7 @@ class ResumableLines(Closing):
             self._inputs.write_text(json.dumps(inputs, indent=2) + "\n")
         self._file = self.partial.open("r+b" if continues else "w+b")
         self.lines = self._whole_lines()
-        """How many lines the partial file has already."""
+        """The number of lines in the partial file."""
 
     def _check_inputs(self, inputs: Mapping[str, Any]) -> None:
         try:
@@ -65,7 +65,7 @@ class ResumableLines(Closing):
             )
 
     def _whole_lines(self) -> int:
-        """Counts them, and cuts off what a killed run left of one more."""
+        """Counts complete lines, and cuts off an incomplete one."""
         lines = end = 0
         for line in self._file:
             if line.endswith(b"\n"):
@@ -77,7 +77,7 @@ class ResumableLines(Closing):
 
     def write(self, line: str) -> None:
         self._file.write(line.encode())
-        # What the output shows as done must survive a kill.
+        # Progress that is shown must survive a kill.
         self._file.flush()
 
     def finish(self) -> None:
@@ -91,8 +91,8 @@ class ResumableLines(Closing):
 
 
 def fingerprint(path: Path | None) -> list[object] | None:
-    """What tells one state of an input file from another: its name, size and time of change.
-    Raises FormatError for one that is not there."""
+    """Identifies the state of an input file: its name, size and time of change. Raises FormatError
+    if it does not exist."""
     if path is None:
         return None
     with opening(path):

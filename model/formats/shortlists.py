@@ -48,7 +48,7 @@ def parse_shortlist(line: str | bytes, max_ids: int) -> Shortlist:
     if len(ids) > max_ids:
         raise ValueError(f"{len(ids)} ids, but a list has at most {max_ids}")
     if len(set(ids)) < len(ids):
-        raise ValueError(f"id {Counter(ids).most_common(1)[0][0]!r} comes twice")
+        raise ValueError(f"id {Counter(ids).most_common(1)[0][0]!r} occurs twice")
     if scores is not None and len(scores) != len(ids):
         raise ValueError(f"{len(scores)} scores for {len(ids)} ids")
     return Shortlist(parsed.query, ids, scores)

@@ -15,12 +15,12 @@ from locore_client import packing
 from locore_client.packing import InvalidArrayError
 
 MAX_ROWS = 10_000
-"""Of a matrix: far more than any checkpoint reads of an image."""
+"""Rows of a matrix: far more than any checkpoint reads of an image."""
 
 
 @dataclass(frozen=True)
 class JsonBytes:
-    """Marks a field of a schema: JSON of more than `max_bytes` bytes is refused unparsed."""
+    """Marks a field of a schema: JSON longer than `max_bytes` is refused without parsing."""
 
     max_bytes: int
 
@@ -55,7 +55,7 @@ Base64Bytes = Annotated[
 class PackedArray(packing.PackedArray):
     __doc__ = packing.PackedArray.__doc__
 
-    # Decoded at once: as text it would be a second copy of the body.
+    # Decoded immediately: as text it would be a second copy of the body.
     data: Base64Bytes  # type: ignore[assignment]
 
 
@@ -84,7 +84,7 @@ Vector = Annotated[
 def unpack(
     array: list[list[float]] | list[float] | PackedArray | NDArray[Any], ndim: int
 ) -> NDArray[np.float32]:
-    """float32, of `ndim` dimensions. Raises InvalidArrayError."""
+    """The array as float32 of `ndim` dimensions. Raises InvalidArrayError."""
     if isinstance(array, PackedArray):
         values: NDArray[Any] = packing.of_bytes(array.data, array)
     elif isinstance(array, np.ndarray):

@@ -1,4 +1,4 @@
-"""The contract's errors: one class and code for each."""
+"""The errors of the API contract: one class and one code each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MAX_LETTERS = 300
 
 
 class ApiError(Exception):
-    """An answer other than 200. `details` goes to the client: no path, no trace."""
+    """An answer other than 200. Clients see `details`, so it has no paths and no tracebacks."""
 
     status = 500
     code = "internal"
@@ -83,7 +83,7 @@ class UnprocessableError(ApiError):
 
 
 class DescriptorDimMismatchError(UnprocessableError):
-    """Descriptors of another length than what `owner` names has."""
+    """Descriptors with another length than those of the `owner`, such as a collection."""
 
     code = "descriptor_dim_mismatch"
 
@@ -128,7 +128,7 @@ class StoreFullError(ApiError):
 
 
 def invalid_model(error: ValidationError, place: str = "") -> UnprocessableError:
-    """A pydantic error in the object at `place` of a request, in the contract's words."""
+    """Turns a pydantic error in the object at `place` of a request into the contract's error."""
     faults = error.errors(include_url=False, include_context=False, include_input=False)
     outer = (place,) if place else ()
     return invalid_fields(
@@ -137,7 +137,7 @@ def invalid_model(error: ValidationError, place: str = "") -> UnprocessableError
 
 
 def invalid_fields(faults: list[tuple[str, str]]) -> UnprocessableError:
-    """(field, message) of each fault, the first one first."""
+    """Makes one error of (field, message) of each fault, in their order."""
     short = [(shortened(field) or "body", shortened(message)) for field, message in faults]
     field, message = short[0]
     return UnprocessableError(
@@ -148,10 +148,10 @@ def invalid_fields(faults: list[tuple[str, str]]) -> UnprocessableError:
 
 
 def shortened(text: str) -> str:
-    """Long texts of a client are not sent back whole."""
+    """Shortens a client's text for messages."""
     return text if len(text) <= _MAX_LETTERS else text[:_MAX_LETTERS] + "…"
 
 
 def field_name(location: tuple[int | str, ...]) -> str:
-    # Pydantic adds the tags of unions; the client did not send them.
+    # Pydantic adds the tags of unions, which the client did not send.
     return ".".join(str(part) for part in location if part not in ("nested", "packed", "array"))

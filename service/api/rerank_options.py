@@ -17,11 +17,9 @@ def rerank_options(
     stride: int | None = None,
     direction: Direction | None = None,
 ) -> RerankOptions:
-    """For a list of `images`; None takes the checkpoint's default. A default stride shrinks to a
-    smaller window.
-
-    Raises UnprocessableError for a stride larger than the window, and for a window that the
-    checkpoint cannot read.
+    """The options for a list of `images`; None means the checkpoint's default. The default stride
+    is at most the window. Raises UnprocessableError for a stride larger than the window, and for a
+    window that the checkpoint cannot read.
     """
     defaults, longest = config.rerank, config.longest_window
     window = defaults.window if window is None else window

@@ -1,4 +1,4 @@
-"""Which lengths of descriptors fit each other."""
+"""Whether lengths of descriptors fit each other."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Misfit:
 
 
 def misfit(sizes: DescriptorSizes, expected: DescriptorSizes) -> Misfit | None:
-    """Where `sizes` differ from those `expected`; None if they fit. An image without a global
-    fits any length of globals, and any global fits where none is expected."""
+    """How `sizes` differ from those `expected`; None if they fit. An image without a global fits
+    any length of globals, and any global fits if none is expected."""
     if sizes.local_dim != expected.local_dim:
         return Misfit("descriptors", expected.local_dim, sizes.local_dim)
     length, expected_length = sizes.global_dim, expected.global_dim
@@ -36,12 +36,12 @@ def misfit(sizes: DescriptorSizes, expected: DescriptorSizes) -> Misfit | None:
 
 
 def joined(sizes: DescriptorSizes, more: DescriptorSizes) -> DescriptorSizes:
-    """The sizes of both together, which must fit: the first global fixes the length of globals."""
+    """Merges sizes that fit: the first global fixes the length of globals."""
     return DescriptorSizes(sizes.local_dim, sizes.global_dim or more.global_dim)
 
 
 def beyond_limits(sizes: DescriptorSizes) -> tuple[Part, str] | None:
-    """(part, message) where a length is not between MIN_DIM and MAX_DIM, else None."""
+    """(part, message) if a length is not between MIN_DIM and MAX_DIM, else None."""
     lengths: dict[Part, int | None] = {
         "descriptors": sizes.local_dim,
         "global": sizes.global_dim,

@@ -1,1 +1,1 @@
-"""A request's body on its way from bytes to checked descriptors."""
+"""Request bodies: from bytes to checked descriptors."""

@@ -48,7 +48,7 @@ class Decoded:
 
 @dataclass(frozen=True, eq=False)
 class Undescribed:
-    """An image that came as a picture, at the place `where` of the request."""
+    """An image that was sent as a picture, at the place `where` of the request."""
 
     where: str
     picture: bytes
@@ -58,14 +58,15 @@ class Undescribed:
 def decode_registration(
     request: RegisterRequest, config: ModelConfig, max_image_bytes: int
 ) -> tuple[dict[str, GalleryRecord | Undescribed], int]:
-    """(images by id, how many were truncated). Raises ApiError naming the image and field."""
+    """Returns images by id, and how many were truncated. Raises ApiError with the image and
+    field."""
     images: dict[str, GalleryRecord | Undescribed] = {}
     truncated = 0
     for place, image in enumerate(request.images):
         where = f"images.{place}"
         if image.id in images:
             raise UnprocessableError(
-                f"{where}.id: {image.id!r} comes twice", field=f"{where}.id", id=image.id
+                f"{where}.id: {image.id!r} occurs twice", field=f"{where}.id", id=image.id
             )
         if image.metadata is not None:
             _check_metadata(image.metadata, f"{where}.metadata")
@@ -99,13 +100,13 @@ def _check_metadata(metadata: dict[str, Any], field: str) -> None:
 def decode_query(
     request: RerankRequest, config: ModelConfig, max_image_bytes: int
 ) -> Decoded | bytes | QueryId:
-    """Checks the rest of the request, then decodes the query. A picture is described, and a stored
-    image fetched, later. Raises ApiError."""
+    """Checks the rest of the request, then decodes the query. Pictures are described, and stored
+    images fetched, later. Raises ApiError."""
     ids = request.gallery_ids
     if len(set(ids)) < len(ids):
         twice = next(image_id for image_id, times in Counter(ids).items() if times > 1)
         raise UnprocessableError(
-            f"gallery_ids: {twice!r} comes twice",
+            f"gallery_ids: {twice!r} occurs twice",
             code="duplicate_gallery_ids",
             field="gallery_ids",
             id=twice,
@@ -128,7 +129,7 @@ def decode_query(
 def decode_image(
     image: GalleryImage | QueryDescriptors, config: ModelConfig, where: str
 ) -> Decoded:
-    """Checks all rows of the descriptors, keeps as many as the checkpoint reads. Raises
+    """Checks all rows of the descriptors, and keeps as many as the checkpoint reads. Raises
     UnprocessableError."""
     rows = _array(image.descriptors, 2, f"{where}.descriptors")
     vector = None if image.global_ is None else _array(image.global_, 1, f"{where}.global")
@@ -142,8 +143,8 @@ def decode_image(
 def decode_extracted(
     features: ExtractedImage, config: ModelConfig, where: str, **details: str
 ) -> Decoded:
-    """The same checks for an extractor's descriptors. Raises UnprocessableError, with these
-    `details` beside its own."""
+    """The same checks for an extractor's descriptors. Raises UnprocessableError with these
+    additional `details`."""
     _check_sizes(features.descriptors, features.global_, config, where, **details)
     no_padding = np.zeros(len(features.descriptors), np.bool_)
     return _decoded(

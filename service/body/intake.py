@@ -1,4 +1,4 @@
-"""Reads bodies under limits, and parses them one at a time, all but small ones in threads."""
+"""Reads bodies within limits, and parses them one by one, all but small ones in threads."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _Result = TypeVar("_Result")
 
 
 class Intake:
-    """`max_bytes`: of all bodies in memory at a time, over all requests.
+    """`max_bytes`: the limit for all bodies in memory, over all requests.
 
     Parsing holds the interpreter lock, so more threads would only delay the event loop. There are
     two, so that small bodies do not wait for large ones."""
@@ -48,7 +48,8 @@ class Intake:
         self._large = ThreadPoolExecutor(1, "large-bodies")
 
     def hold(self, size: int) -> bool:
-        """Counts bytes of a body as held; whether there is room for them. Until `release`."""
+        """Counts bytes of a body as held until `release`. Returns whether there is room for
+        them."""
         self._held += size
         return self._held <= self._max_bytes
 
@@ -57,10 +58,11 @@ class Intake:
 
     @asynccontextmanager
     async def body(self, request: Request, limit: int) -> AsyncIterator[bytes]:
-        """The body as it came; it counts as held until the block ends.
+        """The body as received. It counts as held until the block ends.
 
-        Raises TooLargeError as soon as it is too large, OverloadedError where too much is held
-        already, DeadlineExceededError or ClientDisconnectedError where it does not arrive whole."""
+        Raises TooLargeError as soon as it is too large, OverloadedError if too much is held
+        already, DeadlineExceededError or ClientDisconnectedError if it does not arrive
+        completely."""
         chunks: list[bytes] = []
         try:
             async with asyncio.timeout(BODY_SECONDS):
@@ -102,10 +104,10 @@ class Intake:
         parse: Callable[[bytes], _Result],
         around: Callable[[bytes], AbstractContextManager[None]],
     ) -> _Result:
-        """The result of `parse`, which can take many milliseconds: of a large body. `around`:
-        a context manager for the body as it came, for the time of the parsing.
+        """The result of `parse`, which for a large body can take many milliseconds. `around`: a
+        context manager for the body as received, around the parsing.
 
-        Raises MediaTypeError for what is not JSON, and what `body` and `parse` raise."""
+        Raises MediaTypeError for a body that is not JSON, and what `body` and `parse` raise."""
         kind = content_type(request)
         if kind != JSON:
             raise MediaTypeError(f"Content-Type: {kind[:100]}, but {JSON} is required")
@@ -118,7 +120,7 @@ class Intake:
         parse: Callable[[bytes], _Result],
         around: Callable[[bytes], AbstractContextManager[None]] = lambda _: nullcontext(),
     ) -> _Result:
-        """As `json`, of a body of any type."""
+        """Like `json`, for a body of any type."""
         encoded = _is_gzip(request)
         async with self.body(request, limit) as body:
             # The size of a compressed body is unknown.
@@ -162,7 +164,7 @@ def _is_gzip(request: Request) -> bool:
 
 
 def _unzipped(body: bytes, limit: int) -> bytes:
-    """Raises TooLargeError once it is, and InvalidJsonError."""
+    """Raises TooLargeError as soon as the body is too large, and InvalidJsonError."""
     unzip = zlib.decompressobj(_GZIP)
     try:
         data = unzip.decompress(body, limit + 1)
@@ -171,7 +173,7 @@ def _unzipped(body: bytes, limit: int) -> bytes:
     if len(data) > limit:
         _refuse_as_too_large(limit)
     if not unzip.eof or unzip.unused_data:
-        raise InvalidJsonError("the body is not one whole gzip")
+        raise InvalidJsonError("the body is not one complete gzip")
     return data
 
 

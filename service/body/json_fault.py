@@ -1,4 +1,4 @@
-"""Where in a JSON text msgspec met a fault, and which."""
+"""The place and the kind of a fault that msgspec found in a JSON text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ OUT_OF_RANGE = "Number out of range"
 
 
 def fault_of(error: msgspec.ValidationError) -> tuple[str, str]:
-    """(the place as the contract writes one, `images.3.id`; what is wrong there)."""
+    """Returns the place, written as in the contract (`images.3.id`), and what is wrong there."""
     message = str(error)
     what, _, path = message.rpartition(" - at `$") if message.endswith("`") else (message, "", "")
     what, path = (what, path[:-1]) if what else (message, "")

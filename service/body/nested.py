@@ -15,10 +15,10 @@ from service.api.sizes import MAX_DIM, MIN_DIM
 from service.body.json_fault import fault_of, joined_place
 
 _PIECE = MAX_DIM * 64
-"""Bytes that are parsed at once: at least one row, whatever its spacing."""
+"""Bytes that are parsed at a time: at least one row, whatever its white space."""
 
 _PIECE_ROWS = 512
-"""Lists cost more than their numbers, since the garbage collector visits them."""
+"""Lists cost more than their numbers, since the garbage collector visits each."""
 
 _BETWEEN = re.compile(rb"[ \t\r\n]*,?[ \t\r\n]*")
 _VECTOR = msgspec.json.Decoder(list[float])
@@ -26,7 +26,7 @@ _ROWS = msgspec.json.Decoder(list[list[float]])
 
 
 class InvalidElementError(InvalidArrayError):
-    """An element is not a number, or not a row. `place`: of the element, as `3.1`."""
+    """An element is not a number, or not a row. `place`: where the element is, such as `3.1`."""
 
     def __init__(self, place: str, what: str) -> None:
         super().__init__(what)
@@ -44,10 +44,8 @@ def vector(text: bytes) -> NDArray[np.float32]:
 
 
 def matrix(text: bytes) -> NDArray[np.float32]:
-    """`text`: one complete JSON value. Reading stops at too many rows, or at rows of a length out
-    of bounds: the caller refuses the array by its shape.
-
-    Raises InvalidArrayError."""
+    """`text`: one complete JSON value. Reading stops at too many rows, or at rows whose length is
+    out of bounds: the caller refuses the array by its shape. Raises InvalidArrayError."""
     if not text.startswith(b"["):
         raise InvalidElementError("", "neither a list of rows nor a packed array")
     pieces: list[NDArray[np.float32]] = []
@@ -75,7 +73,7 @@ def _after(text: bytes, start: int) -> int:
 
 
 def _rows(text: bytes, start: int, end: int, earlier_rows: int) -> NDArray[np.float32]:
-    """The rows up to `end` (0: no row ends within a piece); `before`: number of earlier rows."""
+    """The rows up to `end` (0: no row ends within a piece)."""
     if not end and text.startswith(b"[", start):
         too_long = f"over {MAX_DIM:,} numbers, or over {_PIECE:,} bytes"
         raise InvalidElementError(str(earlier_rows), too_long)
@@ -86,12 +84,14 @@ def _rows(text: bytes, start: int, end: int, earlier_rows: int) -> NDArray[np.fl
         row, _, rest = place.partition(".")
         raise InvalidElementError(joined_place(earlier_rows + int(row or 0), rest), what) from None
     except msgspec.DecodeError:
-        raise InvalidElementError(str(earlier_rows), "from here on not all are rows") from None
+        raise InvalidElementError(
+            str(earlier_rows), "not all elements from here on are rows"
+        ) from None
     lengths = set(map(len, rows))
     if len(lengths) > 1:
         raise InvalidArrayError("rows of different lengths")
     (length,) = lengths
-    # An array that will be refused keeps just enough rows to show its shape.
+    # Of an array that will be refused, enough rows are kept to show its shape.
     rows = rows[: MAX_ROWS + 1 - earlier_rows if MIN_DIM <= length <= MAX_DIM else 1]
     # numpy spends much more time on each row of a list than on its numbers.
     numbers = np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * length)
@@ -99,11 +99,11 @@ def _rows(text: bytes, start: int, end: int, earlier_rows: int) -> NDArray[np.fl
 
 
 def _decoded(text: bytes, start: int, end: int) -> list[list[float]]:
-    """Raises msgspec.DecodeError, and ValidationError where it can tell which element is none."""
+    """Raises msgspec.DecodeError, and ValidationError if it knows which element is wrong."""
     try:
         return _ROWS.decode(b"[" + text[start : max(start, end)] + (b"]" if end else b""))
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
-        # Cut inside something that is not a row: its beginning tells what it is.
+        # The piece ends inside something that is not a row; its beginning shows what it is.
         return _ROWS.decode(b"[" + text[start : max(start, end) + _PIECE])

@@ -1,4 +1,4 @@
-"""From the bytes of a JSON body to a request, in pieces and as far as the first fault.
+"""From the bytes of a JSON body to a request, in pieces, up to the first fault.
 
 msgspec reads the outline first: the fields, each still as JSON. It stops at the first field or
 image too many, and makes no Python objects of what it skips. Each field is then checked against its
@@ -38,13 +38,14 @@ _Decoded = TypeVar("_Decoded")
 _Json = bytes | msgspec.Raw
 
 MAX_MARKS = 1 << 19
-"""More rows than 32 MiB of descriptors have, more names than 256 images with all their metadata."""
+"""More than the rows of 32 MiB of descriptors, and than the names in 256 images with all
+metadata."""
 _MARKS = {b"[": "lists and rows", b":": "names of fields"}
 _COUNTED_BYTES = 1 << 20
 _SCALAR_BYTES = 4096
 _ESCAPED_BYTES = 64 << 10
 _NOT_JSON = (b"-Infinity", b"Infinity", b"NaN")
-"""How some writers spell numbers that JSON lacks."""
+"""How some programs write numbers that JSON lacks."""
 _MAX_REPLACED = 100_000
 _TOO_LARGE = b"1e99"
 """Valid JSON, but too large for any array."""
@@ -56,8 +57,7 @@ def read_request(
     decode: Callable[[_Request], _Decoded],
     max_objects: int = 1,
 ) -> tuple[_Request, _Decoded]:
-    """A request, and the result of `decode`. `max_objects`: the most that a list of objects may
-    have.
+    """A request, and the result of `decode`. `max_objects`: the longest list of objects.
 
     Raises InvalidJsonError, UnprocessableError, TooLargeError and what `decode` raises."""
 
@@ -70,7 +70,7 @@ def read_request(
     try:
         return parse(body)
     except InvalidJsonError:
-        # An array with NaN gets an error that names it; all else is just not JSON.
+        # An array with NaN gets its own error; everything else is just not JSON.
         with_numbers = body
         for text in _NOT_JSON:
             with_numbers = with_numbers.replace(text, _TOO_LARGE, _MAX_REPLACED)
@@ -119,7 +119,7 @@ def _outline(schema: type[BaseModel]) -> type[msgspec.Struct]:
 
 @lru_cache
 def _list_of(max_objects: int) -> type[msgspec.Struct]:
-    """A list of JSON values; as a struct, since msgspec ends that at the first value too many."""
+    """A list of JSON values; as a struct, since msgspec stops that at the first value too many."""
     places = [(f"at_{place}", msgspec.Raw, msgspec.UNSET) for place in range(max_objects)]
     return msgspec.defstruct("List", places, array_like=True, forbid_unknown_fields=True)
 
@@ -129,7 +129,7 @@ def _object(text: _Json, schema: type[_Request], place: str, max_objects: int) -
         try:
             outline = msgspec.json.decode(text, type=_outline(schema))
         except msgspec.ValidationError:
-            # Text that is not JSON after the fault either gets that error instead.
+            # If the text after the fault is not JSON either, that is the error.
             msgspec.json.decode(text, type=msgspec.Raw)
             raise
     fields: dict[str, Any] = {}
@@ -150,7 +150,7 @@ def _value(text: msgspec.Raw, field: FieldInfo, place: str, max_objects: int) ->
     if schema is not None and _is_schema(schema):
         texts = _texts(text, place, max_objects)
         return [_object(t, schema, f"{place}.{n}", max_objects) for n, t in enumerate(texts)]
-    # No copy: a query is nearly all of its body.
+    # No copy: a query is nearly all of a body.
     json, kinds = memoryview(text), get_args(kind) or (kind,)
     begin = bytes(json[:5])
     forms = [form for form in kinds if _is_schema(form)]
@@ -191,7 +191,7 @@ def _texts(text: msgspec.Raw, place: str, limit: int) -> list[msgspec.Raw]:
             if "at most length" not in str(error):
                 raise
             raise TooLargeError(
-                f"{place}: over {limit}, which may come at once",
+                f"{place}: over {limit}, the most in one request",
                 code="too_many_images",
                 max_images_per_request=limit,
             ) from None
@@ -206,12 +206,12 @@ def _parsed(text: memoryview, field: FieldInfo) -> Any:
     if _mark(field, Base64) and bytes(text[:1]) == b'"':
         with suppress(InvalidArrayError):
             return base64_bytes(text[1:-1])
-        # Perhaps with escapes; what else is wrong is told of the text.
+        # It may have escapes; other faults are reported for the text.
     limit = _mark(field, JsonBytes) or JsonBytes(_SCALAR_BYTES)
     if len(text) > limit.max_bytes:
         raise InvalidArrayError(f"{len(text):,} bytes of JSON, over {limit.max_bytes:,}")
     if len(text) > _ESCAPED_BYTES and 8 * bytes(text).count(b"\\") > len(text):
-        # Some writers escape the plus or slash of base64, none escapes all of it.
+        # Some programs escape the plus or slash of base64, none escapes all of it.
         raise InvalidArrayError("most of its characters are escaped")
     return msgspec.json.decode(text)
 

@@ -1,4 +1,4 @@
-"""locore collections: what a service's gallery has, and the aliases of its collections."""
+"""locore collections: lists, empties and drops collections of a running service; moves aliases."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def collections() -> None:
 @json_option
 @connection_options
 def list_collections(as_json: bool, url: str, api_key: str | None) -> None:
-    """Every collection: images, lengths of descriptors, bytes, aliases."""
+    """List every collection with its images, lengths of descriptors, bytes and aliases."""
     with Client(url, api_key) as client:
         listing = list(client.collections())
     if as_json:
@@ -53,7 +53,7 @@ def list_collections(as_json: bool, url: str, api_key: str | None) -> None:
 @json_option
 @connection_options
 def empty(collection: str, yes: bool, as_json: bool, url: str, api_key: str | None) -> None:
-    """Forget all images of COLLECTION, which stays with its aliases."""
+    """Delete all images of COLLECTION; the collection and its aliases stay."""
     with Client(url, api_key) as client:
         if not yes:
             _ask("Empty", client, collection)
@@ -69,7 +69,7 @@ def empty(collection: str, yes: bool, as_json: bool, url: str, api_key: str | No
 @yes_option
 @connection_options
 def drop(collection: str, yes: bool, url: str, api_key: str | None) -> None:
-    """Forget COLLECTION with its images. One that an alias points at is not dropped."""
+    """Delete COLLECTION and its images. A collection that an alias points at is not dropped."""
     with Client(url, api_key) as client:
         if not yes:
             _ask("Drop", client, collection)
@@ -81,7 +81,7 @@ def drop(collection: str, yes: bool, url: str, api_key: str | None) -> None:
 @json_option
 @connection_options
 def aliases(as_json: bool, url: str, api_key: str | None) -> None:
-    """Every alias, and the collection that it stands for."""
+    """List every alias with its collection."""
     with Client(url, api_key) as client:
         listing = list(client.aliases())
     if as_json:
@@ -101,13 +101,13 @@ def aliases(as_json: bool, url: str, api_key: str | None) -> None:
 @json_option
 @connection_options
 def alias(alias: str, collection: str, as_json: bool, url: str, api_key: str | None) -> None:
-    """Let ALIAS stand for COLLECTION, from now on and in one step."""
+    """Make ALIAS stand for COLLECTION, in one step."""
     with Client(url, api_key) as client:
         moved = client.set_alias(alias, collection)
     if as_json:
         _print_json(moved.model_dump())
     else:
-        before = f", before that for {moved.previous}" if moved.previous else ""
+        before = f", before for {moved.previous}" if moved.previous else ""
         click.echo(f"{moved.alias}: stands for {moved.collection}{before}")
 
 
@@ -115,23 +115,25 @@ def alias(alias: str, collection: str, as_json: bool, url: str, api_key: str | N
 @click.argument("alias")
 @connection_options
 def unalias(alias: str, url: str, api_key: str | None) -> None:
-    """Forget ALIAS; its collection stays."""
+    """Delete ALIAS; its collection stays."""
     with Client(url, api_key) as client:
         client.delete_alias(alias)
-    click.echo(f"{alias}: no alias any more")
+    click.echo(f"{alias}: deleted")
 
 
 def _ask(what: str, client: Client, name: str) -> None:
-    """Raises click.ClickException unless the answer is yes."""
+    """Asks for confirmation. Raises click.ClickException unless the answer is yes."""
     summary = client.collection(name)
     try:
         sure = click.confirm(f"{what} {summary.name} with {summary.count:,} images?", err=True)
     except click.Abort:
         if sys.stdin.isatty():
             raise
-        raise click.UsageError(f"{summary.name}: nobody answers here: give --yes") from None
+        raise click.UsageError(
+            f"{summary.name}: there is no terminal to ask on; use --yes"
+        ) from None
     if not sure:
-        raise click.ClickException(f"{summary.name}: left as it is")
+        raise click.ClickException(f"{summary.name}: not changed")
 
 
 def _print_json(value: object) -> None:

@@ -1,4 +1,4 @@
-"""What several commands share."""
+"""Helpers and options of several commands."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ _Item = TypeVar("_Item")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _UNCUT = 10_000
-"""Columns; a file or a pipe does not end where a terminal does."""
+"""Columns: lines in a file or a pipe are not cut at a terminal's width."""
 
 console = Console(width=None if sys.stdout and sys.stdout.isatty() else _UNCUT)
 errors = Console(stderr=True)
 
 
 def write_any_text() -> None:
-    """What the encoding of standard output or error does not have is written as `\\x…` there."""
+    """Writes characters that the encoding of standard output or error lacks as `\\x…`."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -65,7 +65,7 @@ any_path = click.Path(path_type=Path)
 
 
 class _Checkpoint(click.ParamType[Path]):
-    """The path of a .safetensors file, or the name of a shipped checkpoint."""
+    """A parameter: the path of a .safetensors file, or the name of a shipped checkpoint."""
 
     name = "path or name"
 
@@ -82,13 +82,13 @@ any_checkpoint = _Checkpoint()
 
 
 def say(message: str) -> None:
-    """A line on standard error, above a progress bar that may be running."""
+    """Prints a line on standard error, above a progress bar if one is running."""
     errors.print(message, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
 def progress_bar(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error; call what is yielded with how much further the work is."""
+    """Shows a bar on standard error. Yields a function that advances it by a number of items."""
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -96,7 +96,7 @@ def progress_bar(description: str, total: int | None) -> Iterator[Callable[[int]
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=errors,
-        # Without a terminal a bar would fill a log file with its frames.
+        # In a log file a bar would write all of its frames.
         disable=not errors.is_terminal,
     ) as progress:
         task = progress.add_task(description, total=total)
@@ -109,7 +109,7 @@ def tracked(items: Iterable[_Item], description: str, total: int | None) -> Iter
 
 @contextmanager
 def naming(flag: str, *errors: type[Exception]) -> Iterator[None]:
-    """Raises click.UsageError, which names the flag, for any of these errors."""
+    """Turns any of these errors into a click.UsageError that names the flag."""
     try:
         yield
     except errors as error:
@@ -117,14 +117,15 @@ def naming(flag: str, *errors: type[Exception]) -> Iterator[None]:
 
 
 def extraction_run(workers: int = usable_cores(), batch: int = BATCH) -> ExtractionRun:
-    """One that tells on standard error what it leaves out and how far it is."""
+    """A run that reports skipped images and its progress on standard error."""
     return ExtractionRun(workers, batch, say, tracked)
 
 
 def device_of(name: str) -> torch.device:
-    """`auto` takes a GPU where there is one. Raises click.UsageError for one that is not there."""
-    # Here and not above: serving and what talks to a service do without torch, whose import takes
-    # a second or two.
+    """The device of that name; `auto` is a GPU if there is one. Raises click.UsageError if there is
+    no such device."""
+    # Imported here: serving and commands that talk to a service do without torch, whose import
+    # takes a second or two.
     from model.device import DeviceError, device_named
 
     try:
@@ -139,28 +140,28 @@ device_option = click.option(
     envvar="LOCORE_DEVICE",
     show_default=True,
     metavar="auto|cpu|cuda[:N]",
-    help="Where the model computes; auto takes a GPU where there is one.",
+    help="Where the model computes; auto takes a GPU if there is one.",
 )
 
 
 descriptor_dim_option = click.option(
     "--descriptor-dim",
     type=click.IntRange(1),
-    help="Of a descriptor file: rows that are this long are the descriptor alone, without the five "
-    "leading columns (x, y, scale, mask, weight).",
+    help="For a descriptor file whose rows are descriptors without the five leading columns (x, y, "
+    "scale, mask, weight): the length of a row.",
 )
 
 
 metric_option = click.option(
     "--metric",
     type=any_path,
-    help="A file of `locore fit-metric`: images are compared in that metric.",
+    help="A file from `locore fit-metric`: images are compared in that metric.",
 )
 
 
 def storage_options(when: str) -> Callable[[_Function], _Function]:
-    """--store-dtype and --pool-locals, the settings of a service; the help begins with `when` they
-    count."""
+    """Adds --store-dtype and --pool-locals, as the service's settings. The help begins with `when`:
+    the condition under which they count."""
 
     def with_options(function: _Function) -> _Function:
         for option in (
@@ -168,7 +169,7 @@ def storage_options(when: str) -> Callable[[_Function], _Function]:
                 "--pool-locals",
                 type=click.IntRange(1),
                 envvar="LOCORE_POOL_LOCALS",
-                help=f"{when}: locals that an image keeps at most; those nearest are merged.",
+                help=f"{when}: the most locals of an image; the most similar ones are merged.",
             ),
             click.option(
                 "--store-dtype",
@@ -176,7 +177,7 @@ def storage_options(when: str) -> Callable[[_Function], _Function]:
                 default=DEFAULT_STORE_DTYPE,
                 show_default=True,
                 envvar="LOCORE_STORE_DTYPE",
-                help=f"{when}: what descriptors are stored as.",
+                help=f"{when}: the number type of stored descriptors.",
             ),
         ):
             function = option(function)
@@ -186,7 +187,7 @@ def storage_options(when: str) -> Callable[[_Function], _Function]:
 
 
 def check_collection(name: str) -> None:
-    """Raises click.UsageError for a name that no collection has."""
+    """Raises click.UsageError for a name that no collection can have."""
     try:
         TypeAdapter(Collection).validate_python(name)
     except ValidationError as error:
@@ -194,7 +195,7 @@ def check_collection(name: str) -> None:
 
 
 def connection_options(function: _Function) -> _Function:
-    """--url and --api-key of the commands that talk to a running service."""
+    """Adds --url and --api-key, for commands that talk to a running service."""
     for option in (
         click.option(
             "--api-key", envvar="LOCORE_API_KEY", help="The service's key, if it has one."
@@ -212,6 +213,6 @@ def connection_options(function: _Function) -> _Function:
 
 
 def service_options(function: _Function) -> _Function:
-    """And --collection of those that talk to it about one."""
+    """Adds --url, --api-key and --collection."""
     collection = click.option("--collection", default="default", show_default=True)
     return connection_options(collection(function))

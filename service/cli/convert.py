@@ -33,48 +33,48 @@ _LOCORE_ONLY = ("without_global", "attention_window", "scoring", "softmax")
     "-o",
     "--output",
     type=any_path,
-    help="Where the weights of a .pt file go; default: beside it, as .safetensors.",
+    help="Where to write the weights of a .pt file; default: beside it, as .safetensors.",
 )
-@click.option("--name", help="What answers call the model; default: the file's name.")
+@click.option("--name", help="The model's name in answers; default: the file's name.")
 @click.option(
     "--without-global",
     is_flag=True,
-    help="LOCORE: it was trained without the global descriptor as a token; its tensors do not "
-    "always tell.",
+    help="LOCORE: the checkpoint was trained without a global descriptor, which its tensors do not "
+    "always show.",
 )
 @click.option(
     "--descriptors",
     type=click.IntRange(1),
-    help="Locals of an image; default as published: 48, or 49 without a global; 600 of ELViS and "
-    "AMES, which read fewer as well.",
+    help="Locals of an image; default as published: 48, or 49 without a global; for ELViS and AMES "
+    "600, and they accept fewer.",
 )
 @click.option(
     "--attention-heads",
     type=click.IntRange(1),
-    help="Default: as many as make heads of 64; 2 of AMES.",
+    help="Default: heads of 64 numbers; for AMES 2 heads.",
 )
 @click.option(
     "--attention-window",
     type=click.IntRange(2),
     default=512,
     show_default=True,
-    help="LOCORE: tokens that a token attends to.",
+    help="LOCORE: the number of tokens that a token attends to.",
 )
 @click.option(
     "--scoring",
     type=click.Choice(get_args(Scoring)),
     default="max-end",
     show_default=True,
-    help="LOCORE's score: the sum of its tokens' logits, the first's, the last local's, the "
-    "product.",
+    help="LOCORE's score of an image: the sum of its tokens' logits, the first one, that of the "
+    "last local, or their product.",
 )
 @click.option("--softmax", is_flag=True, help="LOCORE: score by probabilities, not raw logits.")
 @click.option(
     "--extractor",
-    help="Of the descriptors; default: by how the file's name begins, else dinov2-vitb14-reg.",
+    help="The extractor of the descriptors; default: by the file's name, else dinov2-vitb14-reg.",
 )
 @click.option("--extractor-version", default=PUBLISHED, show_default=True)
-@click.option("--force", is_flag=True, help="Replace files that are there.")
+@click.option("--force", is_flag=True, help="Replace existing files.")
 @click.pass_context
 def convert(
     context: click.Context,
@@ -91,16 +91,17 @@ def convert(
     extractor_version: str,
     force: bool,
 ) -> None:
-    """Make a published CHECKPOINT one that `locore serve --checkpoint` serves: a .safetensors file
-    stays as it is and gets a config beside it, the tensors of a .pt file are written to a
-    .safetensors file first.
+    """Convert a published CHECKPOINT for `locore serve --checkpoint`. A .safetensors file stays
+    unchanged and gets a config beside it. The tensors of a .pt file are written to a .safetensors
+    file first.
 
-    Of LOCORE (.safetensors: base, or small with fewer layers, with or without projections), ELViS
-    and AMES (.pt, binarised or not); sizes and whose it is are read from the tensors.
+    Reads checkpoints of LOCORE (.safetensors: base, or small with fewer layers, with or without
+    projections), ELViS and AMES (.pt, binarised or not). The type of the model and its sizes are
+    read from the tensors.
     """
     pickled = checkpoint.suffix != ".safetensors"
     if output is not None and not pickled:
-        raise click.UsageError(f"--output is for a .pt file: {checkpoint} stays where it is")
+        raise click.UsageError(f"--output is only for a .pt file: {checkpoint} is not copied")
     output = output or checkpoint.with_suffix(".safetensors")
     _check_output(output, pickled=pickled, force=force)
     state = pairs.read_state(checkpoint) if pickled else None
@@ -147,7 +148,7 @@ def convert(
 
 
 def _check_output(output: Path, *, pickled: bool, force: bool) -> None:
-    """Raises click.UsageError where a file cannot or must not be written."""
+    """Raises click.UsageError if a file cannot or must not be written."""
     if output.suffix != ".safetensors":
         raise click.UsageError(f"{output} must end in .safetensors")
     if not output.parent.is_dir():
@@ -155,7 +156,7 @@ def _check_output(output: Path, *, pickled: bool, force: bool) -> None:
     outputs = [output.with_suffix(".json"), *([output] if pickled else [])]
     existing = next((path for path in outputs if path.exists()), None)
     if existing is not None and not force:
-        raise click.UsageError(f"{existing} is there already; --force replaces it")
+        raise click.UsageError(f"{existing} exists already; --force replaces it")
 
 
 def _summary(reranker: ListReranker, config: LongformerConfig | ElvisConfig | AmesConfig) -> str:

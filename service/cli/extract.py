@@ -37,9 +37,9 @@ def _scales(_: click.Context, __: click.Parameter, value: str | None) -> tuple[f
     try:
         scales = tuple(float(part) for part in value.split(","))
     except ValueError:
-        raise click.BadParameter("numbers with commas between them") from None
+        raise click.BadParameter("must be numbers, separated by commas") from None
     if not all(0 < scale <= 4 for scale in scales) or len(set(scales)) < len(scales):
-        raise click.BadParameter("above 0 and at most 4, none twice")
+        raise click.BadParameter("must be above 0 and at most 4, none of them twice")
     return scales
 
 
@@ -52,59 +52,59 @@ def _scales(_: click.Context, __: click.Parameter, value: str | None) -> tuple[f
     default="efficientnet-lite0",
     show_default=True,
     metavar="NAME",
-    help=f"One of {', '.join(NAMES)}. hf: is a vision transformer of Hugging Face in a local "
-    "FOLDER: DINOv2, DINOv3, CLIP or SigLIP.",
+    help=f"One of {', '.join(NAMES)}. hf:FOLDER is a vision transformer of Hugging Face in a local "
+    "folder: DINOv2, DINOv3, CLIP or SigLIP.",
 )
 @click.option(
     "--descriptors",
     type=click.IntRange(1, 4096),
     default=48,
     show_default=True,
-    help="Local descriptors of an image, the strongest.",
+    help="Local descriptors of an image: the strongest ones.",
 )
 @click.option(
     "--workers",
     type=click.IntRange(1),
     default=usable_cores(),
     show_default=True,
-    help="Images at a time; with --batch, images read at a time.",
+    help="Images to process at a time; with --batch, images to read at a time.",
 )
 @click.option(
     "--relative-to",
     type=existing_folder,
-    help="Make ids of the paths below this folder; with --list, the folder that its paths are in.",
+    help="Ids are paths relative to this folder. With --list: the folder that its paths are in.",
 )
 @click.option(
     "--list",
     "list_path",
     type=any_path,
-    help="Extract the images of this file instead, in its order, `path` or "
-    "`path,label,width,height` a line.",
+    help="Instead of IMAGES: a file that lists them, one `path` or `path,label,width,height` per "
+    "line. Their order is kept.",
 )
 @click.option(
     "--crop",
     type=any_path,
-    help="With --list: describe of every image only the part that this gnd_*.pkl gives as `bbx`.",
+    help="With --list: describe only the part of each image that this gnd_*.pkl gives as `bbx`.",
 )
 @click.option(
-    "--global-file", type=any_path, help="Write the globals here too, as raw float32 rows."
+    "--global-file", type=any_path, help="Also write the globals here, as raw float32 rows."
 )
 @click.option(
     "--views",
     type=click.IntRange(0, 100),
     default=0,
-    help="Extract so many random views of each image (crop, angle, light, occlusion) instead of "
-    "the image: training lists that need no labels. A view's id is the image's, @ and a number.",
+    help="Extract this many random views of each image (crop, angle, light, occlusion) instead of "
+    "the image itself, for training without labels. The id of a view is IMAGE@NUMBER.",
 )
 @click.option(
     "--fit-whitening",
     is_flag=True,
-    help="Learn the extractor's PCA-whitening from the images instead, and write that to OUTPUT.",
+    help="Instead: learn the extractor's PCA-whitening from the images, and write it to OUTPUT.",
 )
 @click.option(
     "--weights",
     type=existing_folder,
-    help="dinov2-vitb14-reg: a folder of config.json and model.safetensors, instead of the hub's.",
+    help="dinov2-vitb14-reg: a folder with config.json and model.safetensors, instead of the hub.",
 )
 @click.option("--detector", type=any_path, help="dinov2-vitb14-reg: AMES's dinov2_detector.pt.")
 @click.option(
@@ -115,13 +115,12 @@ def _scales(_: click.Context, __: click.Parameter, value: str | None) -> tuple[f
 @click.option(
     "--batch",
     type=click.IntRange(1),
-    help="dinov2-vitb14-reg and hf: images of one size that are computed together.  "
-    f"[default: {BATCH}]",
+    help=f"dinov2-vitb14-reg and hf: images of one size in a batch.  [default: {BATCH}]",
 )
 @click.option(
     "--device",
     metavar="auto|cpu|cuda[:N]",
-    help="dinov2-vitb14-reg and hf: where it computes.  [default: auto]",
+    help="dinov2-vitb14-reg and hf: the device to compute on.  [default: auto]",
 )
 def extract(
     images: tuple[Path, ...],
@@ -141,17 +140,17 @@ def extract(
     batch: int | None,
     device: str | None,
 ) -> None:
-    """Make descriptors of IMAGES, files or folders, and write them to an HDF5 file.
+    """Make descriptors of IMAGES (files or folders) and write them to an HDF5 file.
 
-    An image in a folder gets its path below that folder as id, a single file its name. A file
-    that exists is continued: what it has is not made again, unless the picture has changed since.
-    Linked folders are followed. Images that cannot be read are named and left out; with --list they
-    keep their row, as padding with a global of zeros.
+    The id of an image is its path below the given folder, or the name of a single file. An existing
+    OUTPUT is continued: an image is described again only if the picture has changed. Linked folders
+    are followed. Images that cannot be read are reported and left out; with --list they keep their
+    row, as padding with a global of zeros.
     """
     _check_sources(bool(images), list_path, crop, views, fit_whitening)
     _check_extractor(name, batch, crop, fit_whitening)
     if global_file is not None and (global_file.is_dir() or not global_file.parent.is_dir()):
-        raise click.UsageError(f"--global-file: {global_file} is no file that can be written")
+        raise click.UsageError(f"--global-file: {global_file} cannot be written")
     left_out = 0
 
     def leave_out(why: str) -> None:
@@ -186,7 +185,7 @@ def extract(
     if global_file is not None:
         with GlobalRows(output) as rows:
             write_raw(rows, global_file)
-    # What a file has already counts: the last images of one that is continued may be unreadable.
+    # Rows that a continued file has already count: its last images may be unreadable.
     if skipped == len(files) * max(views, 1):
         raise UnreadableImageError(f"none of the {skipped} images could be read")
 
@@ -195,23 +194,26 @@ def _check_sources(
     images: bool, list_path: Path | None, crop: Path | None, views: int, fit_whitening: bool
 ) -> None:
     if images == (list_path is not None):
-        raise click.UsageError("either IMAGES or --list, one of the two")
+        raise click.UsageError("give either IMAGES or --list")
     if list_path is not None and (views or fit_whitening):
-        raise click.UsageError("--list goes neither with --views nor with --fit-whitening")
+        raise click.UsageError("--list cannot be used with --views or --fit-whitening")
     if crop is not None and list_path is None:
-        raise click.UsageError("--crop needs --list, whose lines are the queries it tells of")
+        raise click.UsageError("--crop needs --list, whose lines are its queries")
     if views == 1:
-        raise click.UsageError("--views: a view is found by another one, so at least 2")
+        raise click.UsageError("--views: at least 2, since views are found by each other")
 
 
 def _check_extractor(name: str, batch: int | None, crop: Path | None, fit_whitening: bool) -> None:
-    """Raises ExtractorError if there is no extractor of that name."""
+    """Raises ExtractorError for an unknown extractor, click.UsageError for options that it does not
+    have."""
     entry = registered(name)
     for option, value in (("--batch", batch), ("--crop", crop)):
         if value is not None and not entry.batches:
-            raise click.UsageError(f"{option} is not for {name}")
+            raise click.UsageError(f"{option} cannot be used with {name}")
     if fit_whitening and name != "efficientnet-lite0":
-        raise click.UsageError(f"--fit-whitening is not for {name}, which has none")
+        raise click.UsageError(
+            f"--fit-whitening cannot be used with {name}, which has no whitening"
+        )
 
 
 def _place(name: str, device: str | None) -> str | None:

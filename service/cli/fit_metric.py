@@ -25,19 +25,19 @@ from service.cli.common import any_path, say, tracked
 @click.option(
     "--views",
     type=any_path,
-    help="Descriptor file of `locore extract --views`: what views of one image differ by.",
+    help="Descriptor file of `locore extract --views`: how views of one image differ.",
 )
 @click.option("-o", "--output", type=any_path, required=True, help="The .safetensors to write.")
 def fit(descriptors: Path | None, labels: Path | None, views: Path | None, output: Path) -> None:
-    """Learn a metric for one collection's descriptors: from labelled images, from views of images
-    without labels, or from both, which then have the same weight.
+    """Learn a metric for the descriptors of one collection: from labelled images, from views of
+    images without labels, or from both, with equal weight.
 
-    `locore serve --metric COLLECTION=OUTPUT` re-ranks a collection in it.
+    `locore serve --metric COLLECTION=OUTPUT` re-ranks the collection in it.
     """
     if descriptors is None and (views is None or labels is not None):
-        raise click.UsageError("give --descriptors, --views or both; --labels are of --descriptors")
+        raise click.UsageError("give --descriptors, --views or both; --labels needs --descriptors")
     if output.suffix != ".safetensors" or output.is_dir() or not output.parent.is_dir():
-        raise click.UsageError(f"{output}: no .safetensors file that can be written")
+        raise click.UsageError(f"{output}: not a .safetensors file, or cannot be written")
     teachers: list[Teacher] = []
     makers: dict[Path, ExtractorId] = {}
     words = []

@@ -31,7 +31,7 @@ from service.gallery.registered_images import Gallery
 from service.gallery.store_connection import connect_store
 
 BATCH = 128
-"""Images of one registration: a few MiB."""
+"""Images in one registration: a few MiB."""
 
 _PAGE = 10_000
 _IMAGE_ID: TypeAdapter[str] = TypeAdapter(ImageId)
@@ -44,7 +44,7 @@ _Item = TypeVar("_Item")
 @click.option("--redis", "redis_url", help="Write straight to this Redis, without a service.")
 @storage_options("With --redis")
 @descriptor_dim_option
-@click.option("--replace", is_flag=True, help="Load images again that are there already.")
+@click.option("--replace", is_flag=True, help="Load also images that are registered already.")
 def load(
     file: Path,
     url: str,
@@ -58,9 +58,9 @@ def load(
 ) -> None:
     """Register the images of FILE.h5, through a service or straight in Redis.
 
-    Images that are there already are passed over, so a load that broke off is taken up where it
-    was by the same command. An image without a valid descriptor, or with an id that the service
-    does not take, is named and left out.
+    Images that are registered already are skipped, so the same command continues an interrupted
+    load. An image without a valid descriptor, or with an id that the service does not accept, is
+    reported and left out.
     """
     reader = DescriptorReader(file, descriptor_dim)
     _check_before(reader, collection)
@@ -82,10 +82,10 @@ def load(
 
 
 class Target(Protocol):
-    """Where images are loaded to: one collection."""
+    """The collection that images are loaded into."""
 
     def page(self, cursor: str | None) -> tuple[list[str], str | None]:
-        """Some of the ids that are there, and the cursor of the next ones."""
+        """Some of the registered ids, and the cursor of the next ones."""
         ...
 
     def register(self, images: Mapping[str, ImageDescriptors]) -> None: ...
@@ -105,7 +105,7 @@ class ThroughService:
 
 
 class StraightToRedis:
-    """Raises click.UsageError for what is no URL."""
+    """Raises click.UsageError for an invalid URL."""
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class StraightToRedis:
 def load_images(
     reader: DescriptorReader, target: Target, *, replace: bool = False
 ) -> tuple[int, int]:
-    """(images registered, images that were there already)."""
+    """Registers the images. Returns how many, and how many were registered before."""
     present: set[str] = set()
     cursor: str | None = None
     while not replace:
@@ -171,7 +171,7 @@ def _acceptable(reader: DescriptorReader, place: int) -> bool:
 
 
 def _refusal(image_id: str) -> str | None:
-    """Why the service does not take an id; None if it does."""
+    """Why the service does not accept an id; None if it does."""
     try:
         _IMAGE_ID.validate_python(image_id)
     except ValidationError as error:
@@ -190,7 +190,7 @@ def _described(
 
 
 def _check_before(reader: DescriptorReader, collection: str) -> None:
-    """What the service would refuse must not get past it either."""
+    """Raises what the service would refuse: --redis must not bypass it."""
     check_collection(collection)
     refusals = map(_refusal, reader.ids)
     first = next(refusals, None)

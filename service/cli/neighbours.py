@@ -19,7 +19,9 @@ from service.cli.common import any_path, progress_bar
     required=True,
     help="Globals of the gallery: a descriptor file, or a raw *_global.pt.",
 )
-@click.option("--queries", "queries_path", type=any_path, help="Globals of the queries, likewise.")
+@click.option(
+    "--queries", "queries_path", type=any_path, help="Globals of the queries, in the same formats."
+)
 @click.option("--dim", type=click.IntRange(1), help="Dimensions of a raw file, 768 for DINOv2.")
 @click.option(
     "-k",
@@ -27,27 +29,27 @@ from service.cli.common import any_path, progress_bar
     type=click.IntRange(1),
     default=1600,
     show_default=True,
-    help="Length of a list; the whole gallery, where that is smaller.",
+    help="Length of a list, at most the size of the gallery.",
 )
 @click.option("-o", "--output", type=any_path, required=True, help="The nn_*.pkl to write.")
 @click.option(
     "--without-self",
     is_flag=True,
-    help="The queries are the gallery, and an image is left out of its own list.",
+    help="The queries are the gallery; an image is left out of its own list.",
 )
 @click.option(
     "--block",
     type=click.IntRange(1),
     default=65536,
     show_default=True,
-    help="Gallery images in memory at a time. It changes the time, never the lists.",
+    help="Gallery images in memory at a time. Affects the time, never the lists.",
 )
 @click.option(
     "--query-block",
     type=click.IntRange(1),
     default=8192,
     show_default=True,
-    help="Queries in memory at a time, likewise.",
+    help="Queries in memory at a time. Affects the time, never the lists.",
 )
 def neighbours(
     gallery_path: Path,
@@ -61,15 +63,14 @@ def neighbours(
 ) -> None:
     """Find every query's nearest gallery images by their globals: the shortlists to re-rank.
 
-    The search is exact, by the inner product of vectors normalised as they are read. Equal
-    similarities go by the place in the gallery.
+    The search is exact, by cosine. Images of equal similarity keep the order of the gallery.
     """
     if without_self == (queries_path is not None):
         raise click.UsageError(
-            "either --queries, or --without-self, where the queries are the gallery"
+            "give either --queries, or --without-self if the queries are the gallery"
         )
     if output.is_dir() or not output.parent.is_dir():
-        raise click.UsageError(f"{output}: no file that can be written")
+        raise click.UsageError(f"{output}: cannot be written")
     try:
         from model.first_stage import Search, nearest
     except ModuleNotFoundError as error:

@@ -37,10 +37,12 @@ from service.cli.common import (
 @click.option(
     "--gallery",
     type=any_path,
-    help="Descriptor file of the gallery; the shortlist is its nearest images by global vector.",
+    help="Descriptor file of the gallery; the shortlist is the nearest images by globals.",
 )
-@click.option("--ids", type=any_path, help="Instead: a file with the shortlist, an id a line.")
-@click.option("--query-id", help="Which image, where QUERY is a descriptor file of more than one.")
+@click.option(
+    "--ids", type=any_path, help="Instead of --gallery: a file with the shortlist, one id per line."
+)
+@click.option("--query-id", help="The image to use if QUERY is a descriptor file with several.")
 @click.option(
     "--top",
     type=click.IntRange(1, MAX_SHORTLIST),
@@ -56,7 +58,7 @@ from service.cli.common import (
 @click.option("--direction", type=click.Choice(DIRECTIONS))
 @metric_option
 @descriptor_dim_option
-@click.option("--json", "as_json", is_flag=True, help="Print the service's answer as it is.")
+@click.option("--json", "as_json", is_flag=True, help="Print the service's answer as JSON.")
 @service_options
 def rerank(
     query: Path,
@@ -73,13 +75,13 @@ def rerank(
     collection: str,
     **options: Any,
 ) -> None:
-    """Re-rank a shortlist for QUERY, an image or a descriptor file, by a running service.
+    """Re-rank a shortlist for QUERY, an image or a descriptor file, with a running service.
 
-    With --metric the nearest images of --gallery are those in that metric, and its cosines count as
-    the first stage's. The service itself re-ranks in a metric where it was started with one.
+    With --metric, the nearest images of --gallery are found in that metric, and its cosines are the
+    first stage's scores. The service itself re-ranks in a metric only if it was started with one.
     """
     if (gallery is None) == (ids is None):
-        raise click.UsageError("give the shortlist by either --gallery or --ids")
+        raise click.UsageError("give the shortlist with either --gallery or --ids")
     reader = None if gallery is None else DescriptorReader(gallery, descriptor_dim)
     image = _query(query, query_id, reader, descriptor_dim)
     request_options = {name: value for name, value in options.items() if value is not None}
@@ -109,7 +111,7 @@ def _nearest(
     image: ImageDescriptors, reader: DescriptorReader, metric: Metric | None, top: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Places of the nearest images by their globals, best first, and their cosines. Raises
-    ValueError for descriptors that do not go together."""
+    ValueError for descriptors of different sizes."""
     if metric is None:
         globals_ = reader.globals()
     else:
@@ -132,7 +134,9 @@ def _query(
         if query_id is None and len(reader) == 1:
             return reader[0]
         if query_id not in reader.ids:
-            raise click.UsageError(f"{path}: name one of its {len(reader)} images by --query-id")
+            raise click.UsageError(
+                f"{path}: choose one of its {len(reader)} images with --query-id"
+            )
         return reader[reader.ids.index(query_id)]
     image = read_image(path)
     name = (gallery.extractor if gallery else None) or "efficientnet-lite0"
@@ -153,7 +157,7 @@ def _table(answer: RerankResponse) -> Table:
     )
     for title in ("rank", "was", "", "score"):
         table.add_column(title, justify="right")
-    # Cut, an id could not be used further.
+    # A truncated id would be useless.
     table.add_column("id", overflow="fold")
     up, down = ("^", "v") if console.options.ascii_only else ("▲", "▼")
     for rank, result in enumerate(answer.results, start=1):

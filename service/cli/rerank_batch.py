@@ -37,15 +37,15 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def list_options(command: _Command) -> _Command:
-    """How a list is re-ranked: fields of a request to POST /rerank, of this command and of the Ray
-    Data job alike."""
+    """Adds the options of a re-ranking, as the fields of POST /rerank. The Ray Data job has them
+    too."""
     for option in (
         click.option(
             "--on-missing",
             type=click.Choice(("error", "skip")),
             default="error",
             show_default=True,
-            help="What an image without descriptors is: the end of the run, or left out of its "
+            help="For an image without descriptors: stop with an error, or leave it out of its "
             "list.",
         ),
         click.option("--direction", type=click.Choice(DIRECTIONS)),
@@ -53,7 +53,7 @@ def list_options(command: _Command) -> _Command:
         click.option("--window", type=click.IntRange(1, MAX_SHORTLIST)),
         click.option("--temperature", type=click.FloatRange(0, min_open=True)),
         click.option("--alpha", type=click.FloatRange(0, 1), help="Weight of the first stage."),
-        click.option("--top-n", type=click.IntRange(1), help="Results of a query.  [default: all]"),
+        click.option("--top-n", type=click.IntRange(1), help="Results per query.  [default: all]"),
     ):
         command = option(command)
     return command
@@ -65,14 +65,14 @@ def list_options(command: _Command) -> _Command:
 @click.option(
     "--shortlists",
     type=any_path,
-    help='JSON Lines: {"query": id, "gallery_ids": [...], "global_scores": [...]}, the scores '
+    help='JSON Lines: {"query": id, "gallery_ids": [...], "global_scores": [...]}; the scores are '
     "optional.",
 )
 @click.option(
     "--neighbours",
     type=any_path,
-    help="Instead: an nn_*.pkl of `locore neighbours`, one list for each image of --queries. "
-    "Without either, the lists are found by the globals, as that command does.",
+    help="Instead: an nn_*.pkl from `locore neighbours`, one list for each image of --queries. "
+    "Without either, the lists are found by the globals, as by that command.",
 )
 @click.option(
     "--top",
@@ -82,8 +82,8 @@ def list_options(command: _Command) -> _Command:
     help="Length of a list from --neighbours or by the globals.",
 )
 @click.option("-o", "--output", type=any_path, required=True, help="The JSON Lines to write.")
-@click.option("--resume", is_flag=True, help="Go on with a run that broke off, if there is one.")
-@click.option("--overwrite", is_flag=True, help="Replace OUTPUT, or begin anew.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted run, if there is one.")
+@click.option("--overwrite", is_flag=True, help="Replace OUTPUT, or start again.")
 @list_options
 @click.option(
     "--checkpoint",
@@ -99,16 +99,16 @@ def list_options(command: _Command) -> _Command:
     default="float32",
     show_default=True,
     envvar="LOCORE_DTYPE",
-    help="Numbers that the model computes with.",
+    help="The number type that the model computes with.",
 )
-@storage_options("As a service would have it, so that scores are the same")
+@storage_options("As in a service, for the same scores")
 @click.option(
     "--batch-tokens",
     type=click.IntRange(1),
     default=20_480,
     show_default=True,
     envvar="LOCORE_MAX_BATCH_TOKENS",
-    help="Tokens of one forward pass, padding included. It changes the time, never the order.",
+    help="Tokens of one forward pass, with padding. Affects the time, never the order.",
 )
 @click.option(
     "--cache-bytes",
@@ -116,7 +116,7 @@ def list_options(command: _Command) -> _Command:
     default=256 << 20,
     show_default=True,
     envvar="LOCORE_CACHE_BYTES",
-    help="Memory for gallery images that were read before.",
+    help="Memory for decoded gallery images.",
 )
 @metric_option
 @descriptor_dim_option
@@ -138,15 +138,15 @@ def rerank_batch(
 ) -> None:
     """Re-rank the shortlists of any number of queries, from files to a file, without a service.
 
-    One line a query, in their order, with the results that POST /rerank would give. A run that was
-    killed is taken up by the same command with --resume.
+    Writes one line per query, in their order, with the results of POST /rerank. The same command
+    with --resume continues an interrupted run.
     """
     if shortlists is not None and neighbours is not None:
-        raise click.UsageError("either --shortlists or --neighbours, or none of the two")
+        raise click.UsageError("give --shortlists or --neighbours, not both")
     if resume and overwrite:
-        raise click.UsageError("either --resume or --overwrite")
+        raise click.UsageError("give --resume or --overwrite, not both")
     if resume and output.exists() and not partial_of(output).exists():
-        click.echo(f"{output} is there already: nothing is left to do", err=True)
+        click.echo(f"{output} is complete: nothing is left to do", err=True)
         return
     options = OfflineOptions(**request_options)
     inputs = {
@@ -169,7 +169,7 @@ def rerank_batch(
         source = ShortlistSource(readers[0], readers[1], top, MAX_SHORTLIST, shortlists, neighbours)
         total = source.count()
         settings = asdict(options) | {"dtype": dtype, "top": top, "descriptor_dim": descriptor_dim}
-        # What changes the time alone may differ.
+        # Settings that only affect the time may differ.
         for name in ("batch_tokens", "cache_bytes"):
             del settings[name]
         inputs_and_settings = {name: fingerprint(path) for name, path in inputs.items()} | {
@@ -180,7 +180,7 @@ def rerank_batch(
         )
         remaining = source.lists(lines.lines)
         if learnt is not None and shortlists is None:
-            # In a metric the plain cosines by which the lists were made do not count.
+            # In a metric, the plain cosines of the lists do not count.
             remaining = (replace(one, global_scores=None) for one in remaining)
         summary = _run(reranker, remaining, lines, total)
         lines.finish()
@@ -190,7 +190,7 @@ def rerank_batch(
 def _run(
     reranker: OfflineReranker, lists: Iterator[Shortlist], lines: ResumableLines, total: int
 ) -> str:
-    """A summary in words."""
+    """Re-ranks the lists and writes the lines. Returns a summary in words."""
     earlier, count, missing = lines.lines, 0, 0
     started = time.perf_counter()
     with progress_bar("Re-ranking", total) as advance:
@@ -205,7 +205,7 @@ def _run(
         f"{count} queries re-ranked in {seconds:.1f} s, {count / max(seconds, 1e-9):.1f} a second"
     )
     if earlier:
-        words += f" ({earlier} were there already)"
+        words += f" ({earlier} were done before)"
     if missing:
         words += f"; {missing} images of their lists have no descriptors;"
     return words

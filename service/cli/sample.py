@@ -1,4 +1,4 @@
-"""The sample gallery of `locore serve --sample`: made once, registered where it is not yet."""
+"""The sample gallery of `locore serve --sample`: made once, and registered if it is missing."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from service.server import DrainingServer
 from service.settings import Settings
 
 QUERY = "retina-1"
-"""Whose query view the printed request asks for."""
+"""The subject of the printed request's query."""
 
 TOP = 100
 
 
 def make_sample(root: Path, config: ModelConfig) -> SampleFolders:
-    """Views, their descriptors and a request, made where they are not there yet.
+    """Makes views, their descriptors and a request, unless they exist.
 
     Raises DescriptorFileError if they were made for another extractor.
     """
@@ -37,7 +37,7 @@ def make_sample(root: Path, config: ModelConfig) -> SampleFolders:
             made_by = reader.extractor
         if made_by != config.extractor.name:
             raise DescriptorFileError(
-                f"{root} was made by the extractor {made_by}; remove it to have it made anew"
+                f"{root} was made by the extractor {made_by}; remove it, and it is made again"
             )
         return folders
     extractor = load_extractor(config.extractor.name)
@@ -65,7 +65,8 @@ def make_sample(root: Path, config: ModelConfig) -> SampleFolders:
 def offer_sample(
     folders: SampleFolders, settings: Settings, url: str, server: DrainingServer
 ) -> None:
-    """Runs beside the server: once it is up, registers the sample, and prints what to try."""
+    """Runs in a thread beside the server. Once it is up, registers the sample and prints a request
+    to try."""
     if server.started_state() is None:
         return
     key = settings.api_key.get_secret_value() if settings.api_key else None
@@ -76,7 +77,7 @@ def offer_sample(
     except ClientError as error:
         say(f"The sample gallery could not be registered: {error}")
         return
-    # Not the key itself: what is printed here may be kept as a log.
+    # Not the key itself: the output may be kept as a log.
     header = "" if key is None else '-H "Authorization: Bearer $LOCORE_API_KEY" '
     console.print(
         f"\nThe sample gallery is registered: {count} images ({registered} new), "

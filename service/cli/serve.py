@@ -23,7 +23,7 @@ _Command = Callable[..., None]
 
 
 _REPEATED = {"metrics": "--metric"}
-"""Settings of several values, and the flag that gives one."""
+"""Settings with several values, and the flag for one value."""
 
 
 def _flag(name: str, field: FieldInfo) -> Callable[[_Command], _Command]:
@@ -52,17 +52,17 @@ def _settings_flags(command: _Command) -> _Command:
 @click.option(
     "--sample",
     is_flag=True,
-    help="Register a sample gallery of real photographs where there is none yet, and print a "
-    "request to try.",
+    help="Register a sample gallery of real photographs, unless it exists, and print a request to "
+    "try.",
 )
 @click.option(
     "--images",
     multiple=True,
     type=existing_folder,
-    help="Have the pictures in this folder in the collection: what is new or has changed is "
-    "described beside the running service, what is gone is removed. May be repeated.",
+    help="Keep the pictures in this folder in the collection: new and changed ones are described "
+    "while the service runs, deleted ones are removed. May be repeated.",
 )
-@click.option("--collection", help="That of --images.  [default: default]")
+@click.option("--collection", help="The collection for --images.  [default: default]")
 @_settings_flags
 def serve(
     sample: bool,
@@ -72,10 +72,10 @@ def serve(
 ) -> None:
     """Run the service until SIGTERM or Ctrl-C, then drain and stop.
 
-    Every setting is an environment variable too; a flag goes before it.
+    Every setting is also an environment variable; the flag takes precedence.
     """
     if collection is not None and not images:
-        raise click.UsageError("--collection is that of --images")
+        raise click.UsageError("--collection needs --images")
     collection = "default" if collection is None else collection
     check_collection(collection)
     settings = read_settings({name: value for name, value in flags.items() if value})
@@ -94,7 +94,7 @@ def _serve(
     config = model.info.config
     own = None
     if images:
-        # Here and not above: only this needs what describes pictures.
+        # Imported here: only this needs the extractor's packages.
         from service.cli.own_images.process import offer_images, own_images
 
         own = own_images(images, settings, config)
@@ -106,7 +106,7 @@ def _serve(
         ) from None
     server = DrainingServer(create_app(settings, model), settings)
     if sample:
-        # Here and not above: only this needs the extractor's packages.
+        # Imported here: only this needs scikit-image.
         from service.cli.sample import make_sample, offer_sample
 
         folders = make_sample(settings.data_dir / "sample", config)
@@ -127,7 +127,8 @@ def openapi() -> None:
 
 
 def read_settings(flags: dict[str, Any]) -> Settings:
-    """Flags, then the environment, then defaults. Raises click.UsageError naming the setting."""
+    """Settings from flags, then the environment, then defaults. Raises click.UsageError with the
+    setting's name."""
     try:
         return Settings(**flags)
     except ValidationError as error:

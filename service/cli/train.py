@@ -48,29 +48,29 @@ _PUBLISHED_LISTS = (100, 100)
 @click.option(
     "--images",
     type=existing_folder,
-    help="Any folder of images, without labels: an image is to be found by random views of itself. "
-    "Those of every fifth image are kept apart for choosing alpha and T.",
+    help="A folder of images without labels: random views of an image are to find each other. "
+    "Every fifth image is held out for choosing alpha and T.",
 )
 @click.option(
     "--data",
     multiple=True,
     type=click.Path(exists=True, path_type=Path),
-    help="Instead: labelled images, a CSV `path,label,role`, or a folder that has it as labels.csv "
-    "or whose sub-folders are the labels. May be repeated.",
+    help="Instead: labelled images, as a CSV `path,label,role`, a folder with such a labels.csv, "
+    "or a folder whose sub-folders are the labels. May be repeated.",
 )
 @click.option(
     "--descriptors",
     multiple=True,
     type=any_path,
-    help="With --data: made by `locore extract`. May be repeated: of one folder by several "
-    "extractors, whose locals and globals are then mixed, and of several folders.",
+    help="With --data: a file from `locore extract`. May be repeated, for several folders, and for "
+    "several extractors, whose locals and globals are then mixed.",
 )
 @click.option(
     "--views",
     multiple=True,
     type=any_path,
-    help="With --data: descriptors of views of some of the images (`locore extract --views`), "
-    "which are to be found by each other in some of the lists. May be repeated.",
+    help="With --data: descriptors of views of some of the images (`locore extract --views`), for "
+    "lists in which views find each other. May be repeated.",
 )
 @click.option(
     "--from",
@@ -78,35 +78,34 @@ _PUBLISHED_LISTS = (100, 100)
     type=any_checkpoint,
     is_flag=False,
     flag_value=DEFAULT_CHECKPOINT,
-    help="Adapt this checkpoint instead of starting from nothing; without a value the shipped one.",
+    help="Adapt this checkpoint instead of training a new one; without a value, the shipped one.",
 )
 @click.option(
     "--gldv2",
     type=existing_folder,
-    help="Instead: LOCORE's published training data, the folder that has dinov2_local.hdf5, "
+    help="Instead: LOCORE's published training data, a folder with dinov2_local.hdf5, "
     "dinov2_global.pt, nn_dinov2.pkl and train_750k.txt.",
 )
 @click.option(
     "--descriptor-name",
-    help="With --gldv2: what its files' names begin with; default dinov2.",
+    help="With --gldv2: the prefix of its files' names; default dinov2.",
 )
-@click.option(
-    "--without-global", is_flag=True, help="With --gldv2: no global descriptor as a token."
-)
+@click.option("--without-global", is_flag=True, help="With --gldv2: use no global descriptor.")
 @descriptor_dim_option
 @click.option(
     "--backbone",
     type=click.Choice(get_args(Backbone)),
-    help="Ours, the default; ELViS, which reads one pair at a time; or, with --gldv2, LOCORE's.",
+    help="mamba is ours, the default; elvis reads one pair at a time; longformer is LOCORE's, "
+    "for --gldv2.",
 )
 @click.option("-o", "--output", required=True, type=any_path, help="CHECKPOINT.safetensors")
-@click.option("--run", type=any_path, help="Folder of log and state; default: beside OUTPUT.")
-@click.option("--resume", is_flag=True, help="Go on from the run's last state.")
+@click.option("--run", type=any_path, help="Folder for log and state; default: beside OUTPUT.")
+@click.option("--resume", is_flag=True, help="Continue from the run's last state.")
 @click.option(
     "--fold",
     type=click.IntRange(0, FOLDS - 1),
-    help="With --data: keep this quarter of the first folder's classes apart, to choose alpha and "
-    "T on.",
+    help="With --data: hold out this quarter of the first folder's classes, to choose alpha and T "
+    "on.",
 )
 @click.option("--steps", type=click.IntRange(1), default=_DEFAULTS.steps, show_default=True)
 @click.option(
@@ -114,26 +113,26 @@ _PUBLISHED_LISTS = (100, 100)
     type=click.IntRange(1),
     default=_DEFAULTS.batch,
     show_default=True,
-    help="Lists of a pass.",
+    help="Lists in a pass.",
 )
 @click.option(
     "--accumulate",
     type=click.IntRange(1),
     default=_DEFAULTS.accumulate,
     show_default=True,
-    help="Passes of a step, on every process.",
+    help="Passes in a step, on every process.",
 )
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16"]),
     default=_DEFAULTS.dtype,
     show_default=True,
-    help="Of the products in a pass; weights stay float32.",
+    help="Number type of the products in a pass; weights stay float32.",
 )
 @click.option(
     "--recompute",
     is_flag=True,
-    help="Longformer: less memory, more time: activations are computed again for the gradients.",
+    help="Longformer: recompute activations for the gradients. Less memory, more time.",
 )
 @click.option(
     "--learning-rate",
@@ -143,29 +142,33 @@ _PUBLISHED_LISTS = (100, 100)
 )
 @click.option("--seed", type=click.IntRange(0), default=_DEFAULTS.seed, show_default=True)
 @click.option("--dim", type=click.IntRange(8), help="Width of the model.")
-@click.option("--depth", type=click.IntRange(1), help="Its blocks.")
+@click.option("--depth", type=click.IntRange(1), help="Number of blocks.")
 @click.option("--attention-heads", type=click.IntRange(1))
-@click.option("--attention-window", type=click.IntRange(2), help="Longformer: tokens, both sides.")
+@click.option(
+    "--attention-window", type=click.IntRange(2), help="Longformer: tokens that a token attends to."
+)
 @click.option("--descriptors-per-image", type=click.IntRange(1), help=f"Default {DESCRIPTORS}.")
 @click.option(
     "--ranking",
     type=click.FloatRange(0),
-    help="Weight of Smooth-AP beside the cross-entropy; default 3, for a Longformer 0.",
+    help="Weight of the Smooth-AP loss, added to the cross-entropy; default 3, Longformer 0.",
 )
-@click.option("--image-layers", type=click.IntRange(0), help="Layers between images in each block.")
+@click.option(
+    "--image-layers", type=click.IntRange(0), help="Attention layers between images, per block."
+)
 @click.option(
     "--matches-per-image", type=click.IntRange(1), help="Matches of an image that become tokens."
 )
 @click.option(
     "--mixer",
     type=click.Choice(get_args(Mixer)),
-    help="What mixes the tokens of a list, to compare Mamba with.",
+    help="What mixes the tokens of a list, for comparisons with Mamba.",
 )
 @click.option(
     "--list-length",
     nargs=2,
     type=click.IntRange(2),
-    help="Shortest and longest list to train on: long ones are nearer to use, short ones cheaper. "
+    help="Shortest and longest list to train on. Long ones are closer to use, short ones cheaper. "
     f"Default {_DEFAULTS.shortest} {_DEFAULTS.longest}, with --gldv2 100 100.",
 )
 @device_option
@@ -197,13 +200,12 @@ def train(
     device: str,
     **sizes: int | str | None,
 ) -> None:
-    """Train a re-ranker, or adapt one to your own images, and choose alpha and T on images that
-    it has not seen. (With --gldv2 they are chosen afterwards, by
-    `locore eval gldv2 --grid`.)
+    """Train a re-ranker, or adapt one to your own images. Alpha and T are chosen on images that it
+    has not seen; with --gldv2 they are chosen afterwards, by `locore eval gldv2 --grid`.
 
-    The log (`log.jsonl`, a line every few steps) and the state are in the run's folder; a run
-    that was stopped goes on with --resume and comes out as if it had not been. Several GPUs:
-    `torchrun --nproc-per-node N --no-python locore train …`; a step then takes N times the lists.
+    The log (`log.jsonl`, one line every few steps) and the state are in the run's folder. A run
+    that was stopped continues with --resume, with the same result. Several GPUs: `torchrun
+    --nproc-per-node N --no-python locore train …`; a step then has N times as many lists.
     """
     if output.suffix != ".safetensors":
         raise click.UsageError("OUTPUT must end in .safetensors")
@@ -223,7 +225,7 @@ def train(
     folder, name = run or output.with_suffix(".run"), output.stem
     with process_group(device_of(device)) as (processes, own_device):
         if processes.count > 1 and gldv2 is None:
-            raise click.UsageError("several processes are for --gldv2")
+            raise click.UsageError("several processes can only be used with --gldv2")
         with naming("--from", TrainingError):
             initial = None if start is None else starting_point(start, gldv2 is not None)
         folder.mkdir(parents=True, exist_ok=True)
@@ -275,7 +277,7 @@ def train(
             bar=progress_bar,
         )
         if processes.first:
-            words = "alpha and T are the defaults: no images were kept apart to choose them on"
+            words = "alpha and T are the defaults: no images were held out to choose them on"
             click.echo(f"{output}: {validation or words}")
 
 
@@ -286,22 +288,22 @@ def _check_sources(
     gldv2: Path | None,
     for_data: Sequence[object],
 ) -> None:
-    """Raises click.UsageError unless one source of lists is named whole, and for options of
-    another."""
+    """Raises click.UsageError unless exactly one source of lists is given, and for options of
+    another source."""
     sources = [images is not None, bool(data and descriptors), gldv2 is not None]
     if sum(sources) != 1 or bool(data) != bool(descriptors):
         raise click.UsageError("give either --images, or --data and --descriptors, or --gldv2")
     if not data and any(value is not None for value in for_data):
-        raise click.UsageError("--views and --fold are for --data")
+        raise click.UsageError("--views and --fold need --data")
 
 
 def _refuse_contradictions(
     gldv2: bool, for_gldv2: Sequence[object], adapts: bool, of_a_new_one: Sequence[object]
 ) -> None:
-    """An option that would not count is refused instead of passed over."""
+    """Raises click.UsageError for options that would have no effect."""
     if not gldv2 and any(value is not None for value in for_gldv2):
         raise click.UsageError(
-            "--descriptor-name, --descriptor-dim and --without-global are for --gldv2"
+            "--descriptor-name, --descriptor-dim and --without-global need --gldv2"
         )
     if adapts and any(value is not None for value in of_a_new_one):
         raise click.UsageError("--from has its own backbone and sizes")

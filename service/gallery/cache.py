@@ -1,4 +1,4 @@
-"""Decoded records in memory; the least recently used ones go first. No I/O, no clock."""
+"""Decoded records in memory; the least recently used are dropped first. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Key = tuple[str, str]
 """Collection and id."""
 
 ENTRY_OVERHEAD = 512
-"""Bytes of an entry in addition to its record, about."""
+"""Approximate bytes of an entry in addition to its record."""
 
 
 @dataclass(slots=True)
 class CachedRecord:
-    """`version`: the record's header as the store had it at `checked_at`; `size`: bytes of the
-    decoded arrays, or of the stored record where they are views of it, and of what was made of
-    them; `expires`: it may go by itself at any time."""
+    """`version`: the record's header in the store at `checked_at`; `size`: bytes of the decoded
+    arrays, or of the stored record if they are views of it, and of what was computed from them;
+    `expires`: it may expire at any time."""
 
     record: GalleryRecord
     version: bytes
@@ -44,8 +44,8 @@ class RecordCache:
 
     @contextmanager
     def loading(self, keys: Iterable[Key]) -> Iterator[set[Key]]:
-        """Those of `keys` that are not discarded during the block. The others must not be cached:
-        what was loaded may be older than the change that discarded them."""
+        """Yields the set of `keys` that are not discarded during the block. The others must not be
+        cached: what was loaded may be older than the change that discarded them."""
         valid = set(keys)
         self._loads.append(valid)
         try:

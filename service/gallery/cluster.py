@@ -1,11 +1,11 @@
 """The gallery in a Redis Cluster: the records of a collection are spread over all its nodes.
 
 There is no transaction over several nodes. A registration here claims the collection's sizes,
-writes the records, and lists them only when all are in; where a node refuses, what was there before
-is put back. The claim keeps registrations of other sizes from writing meanwhile; it expires, and
-the list decides. What that does not cover: a service that dies in between leaves records that no
-list has (they are found by id; registering or deleting them again mends it), and so does a node
-that goes away in between.
+writes the records, and lists them only when all are written; if a node refuses, the previous
+records are put back. The claim keeps registrations of other sizes from writing meanwhile; it
+expires, and the list decides. This does not cover everything: a service that dies in between, or a
+node that is lost, leaves records that are on no list. They are found by id; registering or deleting
+them again repairs it.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from service.gallery.urls import Node
 log = structlog.get_logger(__name__)
 
 _PreviousRecords = dict[str, tuple[bytes, int]]
-"""By id, the records that were there, with their milliseconds to live (-1: for ever)."""
+"""By id: the previous records, with their milliseconds to live (-1: for ever)."""
 
 
 class ClusterStore(GalleryStore):
-    """`startup`: the nodes that the URL names, asked again where no other is left that we know."""
+    """`startup`: the nodes of the URL, which are asked again if no other known node answers."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class ClusterStore(GalleryStore):
     ) -> int:
         async with self._timed("put"):
             await self._drop_expired(generation)
-            # Also a trial: where a node is away, nothing has been changed yet.
+            # Also a test: if a node is away, nothing has been changed yet.
             previous = await self._previous(generation, list(records))
             await self._checked(commands.claim(generation, sizes), generation, sizes)
             keys = {image_id: image_key(generation, image_id) for image_id in records}
@@ -99,7 +99,7 @@ class ClusterStore(GalleryStore):
 
     async def delete(self, generation: str, image_id: str) -> bool:
         async with self._timed("delete"):
-            # In this order a list has no image that is not there, but one registered meanwhile.
+            # In this order, a list names no missing image, except one that is registered meanwhile.
             await self._answers([commands.unlist(generation, [image_id])])
             keys = image_key(generation, image_id), thumbnail_key(generation, image_id)
             deleted, _ = await self._answers([("DEL", key) for key in keys], again=False)
@@ -128,7 +128,7 @@ class ClusterStore(GalleryStore):
                     for i, changed in zip(ids, outcomes, strict=True)
                     if changed and i not in previous
                 ]
-                # Of no effect unless the ids were listed and only the answer was lost.
+                # Has an effect only if the ids were listed and the answer was lost.
                 unlisting = commands.unlist(generation, new)
                 _, _, _, claim_key, _ = generation_keys(generation)
                 await self._answers([unlisting, ("DEL", claim_key)])
@@ -138,8 +138,8 @@ class ClusterStore(GalleryStore):
             )
 
     async def _by_node(self, batch: Sequence[Command]) -> list[Any]:
-        """As `_answers`, but the nodes are all waited for, also where one fails: what is done
-        next must not be overtaken by what was sent before. Raises the first error."""
+        """Like `_answers`, but waits for all nodes, even if one fails: what is done next must not
+        be overtaken by what was sent before. Raises the first error."""
         groups: dict[str, list[int]] = {}
         for place, command in enumerate(batch):
             key = str(command[3] if command[0] == "EVAL" else command[1])

@@ -14,7 +14,8 @@ from service.api.sizes import misfit
 
 
 def load_metrics(paths: Mapping[str, Path], config: ModelConfig) -> dict[str, Metric]:
-    """By collection. Raises MetricError, also for one whose images the checkpoint cannot read."""
+    """Loads metrics by collection. Raises MetricError, also if the checkpoint cannot read images in
+    the metric."""
     return {collection: metric_for(path, config) for collection, path in paths.items()}
 
 
@@ -38,10 +39,8 @@ def in_metric(
     where: str | None = None,
     image_id: str | None = None,
 ) -> ImageDescriptors:
-    """The image by `Metric.apply`. For errors: `owner` the metric is, in words; `where` in the
-    request the image is, or the `image_id` of a registered one.
-
-    Raises UnprocessableError.
+    """Applies the metric to an image. For errors: `owner` names the metric; `where` is the image's
+    place in the request, `image_id` the id of a registered one. Raises UnprocessableError.
     """
     if metric is None:
         return image

@@ -1,7 +1,7 @@
-"""The commands and scripts that the store of images runs, each in one step.
+"""The commands and scripts that the store of images runs, each atomically.
 
-The keys are those of keys.py. A script that changes lists has those of a generation first, in the
-order of `generation_keys` and `change_keys`, then those of records.
+The keys are those of keys.py. A script that changes lists takes first the keys of a generation, in
+the order of `generation_keys` and `change_keys`, then those of records.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ def trial() -> Command:
 
 
 def expire(generation: str) -> Command:
-    """Take ids of expired images off the lists, at most EXPIRED_AT_ONCE; answers how many."""
+    """Take ids of expired images off the lists, at most EXPIRED_AT_ONCE. Answers how many."""
     return script(_EXPIRE, _list_keys(generation))
 
 
@@ -242,8 +242,8 @@ def list_ids(
 
 
 def claim(generation: str, sizes: DescriptorSizes) -> Command:
-    """Reserve the sizes for the time of a registration. Answers 0; OVER; the collection's sizes if
-    they differ, for `sizes_from`; or nothing if the listed images are older than sizes."""
+    """Reserve the sizes during a registration. Answers 0; OVER; the collection's sizes if they
+    differ, for `sizes_from`; or nothing if the listed images are older than sizes."""
     return script(_CLAIM, generation_keys(generation), *_checks(generation, sizes))
 
 
@@ -262,7 +262,7 @@ def delete(generation: str, image_id: str) -> Command:
 
 
 def note_thumbnails(generation: str, sizes: Mapping[str, int]) -> Command:
-    """The bytes of thumbnails by id, 0 if there is none now; answers the sum of all."""
+    """Note the bytes of thumbnails by id, 0 if there is none now. Answers the sum of all."""
     pairs = [part for pair in sizes.items() for part in pair]
     return script(_NOTE_THUMBNAILS, _list_keys(generation), *pairs)
 
@@ -284,7 +284,7 @@ def set_record(key: str, record: bytes, ttl_seconds: int | None) -> Command:
 
 
 def adopt_sizes(generation: str, sizes: DescriptorSizes) -> Command:
-    """Give a collection sizes unless it has some."""
+    """Give sizes to a collection that has none."""
     _, _, key, _, _ = generation_keys(generation)
     return ("SET", key, " ".join(map(str, _numbers(sizes))), "NX")
 
@@ -307,5 +307,5 @@ def _numbers(sizes: DescriptorSizes) -> tuple[int, int]:
 
 
 def script(text: str, keys: Sequence[str], *arguments: str | bytes | int) -> Command:
-    # Not by its digest: a replica that becomes primary does not know scripts that it has not run.
+    # Not by digest: a replica that becomes primary does not know scripts that it has not run.
     return ("EVAL", text, len(keys), *keys, *arguments)

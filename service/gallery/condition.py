@@ -1,4 +1,5 @@
-"""Whether the store is up, by its operations, and its failures as the contract's errors."""
+"""Whether the store is up, judged by its operations; turns its failures into the contract's
+errors."""
 
 from __future__ import annotations
 
@@ -13,47 +14,47 @@ from service.watch.metrics import STORE_UP
 log = structlog.get_logger(__name__)
 
 AWAY = (
-    # The Sentinels that know of no primary are a ConnectionError too.
+    # If the Sentinels know no primary, that is a ConnectionError too.
     exceptions.ConnectionError,
     exceptions.TimeoutError,
     exceptions.ReadOnlyError,
     OSError,
-    # Of a cluster: slots without a node, an unknown one, or one that moves away as we ask.
+    # In a cluster: slots without a node, with an unknown one, or moving while we ask.
     exceptions.RedisClusterException,
     exceptions.ClusterError,
     exceptions.AskError,
     exceptions.TryAgainError,
 )
-"""What redis-py raises where a store is away, or changes its primary."""
+"""What redis-py raises if a store is away or changes its primary."""
 
 FAILURES = (*AWAY, exceptions.RedisError)
 
 NO_REPLICAS = "NOREPLICAS"
-"""Refuses writes alone, for a while: what is there can be read, so the store is well."""
+"""The store refuses only writes, for a while. It can be read, so it counts as up."""
 
 _DEFECTS = re.compile(
     r"WRONGTYPE|(ERR |^)user_script:\d+:|compiling script|wrong number of arguments|syntax error"
 )
-"""Answers that say that what we asked is wrong. All others are refusals: the store cannot do it, or
-not for us (NOPERM, BUSY, MISCONF, a command that a hosted Redis switches off)."""
+"""Answers to a wrong command, which are defects. All others are refusals: the store cannot do it,
+or not for us (NOPERM, BUSY, MISCONF, a command that a hosted Redis disables)."""
 
 _ANY = "any"
-"""What fails where the store does not answer; whatever succeeds next says that it is back."""
+"""Stands for any operation: the store did not answer. The next success shows that it is back."""
 
 
 class StoreCondition:
-    """With `log_changes` the log says when the store goes away, and why, and when it is back."""
+    """With `log_changes`, the log says when and why the store goes away, and when it is back."""
 
     def __init__(self) -> None:
         self.log_changes = False
         self._failing: set[str] = set()
 
     def success(self, operation: str) -> None:
-        # What refuses one kind of command may do others; a ping tries them all.
+        # A store that refuses one kind of command may accept others; a ping tries them all.
         self._note(set() if operation == "ping" else self._failing - {_ANY, operation})
 
     def failure(self, operation: str, error: Exception) -> ApiError | None:
-        """What one of FAILURES is in the contract; None of a defect."""
+        """The contract's error for one of FAILURES; None for a defect."""
         if isinstance(error, exceptions.OutOfMemoryError):
             return StoreFullError("the gallery store has no memory left")
         if _DEFECTS.search(str(error)):
@@ -74,6 +75,6 @@ class StoreCondition:
 
 
 def reason(error: BaseException) -> str:
-    """What the store said, without the command that redis-py puts before it."""
+    """The store's message, without the command that redis-py puts before it."""
     _, of_pipeline, message = str(error).rpartition("of pipeline caused error: ")
     return (message.strip("(,)'\"") if of_pipeline else message) or type(error).__name__

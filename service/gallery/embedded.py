@@ -1,4 +1,4 @@
-"""A private Valkey for a service without a Redis: one directory, one Unix socket."""
+"""A private Valkey for a service without a Redis, with its own directory and Unix socket."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ class EmbeddedStoreError(Exception):
 
 
 class EmbeddedValkey:
-    """Starts valkey-server, starts it again should it die, and stops it.
+    """Starts valkey-server, restarts it if it dies, and stops it.
 
-    Every write is in the append-only file before it is answered, so that no kill, of the service
-    or of the store, loses a registered image. The package's own `ValkeyServer` is not used: it
-    shares our process group, so that Ctrl-C would stop the store before the service has drained.
+    Every write is in the append-only file before it is answered, so a kill of the service or of the
+    store loses no registered image. The package's own `ValkeyServer` is not used: it shares our
+    process group, so that Ctrl-C would stop the store before the service has drained.
 
-    Two locks keep the directory: `lock` is the service's, `store.lock` that of the Valkey as well,
-    which inherits it. Who has the first and not the second was left a Valkey by a service that was
-    killed; its number is in `valkey.pid`, whatever became of its socket.
+    Two locks protect the directory: `lock` is the service's; `store.lock` is also held by Valkey,
+    which inherits it. A service that gets only the first finds a Valkey that a killed service left;
+    its process id is in `valkey.pid`, even if its socket is gone.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -121,11 +121,12 @@ class EmbeddedValkey:
 
     async def _launch(self) -> None:
         if self._short is not None:
-            # A clean-up of the shared folder may have removed it; its name is no secret any more.
+            # A clean-up of the shared folder may have removed it, and its name is no longer a
+            # secret.
             self._short.mkdir(mode=0o700, exist_ok=True)
             if self._short.is_symlink() or self._short.stat().st_uid != os.getuid():
                 raise EmbeddedStoreError(f"{self._short} belongs to somebody else")
-        # It describes the Valkey that has the lock, if any.
+        # The file describes the Valkey that has the lock, if any.
         self._pid_file.unlink(missing_ok=True)
         options = {
             "pidfile": str(self._pid_file),
@@ -180,12 +181,12 @@ class EmbeddedValkey:
         return _Answer.READY
 
     async def _stop_orphan(self) -> None:
-        """Ends the Valkey that a killed service left behind, and waits for its end."""
+        """Stops the Valkey that a killed service left, and waits for its end."""
         until = time.monotonic() + _START_SECONDS
         previous = None
         while not self._lock("store.lock"):
             if time.monotonic() > until:
-                raise EmbeddedStoreError(f"the store that {self._dir} was left with does not end")
+                raise EmbeddedStoreError(f"the former store of {self._dir} does not stop")
             with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
                 pid = int(self._pid_file.read_text())
                 if pid != previous and self._has_lock(pid):
@@ -195,7 +196,7 @@ class EmbeddedValkey:
         self._socket.unlink(missing_ok=True)
 
     def _has_lock(self, pid: int) -> bool:
-        """Whether the process is our Valkey, not another one with the same number, perhaps in this
+        """Whether the process is our Valkey and not another one with the same id, perhaps in this
         container. True if the system does not tell."""
         if not Path("/proc/self/fd").exists():
             return True
@@ -203,7 +204,7 @@ class EmbeddedValkey:
         return any(link.readlink() == lock for link in Path(f"/proc/{pid}/fd").iterdir())
 
     async def _supervise(self) -> None:
-        """Starts the server again when it has died or lost its socket."""
+        """Restarts the server when it has died or lost its socket."""
         while True:
             assert self._process is not None
             with contextlib.suppress(TimeoutError):

@@ -1,4 +1,4 @@
-"""The scripts that the store of names runs, each in one step and one slot."""
+"""The scripts that the store of names runs, each atomically and in one slot."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ SAMPLE = 32
 
 UNKNOWN, IN_USE = -2, -3
 INTENT_SECONDS = 30
-"""After this time an alias that does not point here yet never will: it is longer than any operation
-of the store."""
+"""After this time an alias that does not point here will not do so: no operation of the store takes
+that long."""
 
 _LEASE_SECONDS = 60
 
@@ -170,7 +170,7 @@ def end(generation: str, token: str, *, drop: bool, elsewhere: Iterable[bytes]) 
 
 
 def intend(generation: str, alias: str, token: str) -> Command:
-    """Keep a collection from being dropped, as an alias is about to point there. Answers the
+    """Protect a collection from being dropped while an alias is about to point there. Answers the
     intent, or OVER, UNKNOWN."""
     keys = [*generation_keys(generation), aliased_key(collection_of(generation))]
     return script(_INTEND, keys, token_of(generation), alias, token)
@@ -221,17 +221,17 @@ def keep_lease() -> Command:
 
 
 def due(key: str, seconds: float, limit: int) -> Command:
-    """Names that have been on a list for so long."""
+    """Names that have been on a list for this many seconds."""
     return script(_DUE, [key], str(seconds), limit)
 
 
 def swept(generation: str) -> Command:
-    """Answers how many generations of the collection remain to be swept."""
+    """Remove a generation. Answers how many of the collection remain to be swept."""
     dropped = dropped_key(collection_of(generation))
     keys = [*generation_keys(generation), dropped, *change_keys(generation)]
     return script(_SWEPT, keys, token_of(generation))
 
 
 def unnote(key: str, name: str, seconds: float) -> Command:
-    """Take a name off a list that it has been on for so long."""
+    """Remove a name that has been on a list for this many seconds."""
     return script(_UNNOTE, [key], str(seconds), name)

@@ -1,8 +1,8 @@
-"""Which images a name stands for: collections, their generations, and aliases.
+"""What names stand for: collections, their generations, and aliases.
 
-Emptying or dropping a collection is one step: it switches to another generation. The old one stays
-until it is swept (sweeper.py), so that requests that began before still find their images. An
-alias has its collection in its own hash, and moves in one step too.
+Emptying or dropping a collection is atomic: it switches to another generation. The old one stays
+until it is swept (sweeper.py), so requests that began before still find their images. An alias has
+its collection in its own hash, and moves in one step too.
 
 In a cluster an alias and its collection lie in different slots. A collection therefore keeps the
 *intents* of aliases to point there. An intent is written before the alias moves here and removed
@@ -58,7 +58,7 @@ class Name:
 
 @dataclass(frozen=True)
 class Summary:
-    """`size`: bytes of the records, exact where there are no more than `name_commands.SAMPLE`."""
+    """`size`: bytes of the records, exact up to `name_commands.SAMPLE` records, else estimated."""
 
     name: str
     count: int
@@ -76,8 +76,8 @@ class Names:
         self._resolutions = SharedWork(self._resolve)
 
     async def resolve(self, name: str) -> str:
-        """The generation that a name stands for now. One round trip suffices where that has not
-        changed since the last call."""
+        """The generation that a name stands for now. Takes one round trip if that has not changed
+        since the last call."""
         return await self._resolutions.result(name)
 
     async def _resolve(self, name: str) -> str:
@@ -99,7 +99,8 @@ class Names:
             self._aliases[name] = previous = current
 
     async def empty(self, name: str) -> tuple[str, int]:
-        """The collection, and how many images it had. Raises NotFoundError."""
+        """Empties a collection. Returns its name and how many images it had. Raises
+        NotFoundError."""
         while True:
             generation = await self.resolve(name)
             count = await self._end(generation, drop=False)
@@ -119,8 +120,8 @@ class Names:
         raise CollectionInUseError(f"collection {collection!r} is being changed", aliases=[])
 
     async def forget(self, collection: str) -> None:
-        """Leaves no trace of a collection without images that nobody else knows; `drop` keeps a
-        note of what it was."""
+        """Removes all traces of a collection without images that nobody else uses; `drop` keeps a
+        note of its generations."""
         await self._ask([("DEL", name_key(collection)), ("ZREM", COLLECTIONS, collection)])
 
     async def _end(self, generation: str, *, drop: bool) -> int:
@@ -151,7 +152,7 @@ class Names:
         return list(intents)
 
     async def _pointing(self, intents: Mapping[str, Mapping[bytes, bytes]]) -> dict[str, list[str]]:
-        """By collection, the aliases that do point there of those that were to."""
+        """Of aliases that intended to point to collections, those that do, by collection."""
         aliases = sorted({alias.decode() for some in intents.values() for alias in some.values()})
         looked = await self._look(aliases)
         return {
@@ -160,7 +161,7 @@ class Names:
         }
 
     async def point(self, alias: str, name: str) -> tuple[str, str | None]:
-        """The collection that an alias then points at, and the one that it did before. Raises
+        """Points an alias at a collection. Returns this and the previous collection. Raises
         NotFoundError and NameTakenError."""
         while True:
             generation = await self.resolve(name)
@@ -195,8 +196,7 @@ class Names:
     async def aliases(
         self, limit: int, after: str | None
     ) -> tuple[list[tuple[str, str]], str | None]:
-        """(alias, collection) in order, those behind `after` first, and what to pass as `after`
-        next."""
+        """Pairs (alias, collection) in order, starting behind `after`; and the next `after`."""
         names, following = await self._listed(ALIASES, limit, after)
         looked = await self._look(names)
         pairs = zip(names, looked, strict=True)

@@ -15,9 +15,10 @@ Version 3, which is what is written, has either payload, as its number type says
 
 Little-endian. Padding keeps its place; of numbers it is a row of zeros. The digest covers the
 collection and id, the header and the payload: a flipped byte, or another image's bytes under this
-key, is an error and never a wrong score. It also serves as the record's version: an image that was
-replaced has another digest. It is BLAKE2b in versions 1 and 2, and XXH3 in version 3, which takes
-an eighth of the time; nobody needs to be kept from making two images of one digest on purpose.
+key, raises an error instead of giving a wrong score. It also serves as the record's version: an
+image that was replaced has another digest. It is BLAKE2b in versions 1 and 2, and XXH3 in version
+3, which takes an eighth of the time; nobody needs to be kept from making two images of one digest
+on purpose.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from model.pooling import pooled
 from model.quantisation import CodeType, StoreDtype, decode, encode, row_bytes
 
 DEFAULT_STORE_DTYPE: StoreDtype = "int4"
-"""The smallest that loses at most 0.2 mAP@R in the mean and 0.5 in the worst cell: see
+"""The smallest type that loses at most 0.2 mAP@R in the mean and 0.5 in the worst cell: see
 docs/storage.md."""
 
 _MAGIC = b"LOCR"
@@ -53,7 +54,7 @@ _NAMES: Mapping[int, StoreDtype] = {0: "float32", 1: "float16", **_CODE_TYPES}
 _OF_VERSION: Mapping[int, Mapping[int, object]] = {1: _NUMBERS, 2: _CODE_TYPES, 3: _NAMES}
 _VERSION = 3
 _OF_GLOBALS: CodeType = "int8"
-"""One global stands beside many locals, and the first stage's similarity is its cosine."""
+"""An image has one global and many locals, and the first stage depends on the global's cosine."""
 
 
 class DamagedRecordError(Exception):
@@ -66,7 +67,7 @@ class DamagedRecordError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class GalleryRecord:
-    """A gallery image as it is stored and scored; `dtype`: what it came from a store as."""
+    """A gallery image as stored and scored; `dtype`: its number type in the store it came from."""
 
     descriptors: ImageDescriptors
     metadata: dict[str, Any] | None = None
@@ -80,8 +81,8 @@ def pack_record(
     dtype: StoreDtype,
     pool_locals: int | None = None,
 ) -> bytes:
-    """With at most `pool_locals` locals, where that is given. Raises ValueError for a size above
-    65,535."""
+    """Packs a record, with at most `pool_locals` locals if that is given. Raises ValueError for a
+    size above 65,535."""
     image = record.descriptors
     if pool_locals is not None:
         image = pooled(image, pool_locals)
@@ -151,7 +152,7 @@ def unpack_globals(
 
 
 class _Checked(NamedTuple):
-    """A record whose bytes are those that were stored."""
+    """A record whose digest has been checked."""
 
     image_id: str
     code: int
@@ -162,8 +163,8 @@ class _Checked(NamedTuple):
     data: bytes
 
     def of_codes(self, width: int) -> tuple[bytes, bytes, bytes, bytes]:
-        """The bits of padding, the scales, and the codes of the locals, `width` bytes each, and of
-        the global."""
+        """The bits of the padding mask, the scales, the codes of the locals (`width` bytes each)
+        and those of the global."""
         at_scales = HEADER_BYTES + -(-self.rows // 8)
         at_locals = at_scales + self.rows
         at_global = at_locals + self.rows * width
@@ -213,7 +214,7 @@ def _global_numbers(record: _Checked) -> NDArray[np.floating]:
 
 
 def _decoded(records: Sequence[_Checked]) -> list[ImageDescriptors]:
-    """Of records with codes of one type and sizes."""
+    """Decodes records whose codes have one type and the same sizes."""
     code_type, dim, global_dim = _CODE_TYPES[records[0].code], records[0].dim, records[0].global_dim
     width = row_bytes(dim, code_type)
     bits, scales, of_locals, of_globals = zip(*(r.of_codes(width) for r in records), strict=True)
@@ -236,7 +237,7 @@ def _padding(bits: bytes, rows: int) -> NDArray[np.bool_]:
 def as_stored(
     images: Mapping[str, ImageDescriptors], dtype: StoreDtype, pool_locals: int | None = None
 ) -> dict[str, ImageDescriptors]:
-    """What a gallery gives back of images that are registered."""
+    """Images as a gallery returns them after their registration."""
     stored = {
         i: pack_record("", i, GalleryRecord(image), dtype, pool_locals)
         for i, image in images.items()
@@ -245,8 +246,7 @@ def as_stored(
 
 
 def header_sizes(header: bytes) -> DescriptorSizes | None:
-    """The sizes of descriptors that a record's header tells; None if there is no record of this
-    service."""
+    """The sizes of descriptors in a record's header; None if it is not a record of this service."""
     if len(header) < HEADER_BYTES:
         return None
     magic, version, _, _, dim, global_dim, _ = _HEADER.unpack_from(header)
@@ -263,6 +263,6 @@ def _digest(version: int, collection: str, image_id: str, header: bytes, payload
 
 
 def encode_metadata(metadata: dict[str, Any]) -> bytes:
-    """As it is stored: its length is what the limit on metadata counts. Raises ValueError for NaN
-    and infinities, which JSON does not have, and for text that is not Unicode."""
+    """Metadata as stored; the limit on metadata counts these bytes. Raises ValueError for NaN and
+    infinities, which JSON does not have, and for text that is not Unicode."""
     return json.dumps(metadata, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

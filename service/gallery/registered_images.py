@@ -38,9 +38,9 @@ from service.gallery.thumbnail_store import Thumbnail, Thumbnails
 from service.watch.metrics import CACHE_BYTES, CACHE_REQUESTS, IMAGES_REGISTERED
 
 CACHE_TRUST_SECONDS = 1.0
-"""For this long a cached image is used without asking the store. Then its version is checked, so
-that no request gets an image that another service replaced or deleted longer ago. This service's
-own writes and expiry show at once: if images of the collection expire, the store is always
+"""For this time a cached image is used without asking the store. Then its version is checked, so no
+request gets an image that another service replaced or deleted longer ago. This service's own writes
+and expiry are visible immediately: if images of the collection expire, the store is always
 asked."""
 
 
@@ -86,8 +86,8 @@ class Gallery:
         thumbnails: Mapping[str, Thumbnail] = MappingProxyType({}),
     ) -> Registered:
         """Registers all `records` (at least one) or none; replaces images with the same ids.
-        `name`: of a collection or an alias; `thumbnails`: of some of the images, by id, stored
-        while there is room.
+        `name`: a collection or an alias; `thumbnails`: of some of the images, by id, stored while
+        there is room.
 
         Raises DescriptorDimMismatchError unless all have the sizes of each other and of the
         collection.
@@ -111,7 +111,7 @@ class Gallery:
         sizes: DescriptorSizes,
         ttl_seconds: int | None,
     ) -> tuple[int, dict[str, bytes]]:
-        """(How many images were replaced, headers of the records by id)."""
+        """Returns how many images were replaced, and the headers of the records by id."""
 
         def packed() -> dict[str, bytes]:
             how = self._dtype, self._pool_locals
@@ -138,18 +138,18 @@ class Gallery:
         return await self._store.page(generation, limit, after)
 
     async def sizes(self, generation: str) -> DescriptorSizes | None:
-        """Of a collection's descriptors; None if it has no image."""
+        """The sizes of a collection's descriptors; None if it has no image."""
         return (await self._store.page(generation, 1, None)).sizes
 
     async def version(self, generation: str) -> bytes | None:
-        """Changes with every change of the images; None if there are none."""
+        """A value that changes with every change of the images; None if there are none."""
         return await self._store.version(generation)
 
     async def globals(
         self, generation: str, ids: Sequence[str]
     ) -> dict[str, NDArray[np.float32] | None]:
-        """Globals of the registered ones, None for an image without: not in a metric, not
-        cached."""
+        """Globals of the registered images of `ids`, None for an image without. Not in a metric,
+        not cached."""
         records = (await self._store.fetch(generation, ids)).records
         data_by_id = {i: data for i, data in zip(ids, records, strict=True) if data is not None}
         return await asyncio.to_thread(unpack_globals, generation, data_by_id)
@@ -160,7 +160,7 @@ class Gallery:
         return None if data is None else unpack_record(generation, image_id, data)
 
     async def fetch(self, generation: str, ids: Sequence[str]) -> dict[str, GalleryRecord]:
-        """The registered ones of `ids`, from the cache where it can be trusted. Raises
+        """The registered images of `ids`, from the cache if it is recent enough. Raises
         UnprocessableError for an image that the collection's metric does not fit."""
         now = self._clock()
         records: dict[str, GalleryRecord] = {}
@@ -206,8 +206,7 @@ class Gallery:
         metric_bytes = 0 if metric is None else metric.matrix[0].nbytes
         for image_id, record in records.items():
             data = stored[image_id]
-            # `now` is from before the request to the store, so that trust lasts no longer than
-            # stated.
+            # `now` is from before the request to the store, so that trust does not last too long.
             size = max(len(data), record.descriptors.nbytes) + metric_bytes
             entry = CachedRecord(record, data[:HEADER_BYTES], size, now, fetched.expiring)
             if (generation, image_id) in valid:
@@ -231,8 +230,8 @@ class Gallery:
 def _sizes_of(
     records: dict[str, GalleryRecord], expected: DescriptorSizes | None, owner: str
 ) -> DescriptorSizes:
-    """The sizes of all records together. Raises DescriptorDimMismatchError, naming the first record
-    that does not fit those `expected`, or the first record's."""
+    """The merged sizes of all records. Raises DescriptorDimMismatchError with the first record that
+    does not fit the `expected` sizes, or those of the first record."""
     sizes = expected or next(iter(records.values())).descriptors.sizes
     for place, (image_id, record) in enumerate(records.items()):
         its = record.descriptors.sizes

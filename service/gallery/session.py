@@ -19,14 +19,15 @@ from service.gallery.condition import AWAY, FAILURES, NO_REPLICAS, StoreConditio
 from service.watch.metrics import STORE_SECONDS
 
 LONGEST_SECONDS = 20.0
-"""Longest time of one operation. In a silent cluster requests ask for its slots one after another,
-each waiting for those before it."""
+"""Longest time of one operation. If a cluster does not answer, requests ask for its slots one after
+another, each waiting for those before it."""
 
 _SCANNED = 1000
-"""Keys that the store looks at in one step."""
+"""Keys that the store scans in one step."""
 
 _PAUSES = (0.1, 0.2)
-"""Seconds before each retry: long enough for a broken connection, short enough for a request."""
+"""Seconds before each retry: enough for a broken connection to recover, short enough for a
+request."""
 
 DEFAULT_CONNECTIONS = 100
 
@@ -48,7 +49,7 @@ class StoreSession:
     ) -> None:
         self._client = client
         self._sentinels = sentinels
-        # An operation takes at most one connection to each node.
+        # An operation uses at most one connection to each node.
         self._connections = asyncio.Semaphore(connections)
         self.condition = StoreCondition()
 
@@ -58,7 +59,7 @@ class StoreSession:
             await self._sentinels.aclose()
 
     async def ping(self) -> None:
-        """Tries all that the service needs of the store, by commands that change nothing."""
+        """Tries all that the service needs of the store, with commands that change nothing."""
         async with self._timed("ping"):
             await self._answers([("PING",)])
             await self._try_commands()
@@ -78,7 +79,7 @@ class StoreSession:
     async def answers(
         self, operation: str, batch: Sequence[Command], *, again: bool = True
     ) -> list[Any]:
-        """The answers to a batch of commands, which run in order (not in a cluster)."""
+        """The answers to a batch of commands. They run in order, except in a cluster."""
         async with self._timed(operation):
             return await self._answers(batch, again=again)
 
@@ -98,7 +99,7 @@ class StoreSession:
         return [self._client]
 
     async def _answers(self, batch: Sequence[Command], *, again: bool = True) -> list[Any]:
-        """The answers to a batch of commands. A deletion is not tried `again`: the second try
+        """The answers to a batch of commands. A deletion must not be tried `again`: the second try
         would not find what the first has deleted."""
 
         async def ask() -> list[Any]:
@@ -111,8 +112,7 @@ class StoreSession:
 
     async def _steadily(self, work: Callable[[], Awaitable[_Answer]]) -> _Answer:
         """Runs idempotent work, and retries it while the store is away or its primary changes.
-
-        redis-py's own retry would go to the same address, though Sentinels may know another.
+        redis-py's own retry uses the same address, although the Sentinels may know another.
         """
         for pause in _PAUSES:
             try:
@@ -127,7 +127,7 @@ class StoreSession:
         return [info["used_memory"]]
 
     async def _look_again(self) -> None:
-        """Find out where the store is now. Connections do so when they are made anew."""
+        """Finds out where the store is now. New connections do so themselves."""
 
     @asynccontextmanager
     async def _timed(self, operation: str) -> AsyncIterator[None]:

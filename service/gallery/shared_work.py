@@ -1,4 +1,4 @@
-"""Work that many callers request at the same time is done once for all of them."""
+"""Does work once for all callers that request it at the same time."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ _Result = TypeVar("_Result")
 
 
 class SharedWork(Generic[_Result]):
-    """`work` by key, for one key once at a time.
-
-    A caller never gets the result of work that began before its call: the data may have changed
-    since that work began."""
+    """Runs `work` by key, at most once at a time for each key. A caller never gets the result of
+    work that began before its call, since the data may have changed."""
 
     def __init__(self, work: Callable[[str], Awaitable[_Result]]) -> None:
         self._work = work
@@ -27,10 +25,10 @@ class SharedWork(Generic[_Result]):
         if task is None:
             task = self._next[key] = asyncio.create_task(
                 self._run(key),
-                # The work belongs to no single request: not to its log lines, nor its spans.
+                # The work belongs to no single request, neither in the log nor in the spans.
                 context=contextvars.Context(),
             )
-            # An error that no caller waits for any more is no defect.
+            # An error that no caller waits for any more is not a defect.
             task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         return await asyncio.shield(task)
 

@@ -1,4 +1,4 @@
-"""Gallery images in Redis or Valkey: the few operations that the service needs."""
+"""Gallery images in Redis or Valkey."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from service.gallery.record import HEADER_BYTES, header_sizes
 from service.gallery.session import StoreSession
 
 CHUNK = 200
-"""Keys of one command: a longer one would block the store's other clients."""
+"""Keys in one command: a longer one would block the store's other clients."""
 
 
 class CollectionSizesError(Exception):
@@ -48,8 +48,8 @@ class Page:
 
 @dataclass(frozen=True)
 class Fetched:
-    """`records`: in the order of the ids, None if there is none; `expiring`: whether any image
-    of the collection has a time to live."""
+    """`records`: in the order of the ids, None for a missing one; `expiring`: whether any image of
+    the collection has a time to live."""
 
     records: list[bytes | None]
     expiring: bool
@@ -65,7 +65,7 @@ class GalleryStore(StoreSession):
         sizes: DescriptorSizes,
         ttl_seconds: int | None,
     ) -> int:
-        """Store records by id, all or none; returns how many replaced an image. All have the
+        """Stores records by id, all or none. Returns how many replaced an image. All have the
         `sizes`, or no global.
 
         Raises StoreFullError if the store has no memory left, CollectionSizesError and
@@ -133,8 +133,8 @@ class GalleryStore(StoreSession):
         )
 
     async def _checked(self, command: Command, generation: str, sizes: DescriptorSizes) -> int:
-        """The number answered by a script that checks the collection's sizes, after listing the
-        collection. Raises CollectionSizesError and GenerationOverError."""
+        """Lists the collection, and runs a script that checks its sizes. Returns the script's
+        number. Raises CollectionSizesError and GenerationOverError."""
         while True:
             _, answer = await self._answers([commands.note_collection(generation), command])
             if answer == commands.OVER:
@@ -149,7 +149,7 @@ class GalleryStore(StoreSession):
         self, generation: str, otherwise: DescriptorSizes | None = None
     ) -> DescriptorSizes | None:
         """Gives a collection without sizes those of its first images, or `otherwise` if none of its
-        listed images is there."""
+        listed images exists."""
         key, _, sizes_key, _, _ = generation_keys(generation)
         sizes: DescriptorSizes | None = None
         start = 0
@@ -176,8 +176,8 @@ class GalleryStore(StoreSession):
         return [header for answer in answers for header in answer]
 
     async def _drop_expired(self, generation: str) -> None:
-        """Expired records delete themselves; this removes their ids from the lists, in one step, so
-        that an image that is registered again keeps its place."""
+        """Removes ids of expired records from the lists, atomically, so that an image that is
+        registered again keeps its place. The records delete themselves."""
         command = commands.expire(generation)
         while await self._answers([command]) == [commands.EXPIRED_AT_ONCE]:
             pass

@@ -1,4 +1,5 @@
-"""A store for a URL. It connects at first use, and finds its servers again after a failover."""
+"""Makes the store for a URL. It connects at first use, and finds its servers again after a
+failover."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from service.gallery.session import DEFAULT_CONNECTIONS
 from service.gallery.store import GalleryStore
 from service.gallery.urls import ClusterUrl, SentinelUrl, SingleUrl, parse_store_url
 
-# The store tries again itself.
+# The store retries by itself.
 _ONCE = Retry(NoBackoff(), 0)
 _LIMITS: dict[str, Any] = {
     # The images of a shortlist come in a few reads.
@@ -53,7 +54,7 @@ def connect_store(url: str) -> GalleryStore:
             cluster: RedisCluster = RedisCluster(
                 startup_nodes=[ClusterNode(host, port) for host, port in nodes],
                 **options,
-                # Nor must it close the connections of other requests to read the slots anew.
+                # Nor may it close other requests' connections to read the slots again.
                 reinitialize_steps=0,
             )
             return ClusterStore(cluster, nodes, options["max_connections"])

@@ -1,4 +1,4 @@
-"""Removes the images of emptied and dropped collections in the background, bit by bit."""
+"""Removes the images of emptied and dropped collections in the background, in small steps."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from service.gallery.store import CHUNK, GalleryStore
 log = structlog.get_logger(__name__)
 
 GRACE_SECONDS = 30.0
-"""What is over is left alone for so long: more than any operation of the store takes, so that a
-request that has looked up a name still finds its images, and what was being written is undone."""
+"""An ended generation stays for this time, which is longer than any operation of the store. A
+request that has looked up a name still finds its images, and unfinished writes are undone."""
 
 _EVERY_SECONDS = 5.0
 _PAUSE_SECONDS = 0.005
-"""After each step, so that other clients of the store get their turn."""
+"""A pause after each step, so that other clients of the store get their turn."""
 
 _AT_ONCE = 100
 
 
 class Sweeper:
-    """One service of a store sweeps at a time; two would only waste time."""
+    """One service per store sweeps at a time; two would only waste time."""
 
     def __init__(self, store: GalleryStore, *, grace_seconds: float = GRACE_SECONDS) -> None:
         self._store = store
@@ -38,13 +38,13 @@ class Sweeper:
             try:
                 await self.sweep()
             except StoreUnavailableError:
-                # Requests log it; the rest stays listed for the next sweep.
+                # Requests log it. The rest stays listed for the next sweep.
                 continue
             except Exception:
                 log.exception("sweep_failed")
 
     async def sweep(self) -> int:
-        """Sweeps generations that are past their grace; returns how many images were removed."""
+        """Sweeps generations after their grace period. Returns how many images were removed."""
         due = name_commands.due(EMPTIED, self._grace, _AT_ONCE)
         (collections,) = await self._store.answers("sweep", [due])
         if not collections:

@@ -2,9 +2,9 @@
 
     digest of the record 16 bytes | n u16 | keypoints n x 2 x u8 | WebP
 
-A thumbnail belongs to one version of its record: if the record is another one or deleted, the
-thumbnail does not count. So no registration waits for thumbnails or fails with them. All of them
-have a bound; what they take is counted by generation (keys.py) and summed under
+A thumbnail belongs to one version of its record. If the record was replaced or deleted, the
+thumbnail does not count. So registrations neither wait for thumbnails nor fail because of them.
+Their total size has a limit. Their bytes are counted by generation (keys.py) and summed in
 `locore:thumbnails`, a hash of bytes by generation.
 """
 
@@ -33,13 +33,13 @@ _SUMS = "locore:thumbnails"
 _COUNT = struct.Struct("<H")
 _STEPS = 255
 _RECOUNT_SECONDS = 60
-"""Expired and deleted thumbnails are counted for at most this long."""
+"""Expired and deleted thumbnails are counted for at most this time."""
 
 
 @dataclass(frozen=True, eq=False)
 class Thumbnail:
-    """`keypoints` (n, 2): x and y of each local that is stored, fractions of width and height;
-    None if they are unknown."""
+    """`keypoints` (n, 2): x and y of each stored local, as fractions of width and height; None if
+    they are unknown."""
 
     webp: bytes
     keypoints: NDArray[np.float32] | None = None
@@ -69,7 +69,8 @@ class Thumbnails:
         ttl_seconds: int | None,
     ) -> None:
         """Stores thumbnails of images whose records, with these `headers`, were just stored. An
-        image without one loses the one of its former record. Without room it only logs."""
+        image without a new thumbnail loses its former one. If there is no room, this is only
+        logged."""
         try:
             await self._put(generation, headers, thumbnails, ttl_seconds)
         except (StoreFullError, StoreUnavailableError) as error:
@@ -112,7 +113,7 @@ class Thumbnails:
         sizes: Mapping[str, int],
         ttl_seconds: int | None,
     ) -> None:
-        # Counted first: thumbnails that are not counted would never be removed.
+        # Counted first: uncounted thumbnails would never be removed.
         counting = commands.note_thumbnails(generation, sizes)
         (of_generation,) = await self._store.answers("thumbnails", [counting])
         await self._store.answers(
@@ -145,8 +146,8 @@ class Thumbnails:
         return {i for i, size in zip(ids, lengths, strict=True) if size}
 
     async def _recount(self, otherwise: int) -> int:
-        """Bytes of all thumbnails, without expired and deleted ones; `otherwise` where the last
-        recount was a moment ago."""
+        """Bytes of all thumbnails, without expired and deleted ones; `otherwise` if the last
+        recount is recent."""
         if self._clock() - self._recounted < _RECOUNT_SECONDS:
             return otherwise
         self._recounted = self._clock()
@@ -193,7 +194,7 @@ def _packed(header: bytes, thumbnail: Thumbnail) -> bytes:
 
 
 def _unpacked(data: bytes, header: bytes) -> Thumbnail | None:
-    """None if it belongs to another record than that with this `header`."""
+    """None if it does not belong to the record with this `header`."""
     start = DIGEST_BYTES + _COUNT.size
     if len(header) < HEADER_BYTES or data[:DIGEST_BYTES] != header[-DIGEST_BYTES:]:
         return None

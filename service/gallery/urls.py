@@ -1,12 +1,12 @@
-"""The parts of a store's URL. Pure: connects to nothing.
+"""Parses a store's URL. Pure: connects to nothing.
 
     redis://HOST:PORT/DB, rediss://…, unix://PATH            one Redis, as redis-py reads them
     redis+sentinel://HOST:PORT,HOST:PORT/SERVICE[/DB]        the primary that Sentinels name
-    redis+cluster://HOST:PORT,HOST:PORT                      a cluster; one node would do
+    redis+cluster://HOST:PORT,HOST:PORT                    a cluster; one node is enough
 
-`rediss+…` is TLS, to the Sentinels too. `USER:PASSWORD@` and query parameters stand where they
-stand in a redis:// URL and are for the servers that hold the gallery; `sentinel_username` and
-`sentinel_password` are the Sentinels' own.
+`rediss+…` is TLS, also to the Sentinels. `USER:PASSWORD@` and query parameters are written as in a
+redis:// URL and are for the servers with the gallery; `sentinel_username` and `sentinel_password`
+are for the Sentinels.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class ClusterUrl:
 
 
 def parse_store_url(url: str) -> SingleUrl | SentinelUrl | ClusterUrl:
-    """Raises ValueError, whose message repeats no password."""
+    """Raises ValueError; the message contains no password."""
     parts = _split(url)
     transport, _, kind = parts.scheme.partition("+")
     if parts.fragment:
@@ -69,8 +69,8 @@ def parse_store_url(url: str) -> SingleUrl | SentinelUrl | ClusterUrl:
     transports = ("redis", "rediss") if kind else ("redis", "rediss", "unix")
     if kind not in _MORE_OPTIONS or transport not in transports:
         raise ValueError(
-            f"{parts.scheme}:// is no store; redis://, rediss://, unix://, redis+sentinel:// and "
-            "redis+cluster:// are"
+            f"{parts.scheme}:// is not a store; redis://, rediss://, unix://, redis+sentinel:// "
+            "and redis+cluster:// are"
         )
     if "@" in parts.path + parts.query and kind + transport != "unix":
         raise ValueError("`/`, `?` and `@` in a password are written %2F, %3F and %40")
@@ -81,7 +81,7 @@ def parse_store_url(url: str) -> SingleUrl | SentinelUrl | ClusterUrl:
         raise ValueError(f"no such option: {unknown[0]}")
     connections = parse_qs(parts.query).get("max_connections", ["1"])[0]
     if not connections.isdecimal() or int(connections) < 1:
-        raise ValueError("max_connections is a number from 1 on")
+        raise ValueError("max_connections must be a number above 0")
     if not kind:
         if "," in parts.netloc.rpartition("@")[2]:
             raise ValueError(
@@ -94,7 +94,8 @@ def parse_store_url(url: str) -> SingleUrl | SentinelUrl | ClusterUrl:
 
 
 def _split(url: str) -> SplitResult:
-    """As `urlsplit`, which refuses an IPv6 address behind another host in some Pythons."""
+    """Like `urlsplit`, which in some Python versions refuses an IPv6 address behind another
+    host."""
     scheme, slashes, rest = url.partition("//")
     hosts = re.split("[/?#]", rest, maxsplit=1)[0]
     return urlsplit(scheme + slashes + rest[len(hosts) :])._replace(netloc=hosts)

@@ -1,4 +1,4 @@
-"""How many cores this process may use, for the number of its threads."""
+"""How many cores this process may use, to choose its number of threads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 def usable_cores(control_groups: Path = CONTROL_GROUPS) -> int:
     """The cores that the process is bound to, at most its container's share (control groups version
-    2, then 1). The machine's number of cores tells neither."""
+    2, then 1). The machine's number of cores says nothing about either."""
     bound = len(os.sched_getaffinity(0))
     share = _share(control_groups)
     return bound if share is None else max(1, min(bound, math.ceil(share)))

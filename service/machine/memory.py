@@ -1,4 +1,4 @@
-"""How much memory the service takes and may take, for the alert that it nears its limit."""
+"""How much memory the service takes and may take, for an alert when it comes close."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ CONTROL_GROUP_FILES = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
-"""The limit of a container as it sees it itself: control groups version 2, then 1."""
+"""Where a container sees its own limit: control groups version 2, then 1."""
 
 
 def resident_memory(process: int) -> int:
-    """Bytes; 0 where the process has ended."""
+    """In bytes; 0 if the process has ended."""
     try:
         pages = Path(f"/proc/{process}/statm").read_text().split()[1]
     except OSError:
@@ -23,7 +23,8 @@ def resident_memory(process: int) -> int:
 
 
 def memory_limit(files: Sequence[Path] = CONTROL_GROUP_FILES) -> int:
-    """Bytes: the container's limit where there is one below what the machine has, else that."""
+    """In bytes: the container's limit if it is below the machine's memory, else the machine's
+    memory."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for file in files:
         try:

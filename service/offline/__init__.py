@@ -1,1 +1,1 @@
-"""Many lists re-ranked from descriptor files, without a server or a store."""
+"""Re-ranks many lists from descriptor files, without a server or a store."""

@@ -41,14 +41,14 @@ from service.offline.shared_passes import rerank_in_batches
 
 _MAX_LISTS = 256
 _QUEUED_TOKENS = 20
-"""Tokens of the lists in memory for every token of a batch: enough to choose windows of similar
-length from."""
+"""Tokens of lists in memory for every token of a batch: enough lists to combine windows of similar
+length."""
 
 
 @dataclass(frozen=True)
 class OfflineOptions:
-    """The fields of a request to POST /rerank, None for the checkpoint's default, and settings of
-    the service that decide how it would have stored the gallery."""
+    """The fields of POST /rerank, None for the checkpoint's default, and the service's settings for
+    storing the gallery."""
 
     alpha: float | None = None
     temperature: float | None = None
@@ -63,7 +63,7 @@ class OfflineOptions:
     cache_bytes: int = 256 << 20
 
     def stored(self, image: ImageDescriptors) -> ImageDescriptors:
-        """A gallery image as the service would read it from its store."""
+        """The image as the service would read it from its store."""
         return as_stored({"": image}, self.store_dtype, self.pool_locals)[""]
 
     def __post_init__(self) -> None:
@@ -71,12 +71,12 @@ class OfflineOptions:
         for name in ("alpha", "temperature"):
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
-                raise OfflineError(f"{name}: {value} is no finite number")
+                raise OfflineError(f"{name}: {value} is not a finite number")
 
 
 @dataclass(frozen=True)
 class OfflineResult:
-    """As `locore_client.contract.Result`; `index` is the id's place in its shortlist."""
+    """Like `locore_client.contract.Result`; `index` is the id's place in its shortlist."""
 
     id: str
     index: int
@@ -85,8 +85,8 @@ class OfflineResult:
 
 @dataclass(frozen=True)
 class Answer:
-    """`results` best first, none where the query has no descriptors; `missing`: ids of the
-    shortlist that have none."""
+    """`results`: best first, empty if the query has no descriptors; `missing`: ids of the shortlist
+    without descriptors."""
 
     query: str
     results: list[OfflineResult]
@@ -97,8 +97,8 @@ class Answer:
 
 
 class Images:
-    """Images of a descriptor file by id, as the service would have them. In memory: the file's ids,
-    and at most `cache_bytes` of images."""
+    """Images of a descriptor file by id, as in the service. Keeps the file's ids and at most
+    `cache_bytes` of images in memory."""
 
     def __init__(
         self,
@@ -108,8 +108,8 @@ class Images:
         metric: Metric | None = None,
         stored: Callable[[ImageDescriptors], ImageDescriptors] = lambda image: image,
     ) -> None:
-        """`stored`: what a service would have of an image. Raises DescriptorFileError if the
-        descriptors do not fit the checkpoint, or the metric, which is one for this checkpoint."""
+        """`stored`: how the service would store an image. Raises DescriptorFileError if the
+        descriptors do not fit the checkpoint or the metric, which must fit the checkpoint."""
         if metric is not None:
             _check_sizes(reader, metric.sizes, "the metric")
         elif config.sizes is not None:
@@ -121,7 +121,7 @@ class Images:
         self._cache = RecordCache(cache_bytes)
         self._places = {image_id: place for place, image_id in enumerate(reader.ids)}
         if len(self._places) < len(reader.ids):
-            raise DescriptorFileError(f"{reader.path}: has an id twice")
+            raise DescriptorFileError(f"{reader.path}: an id occurs twice")
 
     def get(self, image_id: str) -> ImageDescriptors | None:
         """None if there is no such image, or it has no valid descriptor (`locore load` skips it
@@ -151,7 +151,7 @@ class Images:
 
 @dataclass(frozen=True)
 class _Described:
-    """`places`: of the images of the shortlist that have descriptors."""
+    """`places`: those of the shortlist's images that have descriptors."""
 
     shortlist: Shortlist
     places: list[int]
@@ -178,7 +178,7 @@ class OfflineReranker:
         self._paths = queries.path, gallery.path
 
     def answers(self, shortlists: Iterable[Shortlist]) -> Iterator[Answer]:
-        """One for each list, in their order.
+        """Yields an answer for each list, in their order.
 
         Raises OfflineError for missing images unless `on_missing` is `skip`, and where the model
         gives a number that is not finite; UnprocessableError as POST /rerank does.
@@ -230,7 +230,7 @@ class OfflineReranker:
     ) -> None:
         queries, gallery = self._paths
         if query is None:
-            raise OfflineError(f"{queries}: has no descriptors of query {shortlist.query!r}")
+            raise OfflineError(f"{queries}: no descriptors of query {shortlist.query!r}")
         missing = [i for i, im in zip(shortlist.gallery_ids, images, strict=True) if im is None]
         if missing:
             raise OfflineError(
@@ -241,7 +241,7 @@ class OfflineReranker:
     def _score(self, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
         scores = score_windows(self._model.reranker, windows, self._model.device)
         if not all(np.isfinite(logits).all() for logits in scores):
-            raise OfflineError(f"{self._model.config.name} gave a logit that is not finite")
+            raise OfflineError(f"{self._model.config.name} returned a logit that is not finite")
         return scores
 
     def _answer(self, described: _Described, job: Job | None) -> Answer:

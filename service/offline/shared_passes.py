@@ -1,4 +1,5 @@
-"""Many lists without a service: their windows share forward passes, as those of requests do.
+"""Re-ranks many lists without a service. Their windows share forward passes, like those of
+requests.
 
 The service's own queue decides which windows share a pass. No I/O, no clock, no thread.
 """
@@ -46,7 +47,7 @@ def rerank_in_batches(
         if batch.jobs:
             scores = score([job.window for job in batch.jobs])
             for job, logits in zip(batch.jobs, scores, strict=True):
-                # A finished list keeps its room until its turn: its images are still in memory.
+                # A finished list holds its room until its turn: its images are still in memory.
                 queue.accept(job, logits)
         while pending and ((first := pending[0][1]) is None or first.finished):
             if first is not None:

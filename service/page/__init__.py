@@ -1,2 +1,2 @@
-"""The page at `/`: its files, and what they ask for under /page/. None of it is part of the HTTP
-contract: see docs/page.md."""
+"""The page at `/`: its files, and the routes under /page/ that they call. None of it is part of the
+HTTP contract: see docs/page.md."""

@@ -1,4 +1,4 @@
-"""Images of a collection: a page of them, one to search with, and their thumbnails."""
+"""Images of a collection: page by page, one as a query, and their thumbnails."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ async def thumbnail(request: Request, state: State, collection: InCollection, id
 async def known_keypoints(
     state: ServiceState, parts: PageParts, generation: str, image_id: str, count: int
 ) -> NDArray[np.float32] | None:
-    """(count, 2): where the locals of an image lie; None if that is not known, as of those that
-    were merged."""
+    """(count, 2): the keypoints of an image's locals; None if they are unknown, for example for
+    merged locals."""
     keypoints = None
     if collection_of(generation) == COLLECTION:
         sample, _ = await parts.sample_or_reason()
@@ -106,7 +106,7 @@ async def known_keypoints(
 
 
 def _before(start: str) -> str:
-    """The greatest text below `start`: ids are ASCII."""
+    """The greatest possible id below `start`: ids are ASCII."""
     return f"{start[:-1]}{chr(ord(start[-1]) - 1)}\x7f"
 
 

@@ -1,4 +1,4 @@
-"""The page itself, what can be done here, and the sample's pictures."""
+"""The page itself, what it offers, and the sample's pictures."""
 
 from __future__ import annotations
 
@@ -34,8 +34,7 @@ def install_page(app: FastAPI, settings: Settings, config: ModelConfig) -> None:
 
 
 def _headers(settings: Settings) -> dict[str, str]:
-    # `blob:` is for pictures that the browser itself holds: one that a person dropped, and those
-    # that are asked for with a key.
+    # `blob:` is for pictures in the browser's memory: a dropped one, and those fetched with a key.
     pictures = " ".join(["'self'", "blob:", *settings.thumbnail_origins])
     return {
         "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -59,7 +58,7 @@ async def static_file(name: str, request: Request) -> Response:
 
 @guarded.get("/about")
 async def about(parts: Parts, state: State) -> Answer:
-    """What can be done here, and the sample's queries."""
+    """What the page offers here, and the sample's queries."""
     settings = state.settings
     sample, why = await parts.sample_or_reason()
     return {
@@ -74,7 +73,7 @@ async def about(parts: Parts, state: State) -> Answer:
 
 @guarded.get("/extraction")
 async def extraction(state: State) -> Answer:
-    """Why no picture can be extracted here, if so. It may wait for the extractor to start."""
+    """Why pictures cannot be extracted here, if so. May wait for the extractor to start."""
     return {"problem": await state.extraction.problem()}
 
 

@@ -19,7 +19,8 @@ from service.gallery.registered_images import Gallery
 MAX_IMAGES = 200_000
 _PAGE, _CHUNK = 10_000, 200
 _PATIENCE = 5
-"""A collection that changes all the time is read for at most a sixth of the time."""
+"""Limits reading: a collection that changes all the time is read for at most a sixth of the
+time."""
 _NUMBER_BYTES = 4
 
 
@@ -29,7 +30,7 @@ class _Entry:
     count: int
     matrix: GlobalsMatrix
     stale_at: float
-    """It is not read again before this moment."""
+    """When it may be read again."""
 
     @property
     def nbytes(self) -> int:
@@ -38,15 +39,15 @@ class _Entry:
 
 @dataclass(frozen=True, eq=False)
 class SearchedGlobals:
-    """`count`: images of the collection, of which `matrix` has those that have a global."""
+    """`count`: images of the collection; `matrix` has those with a global."""
 
     count: int
     matrix: GlobalsMatrix
 
 
 class GlobalsCache:
-    """At most `max_bytes` of globals in all, those searched least recently dropped first; while a
-    collection is read again it counts twice."""
+    """At most `max_bytes` of globals; the least recently searched are dropped first. A collection
+    counts twice while it is read again."""
 
     def __init__(self, gallery: Gallery, max_bytes: int) -> None:
         self._gallery = gallery
@@ -78,11 +79,11 @@ class GlobalsCache:
     def _end(self, generation: str, reading: asyncio.Task[_Entry]) -> None:
         del self._reading[generation]
         if not reading.cancelled():
-            reading.exception()  # the requests have it; asyncio must not log it as unread
+            reading.exception()  # the requests have the error; asyncio must not log it as unread
 
     async def _read(self, generation: str) -> _Entry:
         started = time.monotonic()
-        # Before the images, so that the next search sees what changes while they are read.
+        # Before the images, so that the next search notices what changes while they are read.
         version = await self._gallery.version(generation)
         page = await self._gallery.page(generation, _PAGE, None)
         count, dim = page.count, (page.sizes.global_dim if page.sizes else None) or 0
@@ -95,7 +96,7 @@ class GlobalsCache:
             for start in range(0, len(page.ids) if dim else 0, _CHUNK):
                 chunk = page.ids[start : start + _CHUNK]
                 for image_id, vector in (await self._gallery.globals(generation, chunk)).items():
-                    # More may have come since they were counted.
+                    # More images may have come since the count.
                     if vector is not None and len(vector) == dim and len(ids) < count:
                         rows[len(ids)] = vector
                         ids.append(image_id)

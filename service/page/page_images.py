@@ -1,4 +1,4 @@
-"""An image of a collection as the page has it: its label and its picture."""
+"""An image of a collection on the page: its label and its picture."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def thumbnail_path(collection: str, image_id: str) -> str:
 
 
 def allowed_url(metadata: Mapping[str, Any] | None, origins: Collection[str]) -> str | None:
-    """`thumbnail_url` if it is of one of the `origins`: a registered image must not make the
-    browsers of its viewers call any site."""
+    """`thumbnail_url` if it has one of the `origins`: a registered image must not make browsers
+    call any other site."""
     url = (metadata or {}).get("thumbnail_url")
     if not isinstance(url, str):
         return None

@@ -1,4 +1,4 @@
-"""What the page's routes share in addition to the service's state."""
+"""What the page's routes share, in addition to the service's state."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(eq=False)
 class PageParts:
-    """The sample is read again when its file has changed: it may be made while the service
+    """The sample is read again when its file has changed, since it may be made while the service
     runs."""
 
     folders: SampleFolders
@@ -39,7 +39,7 @@ class PageParts:
         return self._globals
 
     async def _load(self) -> Sample | DescriptorFileError | None:
-        """None if there is none. A file is read once, also if it cannot be used."""
+        """None if there is no sample. A file is read once, even if it cannot be used."""
         try:
             version = self.folders.request.stat().st_mtime_ns
         except FileNotFoundError:
@@ -50,7 +50,7 @@ class PageParts:
                 try:
                     self._sample = await asyncio.to_thread(load_sample, self.folders, name)
                 except DescriptorFileError as error:
-                    # The message has a path, which is for the log only.
+                    # The message has a path, which is only for the log.
                     log.warning("sample_unreadable", why=str(error))
                     self._sample = error
                 self._version = version
@@ -66,7 +66,7 @@ class PageParts:
     async def sample_or_reason(self) -> tuple[Sample | None, str]:
         sample = await self._load()
         if isinstance(sample, DescriptorFileError):
-            return None, "the sample gallery on disk does not go with this checkpoint"
+            return None, "the sample gallery on disk does not fit this checkpoint"
         return sample, "there is no sample gallery here"
 
 

@@ -1,4 +1,4 @@
-"""Searches: a first stage, and the matches behind a result."""
+"""Searches: a first stage, and the matches of a result."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ router = APIRouter(prefix="/page", include_in_schema=False, dependencies=[Depend
 
 
 class ShortlistRequest(BaseModel):
-    """`without`: an image that is left out, as the query itself is."""
+    """`without`: an image to leave out, such as the query itself."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -42,7 +42,7 @@ class ShortlistRequest(BaseModel):
 
 
 class MatchesRequest(BaseModel):
-    """`keypoints` (n, 2): of the query's rows, where they are known."""
+    """`keypoints` (n, 2): of the query's rows, if they are known."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -54,8 +54,8 @@ class MatchesRequest(BaseModel):
 
 @router.post("/shortlist")
 async def shortlist(request: Request, state: State, parts: Parts) -> Answer:
-    """The first stage: the collection's images nearest to the query by their globals, or by their
-    ids, where there are none to compare (`order`)."""
+    """The first stage: the collection's images nearest to the query by globals, or in the order of
+    ids if there are no globals (`order`)."""
     body, query = await parse(
         request, state, ShortlistRequest, lambda r: decode_image(r.query, parts.config, "query")
     )
@@ -114,8 +114,8 @@ async def _by_ids(
 
 @router.post("/matches")
 async def matches(request: Request, state: State, parts: Parts) -> Answer:
-    """Which local descriptors of the query and of a gallery image are each other's nearest; places
-    in the pictures are null if they are not known."""
+    """The local descriptors of the query and a gallery image that are each other's nearest. Places
+    in the pictures are null if unknown."""
     body, (query, keypoints) = await parse(
         request, state, MatchesRequest, lambda r: _with_keypoints(r, parts)
     )

@@ -38,4 +38,4 @@ def test_it_measures_and_leaves_the_store_as_it_was(
 
 
 def test_a_bad_url_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "ftp:// is no store" in error_of(capsys, "bench", "store", "--redis", "ftp://x")
+    assert "ftp:// is not a store" in error_of(capsys, "bench", "store", "--redis", "ftp://x")

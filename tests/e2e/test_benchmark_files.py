@@ -130,7 +130,7 @@ def test_files_that_are_wrong_are_said_in_one_line(
     message = error_of(capsys, *common, "--descriptor-name", "cvnet")
     assert message.count("cvnet_") == 4
     assert "missing" in message
-    assert "--top and --stride go with --sliding" in error_of(capsys, *common, "--top", 9)
+    assert "--top and --stride need --sliding" in error_of(capsys, *common, "--top", 9)
     assert "larger than the window" in error_of(
         capsys, *common, "--sliding", "end-to-start", "--stride", 21
     )

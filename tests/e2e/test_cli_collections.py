@@ -32,7 +32,7 @@ def name(service: RunningService, gallery: dict[str, ImageDescriptors]) -> str:
 
 
 @pytest.fixture
-def shown(service: RunningService, capsys: pytest.CaptureFixture[str]) -> Run:
+def stdout(service: RunningService, capsys: pytest.CaptureFixture[str]) -> Run:
     return lambda *arguments: stdout_of(capsys, "collections", *arguments, "--url", service.url)
 
 
@@ -42,16 +42,16 @@ def fault(service: RunningService, capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def test_collections_are_a_table_or_json(
-    service: RunningService, name: str, shown: Run, capsys: pytest.CaptureFixture[str]
+    service: RunningService, name: str, stdout: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shown("alias", f"{name}-alias", name)
+    stdout("alias", f"{name}-alias", name)
     _, table, _ = run_here(capsys, "collections", "list", "--url", service.url)
     (row,) = [line for line in table.splitlines() if name in line]
     size = Client(service.url).collection(name).bytes
     cells = [cell.strip() for cell in row.split("│")][1:-1]
     assert cells[:4] == [name, "3", str(LOCAL_DIM), str(GLOBAL_DIM)]
     assert cells[4:] == [f"{size} bytes", f"{name}-alias"]
-    (one,) = [one for one in json.loads(shown("list", "--json")) if one["name"] == name]
+    (one,) = [one for one in json.loads(stdout("list", "--json")) if one["name"] == name]
     assert one == {
         "name": name,
         "count": 3,
@@ -61,18 +61,18 @@ def test_collections_are_a_table_or_json(
     }
 
 
-def test_an_alias_is_moved_and_forgotten(name: str, shown: Run, fault: Run) -> None:
+def test_an_alias_is_moved_and_forgotten(name: str, stdout: Run, fault: Run) -> None:
     alias = f"{name}-alias"
-    assert shown("alias", alias, name) == f"{alias}: stands for {name}"
-    assert shown("alias", alias, "default").endswith(f"default, before that for {name}")
-    moved = json.loads(shown("alias", alias, name, "--json"))
+    assert stdout("alias", alias, name) == f"{alias}: stands for {name}"
+    assert stdout("alias", alias, "default").endswith(f"default, before for {name}")
+    moved = json.loads(stdout("alias", alias, name, "--json"))
     assert moved == {"alias": alias, "collection": name, "previous": "default"}
-    assert f"{alias} │ {name}" in shown("aliases")
-    assert {"alias": alias, "collection": name} in json.loads(shown("aliases", "--json"))
+    assert f"{alias} │ {name}" in stdout("aliases")
+    assert {"alias": alias, "collection": name} in json.loads(stdout("aliases", "--json"))
     assert alias in fault("drop", name, "--yes")
-    assert shown("unalias", alias) == f"{alias}: no alias any more"
-    assert alias not in shown("aliases")
-    assert shown("drop", name, "--yes") == f"{name}: dropped"
+    assert stdout("unalias", alias) == f"{alias}: deleted"
+    assert alias not in stdout("aliases")
+    assert stdout("drop", name, "--yes") == f"{name}: dropped"
 
 
 def test_an_answer_is_asked_for(
@@ -87,10 +87,10 @@ def test_an_answer_is_asked_for(
         code, out, err = answered("n\n", command)
         assert (code, out) == (2, "")
         assert f"{command.title()} {name} with 3 images? [y/N]" in err
-        assert err.endswith(f"locore: {name}: left as it is\n")
+        assert err.endswith(f"locore: {name}: not changed\n")
         code, out, err = answered("", command)
         assert (code, out) == (2, "")
-        assert err.endswith("nobody answers here: give --yes\n")
+        assert err.endswith("there is no terminal to ask on; use --yes\n")
     with Client(service.url) as client:
         assert client.collection(name).count == 3
         assert answered("y\n", "empty")[:2] == (0, f"{name}: 3 images deleted\n")
@@ -118,8 +118,8 @@ def test_an_end_of_the_input_drops_nothing(service: RunningService, name: str) -
         assert client.collection(name).count == 3
 
 
-def test_without_a_question_as_json(name: str, shown: Run) -> None:
-    emptied = json.loads(shown("empty", name, "--yes", "--json"))
+def test_without_a_question_as_json(name: str, stdout: Run) -> None:
+    emptied = json.loads(stdout("empty", name, "--yes", "--json"))
     assert emptied == {"collection": name, "deleted": 3}
 
 

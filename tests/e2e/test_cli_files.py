@@ -106,7 +106,7 @@ def test_ids_that_the_service_does_not_take_are_left_out(
     assert "2 images loaded, 0 were there already" in output
     with h5py.File(tmp_path / "x.h5", "a") as file:
         file["ids"][3] = "a-1"
-    assert "id 'a-1' comes twice" in error_of(capsys, *arguments)
+    assert "id 'a-1' occurs twice" in error_of(capsys, *arguments)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])

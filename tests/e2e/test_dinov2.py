@@ -124,6 +124,6 @@ def test_wrong_options_leave_one_line(
     assert f"{damaged}: not" in wrong(images, *output, *with_damaged)
     weights = dinov2[2:4]
     assert "efficientnet-lite0 takes no weights" in wrong(images, *output, *weights)
-    assert "--batch is not for eff" in wrong(images, *output, "--batch", 3)
+    assert "--batch cannot be used with eff" in wrong(images, *output, "--batch", 3)
     assert "either IMAGES or --list" in wrong(*output)
     assert not (tmp_path / "x.h5").exists()

@@ -80,7 +80,7 @@ def test_what_is_wrong_is_one_line(root: Path, capsys: pytest.CaptureFixture[str
     assert "no file files-EXTRACTOR.h5" in wrong("--data", root / "files")
     assert "no files for RootSIFT" in wrong(*coins, "--only", "RootSIFT")
     assert "--held-out shop: no folder of --data" in wrong(*coins, "--held-out", "shop")
-    assert "no file to write to" in wrong(*coins, "--json", root / "no" / "figures.json")
+    assert "cannot be written" in wrong(*coins, "--json", root / "no" / "figures.json")
     assert "images are missing" in wrong("--data", root / "shoes-old")
     assert "none.json: no such file" in wrong(*coins, "--checkpoint", root / "none.safetensors")
     labels.write_text(labels.read_text().replace("query", "gallery"))

@@ -254,8 +254,8 @@ def test_what_cannot_be_judged_is_one_line(root: Path, capsys: pytest.CaptureFix
     assert "none of its pictures is in the folder, x.png for one" in wrong(
         folder, "--labels", labels
     )
-    assert "--views uses no --labels" in wrong(folder, "--views", "--labels", labels)
-    assert "no file to write to" in wrong(folder, "--report", root / "no" / "page.html")
+    assert "--views cannot be used with --labels" in wrong(folder, "--views", "--labels", labels)
+    assert "cannot be written" in wrong(folder, "--report", root / "no" / "page.html")
     assert "no extractor 'eye'" in wrong(folder, "--extractor", "eye")
     missing = root / "none.safetensors"
     assert "none.json: no such file" in error_of(

@@ -61,10 +61,8 @@ def test_every_way_to_store_in_bytes_and_points(
 def test_what_is_wrong_is_one_line(
     arguments: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "no file to write to" in error_of(
-        capsys, *arguments, "--plot", tmp_path / "no" / "x.svg"
-    )
-    assert "curve.odd: ends in none of" in error_of(
+    assert "cannot be written" in error_of(capsys, *arguments, "--plot", tmp_path / "no" / "x.svg")
+    assert "curve.odd: must end in one of" in error_of(
         capsys, *arguments, "--plot", tmp_path / "curve.odd"
     )
     assert "--held-out shop: no folder" in error_of(capsys, *arguments, "--held-out", "shop")

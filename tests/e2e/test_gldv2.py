@@ -78,7 +78,7 @@ def test_two_processes_learn_what_one_learns(folder: Path, tmp_path: Path) -> No
     together, alone = tmp_path / "together.safetensors", tmp_path / "alone.safetensors"
     arguments = ["train", "--gldv2", folder, *OURS]
     output = by_two_processes(*arguments, "-o", together)
-    assert output.count("no images were kept apart") == 1
+    assert output.count("no images were held out") == 1
     log = (tmp_path / "together.run" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in log] == [4]
     program_output(*arguments, "--accumulate", 2, "-o", alone)
@@ -118,7 +118,7 @@ def test_a_run_goes_on_with_the_same_lists_a_step_however_they_are_dealt_out(
     path = tmp_path / "x.safetensors"
     arguments = ["train", "--gldv2", folder, *OURS, "-o", path]
     code, output, _ = run_here(capsys, *arguments)
-    assert (code, output.count("no images were kept apart")) == (0, 1)
+    assert (code, output.count("no images were held out")) == (0, 1)
     again = [*arguments, "--resume", "--batch", 1]
     assert "2 lists a step, but now 1" in error_of(capsys, *again)
     assert run_here(capsys, *again, "--accumulate", 2)[0] == 0
@@ -133,7 +133,7 @@ def test_files_at_odds_are_one_line(
         capsys, "train", "--gldv2", folder, "--descriptor-name", "nothing", *out
     )
     images = ["train", "--images", folder, *out]
-    assert "are for --gldv2" in error_of(capsys, *images, "--descriptor-name", "dinov2")
+    assert "need --gldv2" in error_of(capsys, *images, "--descriptor-name", "dinov2")
     longformer = ["--gldv2", folder, "--backbone", "longformer", "--attention-window", 16]
     longformer += ["--dim", 16, "--attention-heads", 2, "--descriptors-per-image", LOCALS]
     assert "reads 730 images at most" in error_of(

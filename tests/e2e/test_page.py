@@ -244,7 +244,7 @@ def test_a_sample_of_another_extractor_is_not_searched(tmp_path: Path, checkpoin
     write_sample(tmp_path / "sample", "another", 8, 12)
     with running(checkpoint, tmp_path) as service:
         about = service.http.get("/page/about").json()
-        assert about["no_sample"] == "the sample gallery on disk does not go with this checkpoint"
+        assert about["no_sample"] == "the sample gallery on disk does not fit this checkpoint"
         assert str(tmp_path) not in json.dumps(about)
         # Made anew while the service runs, it is found.
         for file in (tmp_path / "sample").glob("*.h5"):

@@ -122,8 +122,8 @@ def test_what_cannot_be_converted_leaves_one_line(
     assert "no such folder" in wrong(weights, "-o", tmp_path / "nowhere" / "x.safetensors")
     assert list(tmp_path.glob("*.safetensors")) == []
     output_of(capsys, "convert", weights, "-o", output)
-    assert "x.json is there already" in wrong(output)
-    assert "is there already" in wrong(weights, "-o", output)
+    assert "x.json exists already" in wrong(output)
+    assert "exists already" in wrong(weights, "-o", output)
     assert "--output is for a .pt file" in wrong(output, "-o", output)
     # A file that was converted tells its sizes again.
     config = output.with_suffix(".json").read_text()

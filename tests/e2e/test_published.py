@@ -26,7 +26,7 @@ def test_it_is_served_unchanged(case: str, tmp_path: Path) -> None:
     sizes += [] if published.config.global_dim else ["--without-global"]
     assert "weights, " in program_output("convert", path, *sizes)
     assert path.read_bytes() == published.weights.read_bytes()
-    assert "is there already" in program_error("convert", path, *sizes)
+    assert "exists already" in program_error("convert", path, *sizes)
 
     expected = 1 / (1 + np.exp(-published.vectors["expected.logit.max-start"].numpy()))
     is_read = published.read("max-start")

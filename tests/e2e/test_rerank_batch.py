@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def given(folder: Path, checkpoint: Path) -> list[object]:
+def arguments(folder: Path, checkpoint: Path) -> list[object]:
     """What every command here has in common but for the lists."""
     files = ["--queries", folder / "queries.h5", "--gallery", folder / "gallery.h5"]
     return ["rerank-batch", *files, "--checkpoint", checkpoint, "--device", "cpu"]
@@ -218,12 +218,14 @@ def test_a_killed_run_goes_on_where_it_was(
     code, _, err = run_here(capsys, *common, "-o", out, "--resume", "--batch-tokens", 5000)
     assert code == 0
     assert f"{len(expected) - written} queries re-ranked" in err
-    assert f"({written} were there already)" in err
+    assert f"({written} were done before)" in err
     assert_same(read_lines(out), expected)
     assert not list(tmp_path.glob("*.partial*"))
     assert "nothing is left to do" in run_here(capsys, *common, "-o", out, "--resume")[2]
     assert "--overwrite replaces it" in error_of(capsys, *common, "-o", out)
-    assert "nan is no finite" in error_of(capsys, *common, "-o", tmp_path / "x", "--alpha", "nan")
+    assert "nan is not a finite" in error_of(
+        capsys, *common, "-o", tmp_path / "x", "--alpha", "nan"
+    )
     # As an --overwrite that was killed leaves it: what is there is not what was asked for.
     partial.write_bytes(b"")
     assert "--overwrite begins anew" in error_of(capsys, *common, "-o", out, "--resume")
@@ -239,7 +241,7 @@ def test_what_does_not_fit_is_said_in_one_line(
         ('{"query": "q/0", ', "lists.jsonl: line 3: "),
         ('{"query": "q/0"}', "line 3: gallery_ids: Field required"),
         ('{"query": "q/0", "gallery_ids": []}', "line 3: gallery_ids: "),
-        ('{"query": "q/0", "gallery_ids": ["g/1", "g/1"]}', "line 3: id 'g/1' comes twice"),
+        ('{"query": "q/0", "gallery_ids": ["g/1", "g/1"]}', "line 3: id 'g/1' occurs twice"),
         (
             '{"query": "q/0", "gallery_ids": ["g/1"], "global_scores": [1, 2]}',
             "line 3: 2 scores for 1 ids",
@@ -265,6 +267,6 @@ def test_what_does_not_fit_is_said_in_one_line(
     )
     common = [*arguments, "--shortlists", path, "--overwrite"]
     assert "stride" in error_of(capsys, *common, "-o", out, "--window", 3, "--stride", 4)
-    assert "no file that can be" in error_of(capsys, *common, "-o", tmp_path / "no" / "out")
+    assert "cannot be written" in error_of(capsys, *common, "-o", tmp_path / "no" / "out")
     assert "either" in error_of(capsys, *common, "--neighbours", path, "-o", out)
     assert "either" in error_of(capsys, *common, "--resume", "-o", out)

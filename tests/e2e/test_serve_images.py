@@ -52,7 +52,10 @@ def done(service: RunningService) -> str:
     """What it said, once all is done."""
     until = time.monotonic() + 90
     while time.monotonic() < until:
-        if "has the pictures" in service.log or "not all in the collection" in service.log:
+        if (
+            "has the pictures" in service.log
+            or "Not all pictures are in the collection" in service.log
+        ):
             return service.log
         time.sleep(0.1)
     raise AssertionError(service.log)
@@ -145,7 +148,7 @@ def test_two_folders_are_one_collection_and_an_empty_one_removes_nothing(
     # As where a disk is not there.
     (dogs / "2.png").unlink()
     command = ("serve", "--images", cats, "--images", dogs, "--checkpoint", tiny)
-    assert "no picture that can be read in" in error_of(capsys, *command, "--data-dir", data)
+    assert "no readable picture in" in error_of(capsys, *command, "--data-dir", data)
     with serving(tiny, data, cats) as service:
         assert counts(done(service)) == (0, 0, 1, 0)
         assert ids(service) == {"1.png"}
@@ -184,7 +187,7 @@ def test_a_collection_of_other_sizes_is_said_and_the_service_stays(
         assert service.http.post("/gallery", json=body).is_success
     with serving(tiny, data, folder) as service:
         output = done(service)
-        assert "The pictures are not all in the collection: images.0.descriptors: 128" in output
+        assert "Not all pictures are in the collection: images.0.descriptors: 128" in output
         assert "Traceback" not in output
         assert service.http.get("/health/ready").is_success
         assert ids(service) == {"other"}
@@ -196,10 +199,10 @@ def test_what_cannot_be_served_is_one_line(
     folder = tmp_path / "photos"
     folder.mkdir()
     images = ("serve", "--images", folder)
-    assert "no picture that can be read" in error_of(capsys, *images)
+    assert "no readable picture" in error_of(capsys, *images)
     write_picture(folder / "1.png", 1)
     assert "does not exist" in error_of(capsys, "serve", "--images", tmp_path / "none")
-    assert "--collection is that of --images" in error_of(capsys, "serve", "--collection", "own")
+    assert "--collection needs --images" in error_of(capsys, "serve", "--collection", "own")
     assert "--collection: String should match" in error_of(capsys, *images, "--collection", "a b")
     assert "--extractor is none" in error_of(capsys, *images, "--extractor", "none")
     assert "no extractor 'eye'" in error_of(capsys, *images, "--extractor", "eye")

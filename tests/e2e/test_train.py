@@ -227,8 +227,8 @@ def test_what_is_wrong_is_one_line(
     assert either in error_of(capsys, "train", "--descriptors", file, "-o", out)
     for flag in (["--fold", 1], ["--views", file]):
         line = error_of(capsys, "train", "--images", coins, *flag, "-o", out)
-        assert "--views and --fold are for --data" in line
-    assert "are for --gldv2" in wrong("--descriptors", file, "--descriptor-dim", 8)
+        assert "--views and --fold need --data" in line
+    assert "need --gldv2" in wrong("--descriptors", file, "--descriptor-dim", 8)
     assert "must end in .safetensors" in error_of(
         capsys, "train", "--data", shoes, "--descriptors", file, "-o", tmp_path / "x.pt"
     )

@@ -69,7 +69,7 @@ def listed(service: RunningService, collection: str = "default") -> list[str]:
     return ids
 
 
-def shown(service: RunningService, image_id: str, collection: str) -> dict[str, Any]:
+def stored_image(service: RunningService, image_id: str, collection: str) -> dict[str, Any]:
     image: dict[str, Any] = service.http.get(
         f"/gallery/{image_id}", params={"collection": collection, "include": "descriptors"}
     ).json()
@@ -117,9 +117,9 @@ def test_images_are_replaced_listed_deleted_and_expire(service: RunningService) 
         "replaced": 0,
         "truncated": 0,
     }
-    before = shown(service, "image-007", "x")
+    before = stored_image(service, "image-007", "x")
     assert service.register(second, **x).json()["replaced"] == 40
-    assert shown(service, "image-007", "x") != before
+    assert stored_image(service, "image-007", "x") != before
     ids: list[str] = []
     cursor: dict[str, str] = {}
     while True:
@@ -149,7 +149,7 @@ def test_a_registration_that_one_full_node_refuses_changes_nothing(
     stay, go = images(15, prefix="stay"), images(15, prefix="go")
     assert service.register(stay, collection=collection).is_success
     assert service.register(go, collection=collection, ttl_seconds=600).is_success
-    before = {i: shown(service, i, collection) for i in stay | go}
+    before = {i: stored_image(service, i, collection) for i in stay | go}
     keys = [records_on(node, collection) for node in primaries]
     replaced = images(15, 5, "stay") | images(15, 5, "go") | images(40, 5, "new")
 
@@ -160,7 +160,7 @@ def test_a_registration_that_one_full_node_refuses_changes_nothing(
         primaries[place].raw.config_set("maxmemory", 0)
     assert code_of(answer) == (507, "store_full")
     assert [records_on(node, collection) for node in primaries] == keys
-    assert {i: shown(service, i, collection) for i in stay | go} == before
+    assert {i: stored_image(service, i, collection) for i in stay | go} == before
     assert listed(service, collection) == sorted(stay | go)
     for node, ids in zip(primaries, keys, strict=True):
         for i in ids:

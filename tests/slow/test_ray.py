@@ -78,7 +78,7 @@ def test_a_ray_data_job_writes_what_the_command_writes(
             assert [r[field] for r in line["results"]] == [r[field] for r in other["results"]]
         scores = [[r["relevance_score"] for r in one["results"]] for one in (line, other)]
         assert scores[0] == pytest.approx(scores[1], abs=1e-4)
-    assert refused(*job, *many) == f"locore: {folder}: is there already"
+    assert refused(*job, *many) == f"locore: {folder}: exists already"
     strict = ["--shortlists", tmp_path / "lists", "-o", tmp_path / "no", "--on-missing", "error"]
     with cluster.running(*job, *strict, *actors) as process:
         assert process.wait(200) == 1

@@ -13,10 +13,10 @@ from service.cli.evaluate.storage import storage
 
 @click.group("eval")
 def evaluate() -> None:
-    """Measure a checkpoint beside the first stage, on a benchmark.
+    """Compare a checkpoint with the first stage on a benchmark.
 
-    The checkpoint is used as the service uses it, windows and all, with its own alpha and T unless
-    a command is told others.
+    The checkpoint is used as in the service, with windows, and with its own alpha and T unless
+    options say otherwise.
     """
 
 

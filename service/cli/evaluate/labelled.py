@@ -1,4 +1,5 @@
-"""locore eval grocery, sample, views: images of a class, or of an instance, find each other."""
+"""locore eval grocery, sample, views: images of one class or instance are relevant to each
+other."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 def _checkpoint_options(function: _Function) -> _Function:
     for option in (
         device_option,
-        click.option("--json", "json_path", type=any_path, help="Write the figures here too."),
+        click.option("--json", "json_path", type=any_path, help="Also write the figures here."),
         click.option(
             "--top",
             type=click.IntRange(1),
@@ -45,7 +46,7 @@ def _checkpoint_options(function: _Function) -> _Function:
             "--checkpoint",
             type=any_checkpoint,
             default=DEFAULT_CHECKPOINT,
-            help="What to evaluate: a file, or the name of a shipped one.",
+            help="The checkpoint to evaluate: a file, or the name of a shipped one.",
         ),
     ):
         function = option(function)
@@ -53,7 +54,7 @@ def _checkpoint_options(function: _Function) -> _Function:
 
 
 @click.command()
-@click.option("--data", type=existing_folder, required=True, help="The folder that has labels.csv.")
+@click.option("--data", type=existing_folder, required=True, help="The folder with labels.csv.")
 @click.option(
     "--descriptors",
     type=any_path,
@@ -65,10 +66,12 @@ def _checkpoint_options(function: _Function) -> _Function:
     type=click.IntRange(0, FOLDS - 1),
     default=0,
     show_default=True,
-    help="Which classes are held out; the shipped checkpoint was trained on fold 0.",
+    help="Which classes are held out; the shipped checkpoint was trained with fold 0.",
 )
 @click.option(
-    "--metric", type=any_path, help="Made by `locore fit-metric`; the images are compared in it."
+    "--metric",
+    type=any_path,
+    help="A file from `locore fit-metric`; the images are compared in this metric.",
 )
 @_checkpoint_options
 def grocery(
@@ -83,8 +86,8 @@ def grocery(
 ) -> None:
     """Classes of groceries that the checkpoint was not trained on.
 
-    Beside it Chamfer, with the alpha that is best on these very queries. Seconds are means over
-    the same queries, the methods taking turns.
+    Compares with Chamfer, at the alpha that is best on these very queries. Seconds are means over
+    the same queries, with the methods in turns.
     """
     model = load_checkpoint(checkpoint, device_of(device))
     task = grocery_task(data, descriptors, fold, model.config, tracked)
@@ -104,7 +107,7 @@ def grocery(
 )
 @_checkpoint_options
 def sample(data: Path, checkpoint: Path, top: int, json_path: Path | None, device: str) -> None:
-    """Parts of scikit-image's photographs, those of one subject relevant to each other.
+    """Parts of scikit-image's photographs; those of one subject are relevant to each other.
 
     Beside the checkpoint Chamfer, with the alpha that is best on these very queries.
     """
@@ -123,7 +126,7 @@ def sample(data: Path, checkpoint: Path, top: int, json_path: Path | None, devic
 def views(
     descriptors: Path, checkpoint: Path, top: int, json_path: Path | None, device: str
 ) -> None:
-    """Views of any images, the odd ones asked for among the even ones.
+    """Views of any images: the odd views are queries, the even ones the gallery.
 
     Beside the checkpoint Chamfer, with the alpha that is best on these very queries.
     """

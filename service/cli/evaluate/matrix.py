@@ -40,27 +40,28 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def cell_options(function: _Function) -> _Function:
-    """Which cells are made: domains, their descriptor files, classes kept apart, queries."""
+    """Adds the options that choose the cells: domains, descriptor files, held-out classes,
+    queries."""
     for option in (
         click.option(
             "--every",
             type=click.IntRange(1),
             default=1,
             show_default=True,
-            help="One query of so many.",
+            help="Use one query of this many.",
         ),
         click.option("--fold", type=click.IntRange(0, FOLDS - 1), default=0, show_default=True),
         click.option(
             "--held-out",
             multiple=True,
-            help="A domain of whose classes all but those of --fold were trained on.",
+            help="A domain that was trained on: only the classes of --fold are evaluated.",
         ),
         click.option(
             "--descriptors",
             required=True,
             type=existing_folder,
-            help="The folder of descriptor files, DOMAIN-EXTRACTOR.h5, DOMAIN being the name of a "
-            "folder of --data and EXTRACTOR lite0, lite2, sift or xfeat.",
+            help="The folder of descriptor files, DOMAIN-EXTRACTOR.h5. DOMAIN is the name of a "
+            "folder of --data, EXTRACTOR is lite0, lite2, sift or xfeat.",
         ),
         click.option(
             "--data",
@@ -68,7 +69,7 @@ def cell_options(function: _Function) -> _Function:
             multiple=True,
             required=True,
             type=existing_folder,
-            help="A domain: a folder that has labels.csv (path, label, role). May be repeated.",
+            help="A domain: a folder with a labels.csv (path, label, role). May be repeated.",
         ),
     ):
         function = option(function)
@@ -83,16 +84,16 @@ def cell_options(function: _Function) -> _Function:
     multiple=True,
     type=any_checkpoint,
     default=(DEFAULT_CHECKPOINT,),
-    help="What to compare: a file, or the name of a shipped one. May be repeated; default: "
+    help="A checkpoint to compare: a file, or the name of a shipped one. May be repeated; default: "
     "relations.",
 )
 @click.option(
     "--only",
     multiple=True,
     type=click.Choice(list(DESCRIPTOR_TYPES)),
-    help="These types of descriptors alone. May be repeated.",
+    help="Only these types of descriptors. May be repeated.",
 )
-@click.option("--json", "json_path", type=any_path, help="Write the figures here too.")
+@click.option("--json", "json_path", type=any_path, help="Also write the figures here.")
 @device_option
 def matrix(
     folders: tuple[Path, ...],
@@ -105,15 +106,15 @@ def matrix(
     json_path: Path | None,
     device: str,
 ) -> None:
-    """Domains x descriptor types x re-rankers: R@1 / mAP@R, and what checkpoints gain.
+    """Domains x descriptor types x re-rankers: R@1 / mAP@R, and the gains of the checkpoints.
 
-    What learns nothing has the setting that is best in each cell; a checkpoint has its own.
+    Methods without training have the best setting in each cell; a checkpoint has its own.
     """
     unknown = set(held_out) - {folder.name for folder in folders}
     if unknown:
         raise click.UsageError(f"--held-out {min(unknown)}: no folder of --data has that name")
     if json_path is not None and (json_path.is_dir() or not json_path.parent.is_dir()):
-        raise click.UsageError(f"{json_path}: no file to write to")
+        raise click.UsageError(f"{json_path}: cannot be written")
     models = [load_checkpoint(path, device_of(device)) for path in checkpoints]
     domains = [
         DomainFiles(folder, descriptor_files(descriptors, folder.name)) for folder in folders

@@ -38,37 +38,39 @@ from service.cli.common import (
 @click.option(
     "--labels",
     type=any_path,
-    help="CSV of path (below FOLDER), label and perhaps role (query or gallery).  [default: "
-    "FOLDER/labels.csv, where there is one; else the sub-folders are the labels]",
+    help="CSV of path (below FOLDER), label and optionally role (query or gallery).  [default: "
+    "FOLDER/labels.csv if it exists, else the sub-folders are the labels]",
 )
 @click.option(
     "--views",
     is_flag=True,
-    help="Use no labels: a view of a picture asks for other views of it. Without sub-folders and "
-    "without a CSV it is so anyway.",
+    help="Use no labels: views of a picture are relevant to each other. This is the default "
+    "without sub-folders and without a CSV.",
 )
-@click.option("--checkpoint", type=any_checkpoint, default=DEFAULT_CHECKPOINT, help="To judge.")
+@click.option(
+    "--checkpoint", type=any_checkpoint, default=DEFAULT_CHECKPOINT, help="The checkpoint to judge."
+)
 @click.option("--extractor", "name", default="efficientnet-lite0", show_default=True)
 @click.option(
     "--descriptors",
     type=any_path,
-    help="The descriptor file; what it has is not described again.  [default: one in .locore/mine]",
+    help="The descriptor file; it is continued if it exists.  [default: one in .locore/mine]",
 )
 @click.option(
-    "--pictures", type=click.IntRange(2), default=3000, show_default=True, help="At most so many."
+    "--pictures", type=click.IntRange(2), default=3000, show_default=True, help="At most this many."
 )
 @click.option(
-    "--queries", type=click.IntRange(2), default=500, show_default=True, help="At most so many."
+    "--queries", type=click.IntRange(2), default=500, show_default=True, help="At most this many."
 )
 @click.option(
     "--top",
     type=click.IntRange(1),
     default=100,
     show_default=True,
-    help="Length of the shortlist; a window of the checkpoint is the most.",
+    help="Length of the shortlist; at most a window of the checkpoint.",
 )
 @click.option("--report", "page", type=any_path, help="Write a page with plots and pictures here.")
-@click.option("--json", "json_path", type=any_path, help="Write the figures here too.")
+@click.option("--json", "json_path", type=any_path, help="Also write the figures here.")
 @device_option
 def mine(
     folder: Path,
@@ -86,15 +88,15 @@ def mine(
 ) -> None:
     """Does re-ranking help on the pictures in FOLDER?
 
-    Every third picture of a label asks for the others of that label. Settings are chosen by
-    cross-validation over the queries. The last line says whether it is worth it, and what to try
-    next.
+    Every third picture of a label is a query for the others of that label. Settings are chosen by
+    cross-validation over the queries. The last line says whether re-ranking is worth it, and what
+    to try next.
     """
     if views and labels is not None:
-        raise click.UsageError("--views uses no --labels")
+        raise click.UsageError("--views cannot be used with --labels")
     for path in (page, json_path):
         if path is not None and (path.is_dir() or not path.parent.is_dir()):
-            raise click.UsageError(f"{path}: no file to write to")
+            raise click.UsageError(f"{path}: cannot be written")
     model, extractor = load_checkpoint(checkpoint, device_of(device)), load_extractor(name)
     _check_sizes(model, extractor)
     count = model.config.descriptors_per_image

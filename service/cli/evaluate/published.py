@@ -54,30 +54,33 @@ def _options(benchmark: Benchmark) -> list[Callable[[Callable[..., Any]], Callab
         default=",".join(DIFFICULTIES),
         show_default=True,
         callback=_difficulties,
-        help="Hard has lists of its own, so it costs a second pass.",
+        help="Hard has its own lists, so it takes a second pass.",
     )
     return [
         click.option(
-            "--data", type=existing_folder, required=True, help="The folder that has the above."
+            "--data", type=existing_folder, required=True, help="The folder with these files."
         ),
         click.option(
             "--checkpoint",
             type=any_checkpoint,
             default=DEFAULT_CHECKPOINT,
-            help="What to evaluate: a file, or the name of a shipped one.",
+            help="The checkpoint to evaluate: a file, or the name of a shipped one.",
         ),
         click.option(
             "--descriptor-name",
             default="dinov2",
             show_default=True,
-            help="How the files' names begin; cvnet for one.",
+            help="The prefix of the files' names, such as cvnet.",
         ),
-        click.option("--neighbours", type=any_path, help="Another first stage than nn_….pkl."),
+        click.option(
+            "--neighbours", type=any_path, help="Another first stage instead of nn_….pkl."
+        ),
         *([protocols] if benchmark.kind == "revisited" else []),
         click.option(
             "--sliding",
             type=click.Choice(DIRECTIONS),
-            help="Re-rank the --top by windows every --stride; else one window, the list's top.",
+            help="Re-rank the --top by windows every --stride; default: one window, the top of the "
+            "list.",
         ),
         click.option("--top", type=click.IntRange(1), help=f"--sliding: default {_SLIDING_TOP}."),
         click.option(
@@ -99,11 +102,11 @@ def _options(benchmark: Benchmark) -> list[Callable[[Callable[..., Any]], Callab
         click.option(
             "--grid",
             is_flag=True,
-            help="Search alpha and T from 0 to 1 by 0.1. What is found fits the queries that it "
-            "was searched on: search on gldv2, whose public queries are for validation, and pass "
-            "the values on by --alpha and --temperature.",
+            help="Search alpha and T from 0 to 1 in steps of 0.1. The result fits the queries that "
+            "it was searched on: search on gldv2, whose public queries are for validation, and use "
+            "the values elsewhere with --alpha and --temperature.",
         ),
-        click.option("--json", "json_path", type=any_path, help="Write the figures here too."),
+        click.option("--json", "json_path", type=any_path, help="Also write the figures here."),
         device_option,
     ]
 
@@ -111,7 +114,7 @@ def _options(benchmark: Benchmark) -> list[Callable[[Callable[..., Any]], Callab
 def _difficulties(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
     names = tuple(value.split(","))
     if not set(names) <= set(DIFFICULTIES):
-        raise click.BadParameter(f"some of {','.join(DIFFICULTIES)}, with commas between them")
+        raise click.BadParameter(f"must be some of {','.join(DIFFICULTIES)}, separated by commas")
     return names
 
 
@@ -119,14 +122,14 @@ def _help(benchmark: Benchmark) -> str:
     paths = files(benchmark, Path("DATA"))
     needed = "\n    ".join(str(path) for path in paths.needed(benchmark))
     what = {
-        "revisited": "mAP and mP@k of Revisited Oxford or Paris, by protocol.\n\n    As published "
-        "junk goes behind the rest of a list before its top is re-ranked; for Hard what is easy "
-        "goes there too, in a second pass.",
+        "revisited": "mAP and mP@k of Revisited Oxford or Paris, by protocol.\n\n    As published, "
+        "junk is moved to the end of a list before its top is re-ranked. For Hard, easy images "
+        "are moved too, in a second pass.",
         "landmarks": "mAP@100 of Google Landmarks v2: public, private (the last 750 queries) and "
         "combined.",
         "labelled": "R@k and mAP@R: images of one label are relevant to each other."
         + (
-            " Every image is a query, left out of its own list."
+            " Every image is a query and left out of its own list."
             if benchmark.among_themselves
             else ""
         ),
@@ -164,11 +167,14 @@ def _evaluate(
     difficulties: tuple[str, ...] = DIFFICULTIES,
 ) -> None:
     if sliding is None and (top is not None or stride is not None):
-        raise click.UsageError("--top and --stride go with --sliding")
+        raise click.UsageError("--top and --stride need --sliding")
     if grid and (sliding is not None or alpha is not None or temperature is not None):
-        raise click.UsageError("--grid searches alpha and T, of one window: no --sliding")
+        raise click.UsageError(
+            "--grid searches alpha and T with one window; it cannot be used "
+            "with --sliding, --alpha or --temperature"
+        )
     if json_path is not None and (json_path.is_dir() or not json_path.parent.is_dir()):
-        raise click.UsageError(f"{json_path}: no file to write to")
+        raise click.UsageError(f"{json_path}: cannot be written")
     if not all(math.isfinite(value) for value in (alpha, temperature) if value is not None):
         raise click.UsageError("--alpha and --temperature must be finite")
     model = load_checkpoint(checkpoint, device_of(device))

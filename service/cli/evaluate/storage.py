@@ -65,9 +65,9 @@ _PLOTS = (".svg", ".png", ".pdf")
     type=click.IntRange(1),
     default=(24, 12),
     show_default=True,
-    help="Fewer locals an image, pooled and the strongest alone. May be repeated.",
+    help="Numbers of locals per image, both pooled and only the strongest. May be repeated.",
 )
-@click.option("--json", "json_path", type=any_path, help="Write the figures here too.")
+@click.option("--json", "json_path", type=any_path, help="Also write the figures here.")
 @click.option("--plot", "plot_path", type=any_path, help="Draw the curve here, as .svg or .png.")
 @device_option
 def storage(
@@ -83,11 +83,11 @@ def storage(
     plot_path: Path | None,
     device: str,
 ) -> None:
-    """Bytes an image against R@1 and mAP@R: what it costs to store a gallery smaller.
+    """Bytes per image against R@1 and mAP@R: what a smaller gallery costs.
 
-    The gallery is as a store gives it back, the query and the first stage's lists are whole. Losses
-    are against float32 with all locals. Beside it, the time to fetch and decode 100 images from a
-    private Valkey.
+    The gallery is as read from a store; the query and the first stage's lists are not reduced.
+    Losses are relative to float32 with all locals. Also shows the time to fetch and decode 100
+    images from a private Valkey.
     """
     _check_outputs(json_path, plot_path)
     unknown = set(held_out) - {folder.name for folder in folders}
@@ -122,7 +122,7 @@ def storage(
         ]
         json_path.write_text(json.dumps(rows, indent=1) + "\n")
     if plot_path is not None:
-        # Here and not above: only this needs the package.
+        # Imported here: only this needs matplotlib.
         from model.evaluation.storage_plot import draw
 
         draw(losses, plot_path)
@@ -131,13 +131,13 @@ def storage(
 def _check_outputs(json_path: Path | None, plot_path: Path | None) -> None:
     for path in (json_path, plot_path):
         if path is not None and (path.is_dir() or not path.parent.is_dir()):
-            raise click.UsageError(f"{path}: no file to write to")
+            raise click.UsageError(f"{path}: cannot be written")
     if plot_path is not None and plot_path.suffix not in _PLOTS:
-        raise click.UsageError(f"{plot_path}: ends in none of {', '.join(_PLOTS)}")
+        raise click.UsageError(f"{plot_path}: must end in one of {', '.join(_PLOTS)}")
 
 
 def _forms(image: ImageDescriptors, counts: Sequence[int]) -> list[Storage]:
-    """All locals and float32 first."""
+    """The forms to compare; all locals in float32 come first."""
     fewer = [(count, pooled) for count in counts if count < image.count for pooled in (True, False)]
     return [
         Storage(dtype, count, pooled, _size(image.strongest(count), dtype))
@@ -167,8 +167,8 @@ def _quality(cell: Cell, form: Storage, model: LoadedModel) -> Quality:
 
 
 async def _cold_seconds(image: ImageDescriptors, forms: Sequence[Storage]) -> dict[Storage, float]:
-    """The median time to fetch and decode a list of such images; the forms in turns, so that what
-    else the machine does is shared by all."""
+    """The median time to fetch and decode a list of such images. The forms take turns, so that
+    other load on the machine affects all alike."""
     ids = [f"{place:03d}" for place in range(SHORTLIST)]
     measured: dict[Storage, list[float]] = {form: [] for form in forms}
     with tempfile.TemporaryDirectory() as folder:

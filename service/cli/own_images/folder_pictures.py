@@ -1,4 +1,4 @@
-"""Pictures of a folder as they come: described anew, or from the file that has them."""
+"""Pictures of a folder, one by one: newly described, or from the descriptor file."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from service.gallery.record import GalleryRecord
 from service.gallery.thumbnail_store import Thumbnail
 
 _AHEAD = 512
-"""Pictures of which more is known at a time than their names."""
+"""Pictures that are prepared at a time."""
 
 _Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, eq=False)
 class OwnPicture:
-    """What is registered of a picture."""
+    """A picture as it is registered."""
 
     image_id: str
     record: GalleryRecord
@@ -39,7 +39,8 @@ class OwnPicture:
 
 @dataclass(frozen=True, eq=False)
 class NewPicture(OwnPicture):
-    """And what is kept of it: the `features`, and which state of the file they are of."""
+    """A newly described picture; `features` go to the descriptor file, with the `source` that they
+    are of."""
 
     features: ExtractedImage
     source: Source
@@ -52,9 +53,10 @@ def new_pictures(
     count: int,
     thumbnails: bool,
 ) -> Iterator[NewPicture | UnreadableImageError]:
-    """In the order of `ids`, with `count` locals at most, and with `thumbnails` if wanted."""
+    """Describes pictures in the order of `ids`, with at most `count` locals, and with `thumbnails`
+    if True."""
     for batch_ids in batches(ids, _AHEAD):
-        # Before any is read: what changes meanwhile counts as changed the next time.
+        # Before any is read, so that what changes meanwhile counts as changed the next time.
         sources = {image_id: source_of(images[image_id]) for image_id in batch_ids}
         webp: dict[str, bytes] = {}
         openers: dict[str, Callable[[], Image.Image]] = {
@@ -77,7 +79,7 @@ def new_pictures(
 def file_pictures(
     reader: DescriptorReader, places: Iterable[int], images: Mapping[str, Path], thumbnails: bool
 ) -> Iterator[OwnPicture | UnreadableImageError | NoDescriptorError]:
-    """At these places of the file; only `thumbnails`, if wanted, are made anew."""
+    """Reads pictures at these places of the file. Only `thumbnails` are made again, if True."""
     for place in places:
         image_id = reader.ids[place]
         path = images[image_id]
@@ -92,8 +94,8 @@ def file_pictures(
 
 
 def metadata(image_id: str, path: Path) -> dict[str, str] | None:
-    """The label: the folder that the picture lies in, as it is called on disk, unless it is the
-    one that the id counts from."""
+    """The label: the name on disk of the folder that the picture is in. None for a picture directly
+    in the given folder."""
     if "/" not in image_id:
         return None
     return {"label": path.parent.name.encode(errors="surrogateescape").decode(errors="replace")}
@@ -106,7 +108,7 @@ def batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
 
 
 def _opened(image_id: str, path: Path, webp: dict[str, bytes] | None) -> Image.Image:
-    """The picture, whose thumbnail is then in `webp`."""
+    """Reads the picture, and puts its thumbnail in `webp`."""
     image = read_image(path)
     if webp is not None:
         webp[image_id] = thumbnail(image)

@@ -1,4 +1,4 @@
-"""The collection as plain code uses it, straight in the service's store."""
+"""The collection for synchronous code, directly in the service's store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PAGE = 10_000
 
 @dataclass(frozen=True)
 class Place:
-    """A collection of a store, and how images are stored there."""
+    """A collection of a store, and the settings of its images."""
 
     collection: str
     store_url: str = field(repr=False)

@@ -1,4 +1,4 @@
-"""The process beside the service, and how the service starts it."""
+"""The process that describes pictures beside the service, and its start."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _EXPECTED = (ApiError, DescriptorFileError, ExtractorError, UnreadableImageError
 
 
 def own_images(folders: Sequence[Path], settings: Settings, config: ModelConfig) -> OwnImages:
-    """Raises click.UsageError where nothing can be described by these settings."""
+    """Raises click.UsageError if these settings allow no pictures, or a folder has none."""
     if settings.extractor == NO_EXTRACTOR:
         raise click.UsageError("--images needs an extractor, and --extractor is none")
     by_default = settings.extractor == CHECKPOINTS_EXTRACTOR
@@ -39,7 +39,7 @@ def own_images(folders: Sequence[Path], settings: Settings, config: ModelConfig)
     registered(name)
     for folder in folders:
         if not has_picture(folder):
-            raise click.UsageError(f"--images: no picture that can be read in {folder}")
+            raise click.UsageError(f"--images: no readable picture in {folder}")
     return OwnImages(
         folders=tuple(folder.resolve() for folder in folders),
         extractor=name,
@@ -48,7 +48,7 @@ def own_images(folders: Sequence[Path], settings: Settings, config: ModelConfig)
         sizes=config.sizes,
         count=config.descriptors_per_image,
         cache_folder=settings.data_dir / "images",
-        # Without its password, which may change.
+        # Without the password, which may change.
         store=settings.redis_url.rpartition("@")[2],
         thumbnails=settings.thumbnail_bytes > 0,
     )
@@ -57,8 +57,8 @@ def own_images(folders: Sequence[Path], settings: Settings, config: ModelConfig)
 def offer_images(
     own: OwnImages, collection: str, settings: Settings, url: str, server: DrainingServer
 ) -> None:
-    """Runs beside the server: once it is up, starts the process, which ends with the service,
-    whatever becomes of that."""
+    """Runs in a thread beside the server. Once it is up, starts the process, which ends with the
+    service, however that ends."""
     state = server.started_state()
     if state is None:
         return
@@ -70,7 +70,7 @@ def offer_images(
         settings.thumbnail_bytes,
     )
     say(
-        f"The pictures go into collection {collection}. Those that are described can be searched "
+        f"The pictures go into collection {collection}. Those already described can be searched "
         f"meanwhile: {url}/#{urlencode({'collection': collection})}"
     )
     # Spawned: a fork would take over the locks of other threads.
@@ -81,7 +81,7 @@ def offer_images(
 
 
 def _run(own: OwnImages, place: Place) -> None:
-    # Ctrl-C in a terminal goes to both: the service drains, and then ends this.
+    # Ctrl-C in a terminal reaches both processes: the service drains, and then ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     give_way()
@@ -90,7 +90,7 @@ def _run(own: OwnImages, place: Place) -> None:
         with OwnCollection(place) as collection:
             say(update_collection(own, collection))
     except _EXPECTED as error:
-        say(f"The pictures are not all in the collection: {error}")
+        say(f"Not all pictures are in the collection: {error}")
 
 
 def _end_with_parent() -> None:

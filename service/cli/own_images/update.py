@@ -1,7 +1,7 @@
-"""The collection becomes what the folders have.
+"""Makes the collection match the folders.
 
-A picture is written to the file once it is registered. So whatever is in the file is registered,
-and the next run continues one that was killed.
+A picture is written to the descriptor file after it is registered. So every picture in the file is
+registered, and the next run continues an interrupted one.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from service.cli.own_images.folder_pictures import NewPicture, batches, file_pic
 from service.cli.own_images.own_collection import OwnCollection
 
 _BATCH = 32
-"""Pictures that are registered at a time."""
+"""Pictures in one registration."""
 
 
 @dataclass(frozen=True)
 class OwnImages:
     """`expected`: the extractor of the checkpoint, if that one is used; `sizes`: those that the
-    checkpoint needs; `count`: locals of an image; `cache_folder`: where the descriptor file lies,
-    of which each `store` has its own."""
+    checkpoint needs; `count`: locals of an image; `cache_folder`: the folder of the descriptor
+    files, one for each `store`."""
 
     folders: tuple[Path, ...]
     extractor: str
@@ -60,12 +60,12 @@ class _Counts:
 
 
 def update_collection(own: OwnImages, collection: OwnCollection) -> str:
-    """What was done, in words. Raises UnreadableImageError if a folder has no picture,
-    ExtractorError, DescriptorFileError, and what the collection raises."""
+    """Updates the collection. Returns what was done, in words. Raises UnreadableImageError if a
+    folder has no picture, ExtractorError, DescriptorFileError, and what the collection raises."""
     counts = _Counts()
     images = find_images(own.folders, report=counts.leave_out)
     for folder in own.folders:
-        # As where a disk is not there: nobody means to remove all pictures so.
+        # A disk may be missing: nobody removes all pictures this way on purpose.
         if not any(path.is_relative_to(folder) for path in images.values()):
             raise UnreadableImageError(f"{folder} has no picture, so nothing is removed")
     extractor = _extractor(own)
@@ -112,7 +112,8 @@ def _remove_absent(
     registered_ids: set[str],
     collection: OwnCollection,
 ) -> int:
-    """How many. Images that did not come from the folders stay: others may have put them there."""
+    """Removes images whose files are gone. Returns how many. Images that did not come from the
+    folders stay: others may have registered them."""
     absent_ids = [image_id for image_id in writer.remembered() if image_id not in images]
     for image_id in absent_ids:
         if image_id in registered_ids:
@@ -129,7 +130,8 @@ def _register_from_file(
     thumbnails: bool,
     counts: _Counts,
 ) -> None:
-    """What was described before and is not in the collection, as where the store is new."""
+    """Registers what was described before but is not in the collection, for example if the store is
+    new."""
     with (
         DescriptorReader(file) as reader,
         progress_bar(f"Registering in {collection.name}", len(absent)) as advance,

@@ -1,1 +1,1 @@
-"""The sample gallery: how it is made, where it lies, and what the page shows of it."""
+"""The sample gallery: its making, its folders, and what the page shows of it."""

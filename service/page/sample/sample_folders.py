@@ -1,4 +1,5 @@
-"""Where the sample gallery lies; apart from what makes it, which needs the extractor's packages."""
+"""The folders of the sample gallery. Separate from its making, which needs the extractor's
+packages."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ COLLECTION = "sample"
 
 @dataclass(frozen=True)
 class SampleFolders:
-    """Where the sample lies: image files, and the descriptors that are made of them."""
+    """The folders of the sample: image files and their descriptors."""
 
     root: Path
 

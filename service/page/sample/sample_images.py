@@ -1,4 +1,4 @@
-"""What the page knows of the sample beyond the store: its queries, and where its locals lie."""
+"""What the page knows of the sample beyond the store: its queries and keypoints."""
 
 from __future__ import annotations
 
@@ -57,6 +57,6 @@ def _images(reader: DescriptorReader) -> dict[str, SampleImage]:
 
 
 def subject_of(image_id: str, *, is_query: bool) -> str:
-    """The label: a gallery view lies in the folder of its subject, a query view is named so."""
+    """The label: the subject, which is a gallery view's folder and a query view's name."""
     path = PurePosixPath(image_id)
     return path.stem if is_query else path.parent.name

@@ -1,9 +1,9 @@
 """The sample gallery: views of real photographs, so that a first start has something to re-rank.
 
 The photographs come with scikit-image (`skimage.data`; sources and licences in its `README.txt`,
-see also the credits in our README). A subject is a part of one of them; every view of it is
-another crop, angle and light, some partly hidden, so that a first stage by one global vector
-leaves a re-ranking something to put right.
+see also docs/credits.md). A subject is a part of one of them. Every view of it has another crop,
+angle and light, and some are partly hidden, so that a re-ranking can improve on a first stage by
+one global vector.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def subjects() -> Iterator[tuple[str, Image.Image]]:
 
 
 def write_views(folders: SampleFolders) -> Iterator[str]:
-    """Write VIEWS gallery views and one query view of every subject; yields its name when done.
+    """Writes VIEWS gallery views and one query view of every subject. Yields its name when done.
     Views are the same on every machine."""
     for name, part in subjects():
         rng = np.random.default_rng([SEED, *name.encode()])

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from deploy.ray.replica_metrics import merged
 
 
-def shown(inflight: int, statuses: dict[str, int]) -> str:
+def exposition(inflight: int, statuses: dict[str, int]) -> str:
     registry = CollectorRegistry()
     Gauge("inflight", "Requests being answered.", registry=registry).set(inflight)
     requests = Counter("requests", 'Answered, "all" of them.', ["path"], registry=registry)
@@ -21,7 +21,7 @@ def shown(inflight: int, statuses: dict[str, int]) -> str:
 
 def test_every_series_says_whose_it_is() -> None:
     odd = 'a{b} "c", d\\e'
-    texts = {"one": shown(3, {"/": 5, odd: 2}), "two": shown(4, {"/": 6})}
+    texts = {"one": exposition(3, {"/": 5, odd: 2}), "two": exposition(4, {"/": 6})}
     families = list(text_string_to_metric_families(merged(texts)))
     # A family comes once, whoever has it.
     assert len({family.name for family in families}) == len(families)

@@ -155,7 +155,7 @@ def test_ids_of_other_systems_are_read(
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
-        (np.array([b"a", b"a"]), "id 'a' comes twice"),
+        (np.array([b"a", b"a"]), "id 'a' occurs twice"),
         (np.array([0.5, 1]), "`ids` are no strings"),
         (np.array([[b"a"], [b"b"]]), "`ids` is no dataset of 1 dimension"),
     ],

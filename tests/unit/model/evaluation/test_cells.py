@@ -33,7 +33,7 @@ IDS = [f"{c}-{n}.jpg" for c in range(CLASSES) for n in range(OF_A_CLASS)]
 SIZES = {"lite0": DescriptorSizes(8, 12), "sift": DescriptorSizes(5, 7)}
 
 
-def read(path: Path, ids: Sequence[str]) -> Mapping[str, ImageDescriptors]:
+def read_images(path: Path, ids: Sequence[str]) -> Mapping[str, ImageDescriptors]:
     """Made up: images of a class are somewhat alike. The file's name tells the extractor."""
     sizes, rng = SIZES[path.stem.split("-")[1]], np.random.default_rng(len(path.stem))
     classes = [image(rng, CONFIG, sizes=sizes) for _ in range(CLASSES)]
@@ -62,7 +62,7 @@ def domain(root: Path, name: str, *extractors: str) -> DomainFiles:
 def test_a_cell_for_every_domain_and_type_of_which_there_are_files(tmp_path: Path) -> None:
     domains = [domain(tmp_path, "a", "lite0", "sift"), domain(tmp_path, "b", "sift")]
     types = ("Lite0", "RootSIFT", "RootSIFT, Lite0's global", "Lite2")
-    every_cell = list(cells(domains, read, held_out={}, types=types))
+    every_cell = list(cells(domains, read_images, held_out={}, types=types))
     assert [(cell.domain, cell.descriptors) for cell in every_cell] == [
         ("a", "Lite0"),
         ("a", "RootSIFT"),
@@ -79,15 +79,15 @@ def test_a_cell_for_every_domain_and_type_of_which_there_are_files(tmp_path: Pat
 def test_of_a_domain_that_was_trained_on_only_the_fold_is_judged(tmp_path: Path) -> None:
     where = [domain(tmp_path, "a", "lite0")]
     for fold in range(4):
-        (cell,) = cells(where, read, held_out={"a": fold}, types=("Lite0",))
+        (cell,) = cells(where, read_images, held_out={"a": fold}, types=("Lite0",))
         count = len(validation_classes(np.arange(CLASSES), fold))
         assert cell.task.relevant.shape == (2 * count, 4 * count)
 
 
 def test_one_query_of_several(tmp_path: Path) -> None:
     where = [domain(tmp_path, "a", "lite0")]
-    (complete,) = cells(where, read, held_out={}, types=("Lite0",))
-    (some,) = cells(where, read, held_out={}, every=3, types=("Lite0",))
+    (complete,) = cells(where, read_images, held_out={}, types=("Lite0",))
+    (some,) = cells(where, read_images, held_out={}, every=3, types=("Lite0",))
     assert len(some.task.queries) == 4
     np.testing.assert_array_equal(some.task.relevant, complete.task.relevant[::3])
 
@@ -97,15 +97,15 @@ def test_labels_by_which_nothing_can_be_asked_are_refused(tmp_path: Path) -> Non
     labels = where.folder / "labels.csv"
     labels.write_text(labels.read_text().replace("query", "gallery"))
     with pytest.raises(FormatError, match="a: no query has a relevant image"):
-        list(cells([where], read, held_out={}, types=("Lite0",)))
+        list(cells([where], read_images, held_out={}, types=("Lite0",)))
     labels.unlink()
     with pytest.raises(FormatError, match="no such file"):
-        list(cells([where], read, held_out={}, types=("Lite0",)))
+        list(cells([where], read_images, held_out={}, types=("Lite0",)))
 
 
 @pytest.fixture
 def cell(tmp_path: Path) -> Cell:
-    (cell,) = cells([domain(tmp_path, "a", "lite0")], read, held_out={}, types=("Lite0",))
+    (cell,) = cells([domain(tmp_path, "a", "lite0")], read_images, held_out={}, types=("Lite0",))
     return cell
 
 

@@ -31,7 +31,7 @@ EXPENSIVE = {
 }
 
 
-def read(body: bytes) -> RegisterRequest:
+def parse_body(body: bytes) -> RegisterRequest:
     """With its arrays decoded, as the service does."""
 
     def decoded(request: RegisterRequest) -> None:
@@ -132,7 +132,7 @@ def images(draw: st.DrawFn) -> dict[str, Any]:
 @given(st.lists(images(), min_size=1, max_size=3), st.sampled_from([None, 0, 2]))
 def test_a_body_means_what_pydantic_makes_of_it(images: list[dict[str, Any]], indent: int) -> None:
     body = json.dumps({"images": images, "ttl_seconds": 5}, indent=indent).encode()
-    expected, got = RegisterRequest.model_validate_json(body), read(body)
+    expected, got = RegisterRequest.model_validate_json(body), parse_body(body)
     assert (got.collection, got.ttl_seconds) == (expected.collection, expected.ttl_seconds)
     for one, other in zip(expected.images, got.images, strict=True):
         assert (one.id, one.scales, one.metadata) == (other.id, other.scales, other.metadata)
@@ -166,13 +166,13 @@ def test_what_pydantic_refuses_is_refused(value: Any) -> None:
 @given(st.binary(max_size=40))
 def test_any_bytes_are_refused_in_the_one_way(body: bytes) -> None:
     with pytest.raises(ApiError):
-        read(body)
+        parse_body(body)
 
 
 def test_many_rows_are_read_in_pieces_and_none_is_lost() -> None:
     values = np.arange(MAX_ROWS * 40, dtype=np.float32).reshape(MAX_ROWS, 40)
     body = json.dumps({"images": [{"id": "a", "descriptors": values.tolist()}]}, indent=1).encode()
-    descriptors = read(body).images[0].descriptors
+    descriptors = parse_body(body).images[0].descriptors
     assert descriptors is not None
     np.testing.assert_array_equal(unpack(descriptors, 2), values)
 
@@ -184,20 +184,22 @@ def test_many_rows_are_read_in_pieces_and_none_is_lost() -> None:
 def test_the_last_row_of_many_is_checked_too(row: str, place: str) -> None:
     rows = ",\n".join([json.dumps([0.5] * 40)] * (MAX_ROWS - 1) + [row])
     with pytest.raises(UnprocessableError) as refusal:
-        read(image_with(f"[{rows}]"))
+        parse_body(image_with(f"[{rows}]"))
     assert refusal.value.details["field"] == f"images.0.descriptors{place}"
 
 
 def test_one_row_or_image_too_many_is_refused() -> None:
     image = {"id": "a", "descriptors": [[1, 2]] * (MAX_ROWS + 1)}
     with pytest.raises(Exception, match="over 10,000 rows"):
-        read(json.dumps({"images": [image]}).encode())
+        parse_body(json.dumps({"images": [image]}).encode())
     with pytest.raises(TooLargeError, match="over 256"):
-        read(json.dumps({"images": [{"id": "a", "descriptors": [[1, 2]]}] * 257}).encode())
+        parse_body(json.dumps({"images": [{"id": "a", "descriptors": [[1, 2]]}] * 257}).encode())
 
 
 def test_a_byte_order_mark_is_no_fault() -> None:
-    assert read(b'\xef\xbb\xbf{"images":[{"id":"a","descriptors":[[1,2]]}]}').images[0].id == "a"
+    assert (
+        parse_body(b'\xef\xbb\xbf{"images":[{"id":"a","descriptors":[[1,2]]}]}').images[0].id == "a"
+    )
 
 
 @pytest.mark.parametrize(
@@ -205,4 +207,4 @@ def test_a_byte_order_mark_is_no_fault() -> None:
 )
 def test_what_is_no_json_is_said_to_be_none(body: bytes) -> None:
     with pytest.raises(InvalidJsonError):
-        read(body)
+        parse_body(body)
