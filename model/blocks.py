@@ -34,8 +34,8 @@ class BiasedAttention(nn.Module):
 
 
 class ImageAttention(BiasedAttention):
-    """The bias is a weighted sum of the relations of two images, with learnt weights: similar
-    images share evidence, as in query expansion and diffusion."""
+    """The bias is a sum of the relations of two images with learnt weights: similar images share
+    evidence, as in query expansion and diffusion."""
 
     def __init__(self, config: MambaConfig) -> None:
         super().__init__(config)
@@ -98,8 +98,8 @@ class BidirectionalMamba(nn.Module):
         gate, xbc, steps = (self.project(x) * valid).split(
             (self.inner, self.inner + 2 * self.state, 2 * self.heads), dim=-1
         )
-        # As an image one pixel high, channels last: PyTorch's one-dimensional depthwise convolution
-        # takes six times as long on a CPU.
+        # As an image one pixel high, with channels last: PyTorch's one-dimensional depthwise
+        # convolution takes six times as long on a CPU.
         rows = xbc.flatten(0, 1).transpose(1, 2).unsqueeze(2)
         xbc = self.convolution(rows).squeeze(2).transpose(1, 2)
         xbc = F.silu(xbc).reshape(windows, images * slots, -1)
@@ -165,7 +165,7 @@ class Block(nn.Module):
         return result
 
     def _biases(self, relations: Tensor, trust: Tensor, image_mask: Tensor) -> tuple[Tensor, ...]:
-        """(w, heads, i, i) for every image layer, all in one product."""
+        """(w, heads, i, i) for every image layer, computed in one product."""
         weights: list[Tensor] = [
             layer.attention.relation_weight
             for layer in self.image_layers
@@ -182,7 +182,7 @@ class Block(nn.Module):
 
 
 def _ordered(x: Tensor, order: Tensor) -> Tensor:
-    """x (w, i, …), its images permuted by `order` (w, i)."""
+    """x (w, i, …), with its images permuted by `order` (w, i)."""
     windows, images = order.shape
     rows = order + images * torch.arange(windows, device=order.device).unsqueeze(1)
     return x.flatten(0, 1).index_select(0, rows.flatten()).view_as(x)

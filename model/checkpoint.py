@@ -29,7 +29,7 @@ from model.windows import Window
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A re-ranker in evaluation mode, its device, and its kernel: of the scan, or of the
+    """A re-ranker in evaluation mode, its device, and its kernel for the scan or for the
     Longformer's attention. `kernel_note` says why it is not the fastest one."""
 
     reranker: ListReranker
@@ -55,7 +55,7 @@ class LoadedModel:
 
 
 def save_checkpoint(reranker: ListReranker, path: Path) -> None:
-    """Write weights and config; `path` ends in `.safetensors`."""
+    """Writes weights and config; `path` ends in `.safetensors`."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in reranker.state_dict().items()}
     save_file(tensors, path)
     write_config(reranker.config, path)
@@ -64,9 +64,9 @@ def save_checkpoint(reranker: ListReranker, path: Path) -> None:
 def load_checkpoint(
     path: Path, device: torch.device, dtype: torch.dtype = torch.float32
 ) -> LoadedModel:
-    """Read a checkpoint for inference on `device`; its config is beside it.
+    """Reads a checkpoint for inference on `device`; its config is beside it.
 
-    Only safetensors are read: a pickle could run code. Raises CheckpointError.
+    Only safetensors are read, since a pickle could run code. Raises CheckpointError.
     """
     return load_weights(path, read_config(path), device, dtype)
 
@@ -77,7 +77,7 @@ def load_weights(
     device: torch.device,
     dtype: torch.dtype = torch.float32,
 ) -> LoadedModel:
-    """Each tensor is read once: loading takes little more memory than the weights.
+    """Reads each tensor once, so loading takes little more memory than the weights.
 
     Raises CheckpointError for a missing or damaged file, and for a tensor that is missing,
     superfluous, of another shape than the config's, or not of floating-point numbers.
@@ -101,8 +101,9 @@ def load_weights(
 
 
 class _Unfilled(TorchFunctionMode):
-    """Weights are allocated and not filled at random, so they take no memory yet. On torch's `meta`
-    device, which is for that, a network's own sums would import the compiler: a second or two."""
+    """Weights are allocated but not filled at random, so they take no memory yet. With torch's
+    `meta` device, which is meant for this, a network's own sums would import the compiler, which
+    takes a second or two."""
 
     def __torch_function__(
         self,
@@ -120,14 +121,14 @@ class _Unfilled(TorchFunctionMode):
 def new_network(
     config: ModelConfig, device: torch.device, dtype: torch.dtype, *, empty: bool = False
 ) -> tuple[ListReranker, str, str | None]:
-    """A re-ranker for `device` with random weights, or, if `empty`, with weights that take no
-    memory; its kernel's name, and why that is not the fastest.
+    """Returns a re-ranker for `device` with random weights, or, if `empty`, with weights that take
+    no memory; the name of its kernel; and why that is not the fastest.
 
     Raises CheckpointError if packages that it needs are not installed.
     """
     filled: AbstractContextManager[object] = _Unfilled() if empty else nullcontext()
     if isinstance(config, MambaConfig | ProjectedConfig):
-        # Not within it: a kernel is tried out on real numbers.
+        # Not within it: a kernel is tested with real numbers.
         kernel, note = select_kernel(config, device, dtype)
         with filled:
             hybrid = (

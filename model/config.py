@@ -1,4 +1,4 @@
-"""Everything that a checkpoint fixes, as plain validated data: its JSON file."""
+"""The config of a checkpoint, its JSON file, as validated data."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class RerankDefaults(BaseModel):
 
 
 class ExtractorId(BaseModel):
-    """Which extractor made the descriptors that the model was trained on."""
+    """The extractor of the descriptors that the model was trained on."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -52,7 +52,7 @@ class ExtractorId(BaseModel):
 
 
 class ModelConfig(BaseModel):
-    """What every backbone's checkpoint fixes."""
+    """The config that all backbones share."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -62,7 +62,7 @@ class ModelConfig(BaseModel):
     descriptors_per_image: int = Field(48, ge=1)
     rerank: RerankDefaults = RerankDefaults()
     held_out_classes: tuple[int, ...] = ()
-    """Classes of its data set that were not trained on, for evaluation."""
+    """Classes of the training data that were held out, for evaluation."""
 
     @property
     def extra_tokens(self) -> int:
@@ -92,7 +92,7 @@ class ModelConfig(BaseModel):
 
 
 MAX_LIST = 101
-"""Images of a list, with the query, that have a position if attention replaces Mamba."""
+"""The longest list, with the query, that has positions if attention replaces Mamba."""
 
 Mixer = Literal["mamba", "windowed-attention", "longformer", "none"]
 """What mixes the tokens of a list. Only Mamba is shipped; the others are for comparison."""
@@ -142,8 +142,8 @@ class MambaConfig(HybridConfig):
         return 1
 
     def window_cost(self, locals_: Sequence[int]) -> WindowCost:
-        """Relations are computed for each window in its own shape. Only the tokens of the network
-        are padded; every image has the same number of them."""
+        """Relations are computed for each window in its own shape. Only the network's tokens are
+        padded; every image has the same number of them."""
         images, matches = len(locals_), min(self.matches_per_image, locals_[0])
         compared = images / 20 + locals_[0] * sum(locals_) / (1000 * images)
         return WindowCost(
@@ -205,7 +205,7 @@ class LongformerConfig(ModelConfig):
         return 2 if self.global_dim else 1
 
     def window_cost(self, locals_: Sequence[int]) -> WindowCost:
-        """All images take all their slots, so that padding consists of whole images."""
+        """All images take all their slots, so padding consists of complete images."""
         images, extra = len(locals_), self.extra_tokens
         return WindowCost(0, images, self.slots, sum(locals_) + images * extra)
 
@@ -228,7 +228,7 @@ class LongformerConfig(ModelConfig):
 
 
 class PairConfig(ModelConfig):
-    """What re-rankers of pairs share. They read neither globals nor scales."""
+    """The config of all re-rankers of pairs. They read neither globals nor scales."""
 
     descriptor_dim: int | None = Field(None, ge=1)
     """None: locals of any length are compared without a projection."""
@@ -291,6 +291,6 @@ def reason(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
-        return f"{where}: there is no such size"
+        return f"{where}: unknown size"
     message = first["msg"].removeprefix("Value error, ")
     return f"{where}: {message}" if where else message

@@ -1,4 +1,4 @@
-"""What a window costs a forward pass, in plain numbers: forming batches needs no tensor."""
+"""The cost of a window in a forward pass, as plain numbers: forming batches needs no tensors."""
 
 from __future__ import annotations
 

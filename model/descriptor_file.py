@@ -46,16 +46,15 @@ __all__ = [
 
 
 class NoDescriptorError(DescriptorFileError):
-    """An image whose row is all padding, as `locore extract --list` writes one that it could not
-    read: there is nothing to score."""
+    """An image has only padding, so there is nothing to score. `locore extract --list` writes such
+    a row for an image that it cannot read."""
 
 
 def read_images(
     path: Path, ids: Sequence[str] | None = None, track: Tracker = untracked
 ) -> tuple[ExtractorId, dict[str, ImageDescriptors]]:
-    """Who made a descriptor file, and its images, or those of `ids` alone.
-
-    Raises DescriptorFileError, also where one of `ids` is not there.
+    """The extractor of a descriptor file, and its images, or only those of `ids`. Raises
+    DescriptorFileError, also if one of `ids` is missing.
     """
     with DescriptorReader(path) as reader:
         made_by = ExtractorId(
@@ -72,16 +71,16 @@ def read_images(
 
 class DescriptorReader(Closing):
     """Images of a descriptor file by place: `len(reader)`, `reader.ids`, `reader[i]`. The file
-    is open, and cannot be written by others, until `close()` or the end of a `with` block.
+    stays open, and nobody else can write it, until `close()` or the end of a `with` block.
 
     Four layouts are read: `features` with the five leading columns; `features` without them, where
     rows of zeros are padding; `features` of records (images,) with the fields `metadata` (n, 5),
     which are those columns, and `descriptor` (n, d); and these two as datasets of their own. Any of
-    them may be joined of several files by virtual datasets or external links.
+    them may consist of several files, joined by virtual datasets or external links.
     """
 
     def __init__(self, path: Path, descriptor_dim: int | None = None) -> None:
-        """Rows of `features` that are `descriptor_dim` long have no leading columns. Raises
+        """Rows of `features` with `descriptor_dim` numbers have no leading columns. Raises
         DescriptorFileError."""
         self.path = path
         with open_hdf5(path, "r") as self._file:
@@ -148,7 +147,7 @@ class DescriptorReader(Closing):
             padding, scales = ~rows.any(axis=1), np.zeros(len(rows), np.float32)
         if padding.all():
             raise NoDescriptorError(f"{what} has no valid descriptor")
-        # Padding behind the last valid row says nothing; between valid ones it keeps its place.
+        # Padding behind the last valid row is dropped; between valid rows it keeps its place.
         count = len(padding) - int(padding[::-1].argmin())
         try:
             locals_, holes = normalised_rows(rows[:count], padding[:count], what)

@@ -1,4 +1,4 @@
-"""How files hold an image's rows: the layouts that AMES and LOCORE have published."""
+"""The layouts of an image's rows in files that AMES and LOCORE have published."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ _FIELDS = ("metadata", "descriptor")
 
 
 def layout_of(file: h5py.File, descriptor_dim: int | None) -> Layout:
-    """Rows of `features` that are `descriptor_dim` long have no leading columns. Raises
-    DescriptorFileError."""
+    """Finds the layout of a file. Rows of `features` with `descriptor_dim` numbers have no leading
+    columns. Raises DescriptorFileError."""
     features = dataset_of(file, "features")
     if features is not None and features.dtype.names is not None:
         layout: Layout = _records(file, features)

@@ -1,4 +1,4 @@
-"""Writes descriptor files, image by image, so that a kill or a full disk loses nothing written."""
+"""Writes descriptor files image by image; a kill or a full disk loses no image that was written."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ from model.hdf5 import (
 )
 
 _GROWTH = 1 << 16
-"""Bytes by which HDF5's own indexes may grow with an image."""
+"""Bytes by which HDF5's own indexes may grow per image."""
 
 
 class Source(NamedTuple):
-    """What tells one state of a picture file from another: bytes, and nanoseconds since 1970."""
+    """Identifies the state of a picture file: its bytes, and its time of change in nanoseconds
+    since 1970."""
 
     size: int
     changed: int
@@ -38,7 +39,7 @@ _UNKNOWN, _BEGUN, _FORGOTTEN = Source(0, 0), Source(-1, -1), Source(-2, -2)
 
 
 def source_of(path: Path) -> Source:
-    """The state of a file now; unknown if there is no such file."""
+    """The present state of a file; unknown if there is no such file."""
     try:
         status = path.stat()
     except OSError:
@@ -47,9 +48,8 @@ def source_of(path: Path) -> Source:
 
 
 class DescriptorWriter(Closing):
-    """Writes a descriptor file image by image; what was appended is kept if the work breaks off.
-
-    An existing file of the same extractor and sizes is continued: `ids` says what it has.
+    """Writes a descriptor file image by image; appended images are kept if the work is interrupted.
+    An existing file of the same extractor and sizes is continued: `ids` are its images.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class DescriptorWriter(Closing):
         if not path.exists() or not path.stat().st_size:
             self._begin(shape, global_dim, attributes)
         with open_hdf5(path, "r+") as self._file:
-            # Kept open: what fails while h5py closes a dataset cannot be caught.
+            # Kept open, since an error while h5py closes a dataset cannot be caught.
             features, globals_, ids = (self._own(name) for name in ("features", "globals", "ids"))
             stored_attributes = {name: attribute(self._file, name) for name in attributes}
             if stored_attributes != attributes or (features.shape[1:], globals_.shape[1:]) != (
@@ -92,7 +92,7 @@ class DescriptorWriter(Closing):
             )
 
     def _begin(self, shape: tuple[int, int], global_dim: int, attributes: dict[str, str]) -> None:
-        """A file without images, whole or not at all."""
+        """Creates a file without images, atomically."""
         with h5py.File(self._path.name, "w", driver="core", backing_store=False) as file:
             _create(file, "features", shape, np.float32, chunks=(1, *shape))
             _create(file, "globals", (global_dim,), np.float32)
@@ -125,7 +125,7 @@ class DescriptorWriter(Closing):
         return self._places.keys()
 
     def has(self, image_id: str, source: Source = _UNKNOWN) -> bool:
-        """Whether the image is there as `source` was, so far as either is known."""
+        """Whether the file has the image in the state `source`, as far as either state is known."""
         place = self._places.get(image_id)
         if place is None:
             return False
@@ -133,7 +133,7 @@ class DescriptorWriter(Closing):
         return stored == source or _UNKNOWN in (stored, source)
 
     def remembered(self) -> list[str]:
-        """The ids but for those that were forgotten, in file order."""
+        """The ids in file order, except those that were forgotten."""
         sources = self._sources[:]
         return [
             image_id
@@ -142,15 +142,15 @@ class DescriptorWriter(Closing):
         ]
 
     def forget(self, image_id: str) -> None:
-        """An image that is there: its row stays, and is written anew once it is appended again."""
+        """Forgets an image of the file: its row stays, and is overwritten when it is appended
+        again."""
         with as_descriptor_error(self._path):
             _put(self._sources, self._places[image_id], _FORGOTTEN)
             self._file.flush()
 
     def append(self, image_id: str, image: ExtractedImage, source: Source = _UNKNOWN) -> None:
-        """Writes an image; one with the same id is replaced.
-
-        Raises DescriptorFileError if there is no room; what was written before stays.
+        """Writes an image; one with the same id is replaced. Raises DescriptorFileError if there is
+        no room; earlier images stay.
         """
         self._reserve(self._image_bytes)
         rows = np.zeros(self._features.shape[1:], np.float32)
@@ -164,7 +164,7 @@ class DescriptorWriter(Closing):
         at = self._places.get(image_id, len(self._places))
         with as_descriptor_error(self._path):
             if at < len(self._places):
-                # Of a writer that is killed here, the image is written anew.
+                # If the writer is killed here, the image is written again the next time.
                 _put(self._sources, at, _BEGUN)
                 self._file.flush()
             _put(self._features, at, rows)
@@ -172,13 +172,14 @@ class DescriptorWriter(Closing):
             _put(self._sources, at, source)
             # Last: an image counts as written once its id is there.
             _put(self._ids, at, image_id)
-            # HDF5 keeps its indexes in memory: else a killed writer leaves no readable file.
+            # HDF5 keeps its indexes in memory; without a flush a killed writer leaves no readable
+            # file.
             self._file.flush()
         self._places[image_id] = at
 
     def _reserve(self, size: int) -> None:
-        """HDF5 leaves neither a file nor a process whole when the disk is full, so there is room
-        for all that it may write before it writes. What is left of it goes as the file closes."""
+        """On a full disk HDF5 damages the file and the process, so room is reserved for all that it
+        may write. The rest is released when the file closes."""
         if not hasattr(os, "posix_fallocate"):
             return
         try:
@@ -203,6 +204,6 @@ def _put(dataset: h5py.Dataset, at: int, value: object) -> None:
 
 
 def _bytes_of_a_row(dataset: h5py.Dataset) -> int:
-    """At most, of all chunks that a row lies in."""
+    """The most bytes of all chunks that contain a row."""
     sides = [-(-side // of) * of for side, of in zip(dataset.shape, dataset.chunks, strict=True)]
     return int(np.prod([dataset.chunks[0], *sides[1:]])) * int(dataset.dtype.itemsize)

@@ -1,4 +1,4 @@
-"""What the re-ranker knows of an image: its local descriptors and, where there is one, a global."""
+"""The descriptors of an image: its locals and, if there is one, a global."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ROWS_AT_ONCE = 64
 
 
 class InvalidDescriptorsError(ValueError):
-    """Descriptors that cannot be scored: wrong shape, NaN, infinity or a row of zeros."""
+    """Descriptors cannot be scored: wrong shape, NaN, infinity or a row of zeros."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class ImageDescriptors:
         return self.locals.nbytes + (0 if self.global_ is None else self.global_.nbytes)
 
     def strongest(self, count: int) -> ImageDescriptors:
-        """The first `count` rows: the file order is by strength."""
+        """The first `count` rows, which are in order of strength."""
         if self.count <= count:
             return self
         padding = None if self.padding is None else self.padding[:count]
@@ -84,10 +84,11 @@ class ExtractedImage:
 
 
 def normalised(vectors: NDArray[np.floating], what: str) -> NDArray[np.float32]:
-    """Rows of length 1, float32, same shape. Raises InvalidDescriptorsError naming `what`."""
+    """Normalises rows to length 1, as float32. Raises InvalidDescriptorsError with the name
+    `what`."""
     all_rows = np.atleast_2d(vectors)
     unit = np.empty(all_rows.shape, np.float32)
-    # A few rows at once: in float64 all of them would take the memory of four copies.
+    # A few rows at a time: in float64 all of them would take the memory of four copies.
     for start in range(0, len(unit), _ROWS_AT_ONCE):
         rows = all_rows[start : start + _ROWS_AT_ONCE].astype(np.float64)
         if not np.isfinite(rows).all():
@@ -115,7 +116,7 @@ def normalised_rows(
 
 
 def stacked_globals(images: Sequence[ImageDescriptors]) -> NDArray[np.float32] | None:
-    """The images' globals (images, e) as they are; None unless all have one of the same size."""
+    """The images' globals (images, e); None unless all have one of the same size."""
     vectors = [image.global_ for image in images if image.global_ is not None]
     if len(vectors) < len(images) or len({vector.shape for vector in vectors}) > 1:
         return None

@@ -1,9 +1,9 @@
 """The first stage: every query's nearest gallery images by the cosine of their globals, exactly.
 
-faiss searches the gallery block by block in float32, whose last digits depend on how a block is
-cut. So faiss returns some more candidates than needed; these are scored again in float64, rounded
-to float32, and ordered by that and then by index: the lists do not depend on the blocks. Where what
-faiss left out might still belong to a list, that query is searched again in float64 throughout.
+faiss searches the gallery block by block in float32, whose last digits depend on the blocks. So
+faiss returns more candidates than needed; these are scored again in float64, rounded to float32,
+and ordered by score and then by index: the lists do not depend on the blocks. If an image that
+faiss left out might still belong to a list, that query is searched again entirely in float64.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from model.global_rows import GlobalRows
 _SPARE = 64
 """Additional candidates that faiss returns."""
 _PAIRS, _ROWS, _QUERIES = 8192, 4096, 512
-"""Pairs, gallery rows and queries in memory at a time, as float64."""
+"""Pairs, gallery rows and queries in memory at a time, in float64."""
 
 _Scores = NDArray[np.float32]
 _Images = NDArray[np.int64]
@@ -29,8 +29,8 @@ _Images = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Search:
-    """`max_length`: images of a list; `without_self`: query i is image i of the gallery, and not in
-    its own list; blocks in rows."""
+    """`max_length`: the most images of a list; `without_self`: query i is image i of the gallery
+    and is left out of its own list; `block` and `query_block` in rows."""
 
     max_length: int
     without_self: bool = False
@@ -72,7 +72,7 @@ def nearest_in_blocks(
     advance: Callable[[int], None] = lambda _: None,
     first: int = 0,
 ) -> Iterator[tuple[int, Neighbours]]:
-    """As `nearest`, but yields (number of the first query, lists) block by block, and skips blocks
+    """Like `nearest`, but yields (index of the first query, lists) block by block, and skips blocks
     that end before query `first`."""
     length = search.length(len(gallery))
     if length < 1:
@@ -136,7 +136,7 @@ def _exact_cosines(queries: _Scores, images: _Images, gallery: GlobalRows, block
 def _exact_lists(
     queries: _Scores, self_places: _Images | None, gallery: GlobalRows, length: int, block: int
 ) -> tuple[_Scores, _Images]:
-    """As `_lists`, in float64 throughout."""
+    """Like `_lists`, entirely in float64."""
     scores = np.empty((len(queries), 0), np.float32)
     images = np.empty((len(queries), 0), np.int64)
     for start, rows in _pieces(gallery, block):

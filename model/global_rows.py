@@ -1,5 +1,5 @@
-"""Global descriptors of any number of images, read in blocks: from a descriptor file of ours
-(`globals`) or from a published `*_global.pt`, a raw memory map of float32."""
+"""Global descriptors of any number of images, read in blocks: from a descriptor file (`globals`) or
+from a published `*_global.pt`, a raw memory map of float32."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class GlobalRows(Closing):
     """`len(rows)` vectors of `dim`. Raises FormatError for a file that does not hold such."""
 
     def __init__(self, path: Path, dim: int | None = None) -> None:
-        """`dim` is needed for a raw file alone, which does not tell it."""
+        """`dim` is only needed for a raw file, which does not have it."""
         self.path = path
         self._file: h5py.File | None = None
         if not path.is_file():
@@ -51,7 +51,9 @@ class GlobalRows(Closing):
 
     def _open_raw(self, dim: int | None) -> None:
         if dim is None:
-            raise FormatError(f"{self.path}: a raw file does not tell its dimensions, --dim does")
+            raise FormatError(
+                f"{self.path}: a raw file does not have its dimensions; give them by --dim"
+            )
         size = self.path.stat().st_size
         if not size or size % (dim * _BYTES):
             raise FormatError(f"{self.path}: {size} bytes are no rows of {dim} float32")
@@ -70,9 +72,9 @@ class GlobalRows(Closing):
             raise FormatError(f"{self.path}: cannot be read ({error})") from None
 
     def unit_blocks(self, size: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """(first row, vectors of length 1) of up to `size` rows each. Zeros stay zeros: an image
-        that could not be read, which is like no other. Raises FormatError, naming the row, for NaN
-        and infinity.
+        """(first row, vectors of length 1) of up to `size` rows each. Zeros stay zeros: they stand
+        for an image that could not be read, which is similar to no other. Raises FormatError,
+        naming the row, for NaN and infinity.
         """
         for start in range(0, self._length, size):
             rows = self.read(start, start + size)
@@ -95,7 +97,7 @@ def write_raw(
     block: int = 65536,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> None:
-    """`*_global.pt`: all rows, whole or not at all."""
+    """Writes all rows as a `*_global.pt`, atomically."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
         for start in progress(range(0, len(rows), block)):

@@ -1,4 +1,4 @@
-"""A first stage in memory: exact search over the globals of one collection."""
+"""A first stage in memory: exact search in the globals of one collection."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class GlobalsMatrix:
         count = min(limit + (without is not None), len(cosines))
         if not count:
             return []
-        # All that are at least as near as the last one: of ties the first ones count.
+        # All that are at least as near as the last one: in a tie, the first ids count.
         cutoff = np.partition(cosines, -count)[-count]
         candidates = np.flatnonzero(cosines >= cutoff)
         order = candidates[np.argsort(-cosines[candidates], kind="stable")]

@@ -1,5 +1,5 @@
-"""HDF5 files as others make them: joined by virtual datasets and external links, with strings of
-any kind, damaged, or no files at all."""
+"""Opens HDF5 files of other programs: joined by virtual datasets and external links, with strings
+of any kind, damaged, or missing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SURROGATE = re.compile("[\udc80-\udcff]")
 
 
 class DescriptorFileError(ValueError):
-    """A file that cannot be read as descriptors; the message names it and says why."""
+    """A file cannot be read as descriptors. The message names it and the reason."""
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def as_descriptor_error(path: Path) -> Iterator[None]:
 
 
 def check_plain(path: Path) -> None:
-    """Whoever opens a pipe waits for someone at its other end. Raises DescriptorFileError."""
+    """Refuses pipes, which would block when they are opened. Raises DescriptorFileError."""
     if path.exists() and not path.is_file():
         raise DescriptorFileError(f"{path}: no plain file")
 
@@ -112,7 +112,7 @@ def read_ids(dataset: h5py.Dataset) -> list[str]:
     path = dataset.file.filename
     if dataset.ndim != 1:
         raise DescriptorFileError(f"{path}: `ids` is no dataset of 1 dimension")
-    # A damaged size would have memory asked for that no machine has.
+    # A damaged size would request more memory than any machine has.
     if dataset.shape[0] > bytes_of(dataset):
         raise DescriptorFileError(f"{path}: claims {dataset.shape[0]} ids, more than it has bytes")
     if h5py.check_string_dtype(dataset.dtype) is not None:
@@ -128,7 +128,7 @@ def read_ids(dataset: h5py.Dataset) -> list[str]:
 
 
 def attribute(file: h5py.File, name: str) -> str | None:
-    """A string, however it is stored: h5py, MATLAB and others have each their own way."""
+    """A string attribute; h5py, MATLAB and others store strings in different ways."""
     value = file.attrs.get(name)
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.flat[0]

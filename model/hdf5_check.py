@@ -1,9 +1,7 @@
-"""Whether the HDF5 library can read a file without hanging or crashing.
-
-A flipped bit is enough for either, and Python can catch neither. So a process of its own reads the
-structure of a file first: names, attributes, strings and the indexes of chunks, not the numbers. It
-is started with the first file and serves all later ones; the file is opened here only after this
-check.
+"""Checks whether the HDF5 library can read a file without hanging or crashing. A flipped bit can
+cause either, and Python can catch neither. So a separate process first reads the structure of a
+file: names, attributes, strings and the indexes of chunks, not the numbers. It starts with the
+first file and serves all later ones. The file is opened here only after this check.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ _HEADER = struct.Struct("<II")
 
 
 class DamagedFileError(ValueError):
-    """The library hangs or crashes on the file; the message says which."""
+    """The library hangs or crashes on the file. The message says which."""
 
 
 class _Checker:
@@ -41,8 +39,8 @@ class _Checker:
 
     def __init__(self) -> None:
         self.owner = os.getpid()
-        # Not `-m`: what starts a command decides where Python looks for modules. In a session of
-        # its own: an interrupt in the terminal is for us.
+        # Not `-m`, since the working directory decides where Python looks for modules. In its own
+        # session: an interrupt in the terminal is meant for us.
         command = [sys.executable, "-P", str(Path(__file__).resolve())]
         self._process = subprocess.Popen(  # noqa: S603
             command,
@@ -59,7 +57,7 @@ class _Checker:
 
     @property
     def usable(self) -> bool:
-        """Not after a fork, nor when it has ended."""
+        """Whether it can be used: not after a fork, nor when it has ended."""
         return self.owner == os.getpid() and self._process.poll() is None
 
     def check(self, path: Path, seconds: float) -> bool | None:
@@ -87,7 +85,7 @@ class _Checker:
             assert pipe is not None  # noqa: S101
             with suppress(BrokenPipeError):
                 pipe.close()
-        # A process that waits for a disk cannot be killed yet.
+        # A process that waits for a disk cannot be killed immediately.
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(1)
 
@@ -119,7 +117,7 @@ def _checked(path: Path, seconds: float) -> bool | None:
     try:
         answer = checker.check(path, seconds)
     finally:
-        # Whatever happened, an answer that comes later must not count for another file.
+        # An answer that comes later must not count for another file.
         if answer is not True:
             _checker = None
             checker.end()
@@ -132,7 +130,7 @@ def _read_structure(path: Path) -> None:
         with suppress(Exception):
             dict(file.attrs)
         for key in file:
-            # What h5py raises here it will raise again where it is caught.
+            # If h5py raises here, it will raise again in the caller, which handles it.
             with suppress(Exception):
                 _read_dataset(file[key], file_bytes)
 
@@ -155,7 +153,7 @@ def _serve() -> None:
         sys.stdout.buffer.flush()
         header = sys.stdin.buffer.read(_HEADER.size)
         if len(header) < _HEADER.size:
-            # Nothing is left to clean up, and a damaged file may have broken the library.
+            # Nothing needs cleaning up, and a damaged file may have broken the library.
             os._exit(0)
         size, seconds = _HEADER.unpack(header)
         name = sys.stdin.buffer.read(size)

@@ -1,4 +1,4 @@
-"""What an image is called: its path, written in the characters that the service takes."""
+"""The id of an image: its path, written in the characters that the service accepts."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ MAX_ID = 256
 
 
 def image_id(path: Path) -> str:
-    """The path as an id that the service takes: other characters as `=` and their bytes in hex. A
-    name that is no UTF-8 keeps the bytes that it has on disk; an id stays what it is."""
+    """The path as an id that the service accepts: other characters become `=` and their bytes in
+    hex. A name that is not UTF-8 keeps its bytes on disk. An id is unchanged."""
     return re.sub(
         r"[^A-Za-z0-9._:/@=+-]",
         lambda other: "".join(f"={byte:02X}" for byte in os.fsencode(other[0])),

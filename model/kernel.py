@@ -15,12 +15,12 @@ from model.config import HybridConfig
 from model.scan import Scan, chunked_scan
 
 CHUNK = 128
-"""Places that the Triton kernel scans as one matrix product."""
+"""Places that the Triton kernel scans in one matrix product."""
 
 
 @dataclass(frozen=True)
 class ScanKernel:
-    """An implementation and the name under which the log and `locore_model_info` report it."""
+    """An implementation, and its name in the log and in `locore_model_info`."""
 
     name: str
     scan: Scan

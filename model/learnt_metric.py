@@ -1,5 +1,5 @@
-"""A metric that is learnt in closed form: the directions in which images of one class differ, and
-views of one image, count less.
+"""A metric learnt in closed form: directions in which images of one class, or views of one image,
+differ count less.
 
 Within-class covariance normalisation (Hatch, Kajarekar and Stolcke, Interspeech 2006), which image
 retrieval knows as learnt whitening (Mikolajczyk and Matas, ICCV 2007), of an image's global
@@ -25,14 +25,14 @@ Teacher = tuple[Sequence[ImageDescriptors], NDArray[np.int64]]
 """Images and their classes."""
 
 SHRINKAGE = 0.3
-"""Of the spread's mean variance, added to every direction."""
+"""The share of the mean variance that is added to every direction."""
 
 _TENSOR = "metric"
 _FIELDS = ("extractor", "extractor_version", "learnt_from")
 
 
 class MetricError(ValueError):
-    """A file that is no metric; the message names it and says why."""
+    """A file is not a metric. The message names it and the reason."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,7 @@ def fit_metric(teachers: Sequence[Teacher], extractor: ExtractorId, learnt_from:
 
 
 def save_metric(metric: Metric, path: Path) -> None:
-    """Raises OSError. Nothing of a file is left where it cannot be written whole."""
+    """Writes a metric, atomically. Raises OSError."""
     values = (metric.extractor.name, metric.extractor.version, metric.learnt_from)
     sizes = {"local_dim": metric.sizes.local_dim, "global_dim": metric.sizes.global_dim}
     fields = dict(zip(_FIELDS, values, strict=True)) | {n: str(v) for n, v in sizes.items()}
@@ -166,8 +166,8 @@ def learnt_metric(teachers: Sequence[Teacher]) -> NDArray[np.float32]:
 
 
 def whitening(spread: NDArray[np.float64]) -> NDArray[np.float32]:
-    """(v, v): vectors that spread like this spread alike in every direction once multiplied with
-    it, but for the shrinkage."""
+    """(v, v): multiplied with it, vectors of this spread have the same spread in every direction,
+    except for the shrinkage."""
     variances, directions = np.linalg.eigh(spread)
     projection: NDArray[np.float32] = (
         directions / np.sqrt(variances.clip(min=0) + SHRINKAGE * variances.mean())

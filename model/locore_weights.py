@@ -1,4 +1,4 @@
-"""What a published LOCORE checkpoint says of its sizes, and the config that goes beside it."""
+"""Reads the sizes of a published LOCORE checkpoint from its tensors, and makes its config."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _LAYER = re.compile(re.escape(_LONGFORMER) + r"encoder\.layer\.(\d+)\.")
 
 @dataclass(frozen=True)
 class Unwritten:
-    """What the tensors do not tell. Where `attention_heads` or `descriptors_per_image` are None
-    they are as published: heads of 64, 48 locals beside a global and 49 without."""
+    """What the tensors do not contain. If `attention_heads` or `descriptors_per_image` is None, it
+    is as published: heads of 64, 48 locals with a global and 49 without."""
 
     name: str
     extractor: ExtractorId

@@ -30,7 +30,7 @@ class _Longformer(transformers.LongformerModel):  # type: ignore[misc]
         super().__init__(config, add_pooling_layer=False)
         del self.embeddings.word_embeddings
         self.sep_embedding = nn.Parameter(torch.randn(config.hidden_size) * 0.02)
-        # Only to be loaded from a checkpoint and saved to one; padding is masked.
+        # Only for loading and saving checkpoints; padding is masked.
         padding = torch.zeros(config.hidden_size)
         self.pad_embedding = nn.Parameter(padding, requires_grad=False)
 

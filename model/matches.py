@@ -1,4 +1,4 @@
-"""Which local descriptors of two images match: to show them, not to re-rank by them."""
+"""Matches of the local descriptors of two images, to show them, not for re-ranking."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a metric is learnt from: labelled images, or views of one image."""
+"""Training data of a metric: labelled images, or views of images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alternatives to Mamba in our blocks, all else equal, to measure what Mamba brings."""
+"""Alternatives to Mamba in our blocks, all else equal, to measure what Mamba adds."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class LongformerAttention(nn.Module):
         global_tokens[:, :, 0] = True
         padding = -images * slots % LONGFORMER_WINDOW
         tokens = F.pad(self.positions(x).flatten(1, 2), (0, 0, 0, padding))
-        # As Longformer's attention wants it: below 0 padding, above 0 tokens that see all.
+        # The convention of Longformer's attention: below 0 padding, above 0 tokens that see all.
         kind = F.pad((global_tokens & mask).flatten(1).to(x.dtype), (0, padding))
         kind = kind.masked_fill(~F.pad(mask.flatten(1), (0, padding)), -1.0)
         y = self.attention(
@@ -127,7 +127,7 @@ def windowed_attention(q: Tensor, k: Tensor, v: Tensor, valid: Tensor, side: int
     near = (key - torch.arange(side, device=q.device).unsqueeze(1)).abs() <= side
     visible = F.pad(valid, (side, padding + side)).unfold(1, 3 * side, side)
     allowed = near & visible[:, None, :, None, :]
-    # A place without any valid one is padding; it attends to all, so that it stays finite.
+    # A place without valid neighbours is padding; it attends to all, so that it stays finite.
     allowed = allowed | ~allowed.any(-1, keepdim=True)
     y = F.scaled_dot_product_attention(
         q.unflatten(2, (blocks, side)), around(k), around(v), attn_mask=allowed

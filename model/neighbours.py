@@ -1,7 +1,7 @@
 """The overlap of the neighbourhoods of a window's images, and how far to trust it.
 
-What k-reciprocal encoding (Zhong et al., CVPR 2017) and diffusion (Iscen et al., CVPR 2017) do by
-hand on global descriptors is computed here on standardised similarities, and made smooth.
+This is a smooth version, on standardised similarities, of what k-reciprocal encoding (Zhong et al.,
+CVPR 2017) and diffusion (Iscen et al., CVPR 2017) compute on global descriptors.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ GRAPHS = ("globals", "locals", "trusted")
 NEIGHBOURHOODS = (5, 10, 20, 30)
 """Sizes of neighbourhoods that are compared."""
 EXPANSIONS = (2, 3, 5, 6)
-"""Neighbourhoods are averaged over so many nearest images, the image itself among them."""
+"""Neighbourhoods are averaged over this many nearest images, including the image itself."""
 
 _EDGE = 0.2
 """Width of the edge of a neighbourhood, in standard deviations of the similarity: wide enough that

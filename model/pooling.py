@@ -15,7 +15,7 @@ def pooled(image: ImageDescriptors, count: int) -> ImageDescriptors:
     """At most `count` locals, by hierarchical clustering (Ward): each is the mean of a cluster, of
     length 1, and has the place and the scale of the strongest local in it. An image with `count`
     valid locals or fewer is returned unchanged; otherwise its padding is dropped."""
-    # Here, since every command would wait a second for the import.
+    # Imported here, since every command would wait a second for it.
     from scipy.cluster.hierarchy import fcluster, ward
 
     valid = image.without_padding()

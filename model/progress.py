@@ -1,4 +1,4 @@
-"""How long work tells how far it is: by callables that the caller passes in."""
+"""Progress of long work, reported through callables that the caller passes in."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Protocol, TypeVar
 _Item = TypeVar("_Item")
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
-"""Passes numbers on, such as places of queries, while the work on each is done."""
+"""Passes numbers through, such as places of queries, while each is being worked on."""
 
 Report = Callable[[str], None]
 """Takes a line of text for the user, such as a file that is left out and why."""
 
 Bar = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
-"""Shows a description and a total; what the block gets is called with how much further it is."""
+"""Shows a description and a total; the block gets a function that advances the progress."""
 
 
 class Tracker(Protocol):
-    """Passes `items` on, and shows under `description` how many of `total` are done."""
+    """Passes `items` through, and shows under `description` how many of `total` are done."""
 
     def __call__(
         self, items: Iterable[_Item], description: str, total: int | None
@@ -43,7 +43,7 @@ def silent(message: str) -> None:
 def tracked(
     bar: Bar, description: str, total: int | None, items: Iterable[_Item]
 ) -> Iterator[_Item]:
-    """Passes `items` on under a bar."""
+    """Passes `items` through under a bar."""
     with bar(description, total) as advance:
         for item in items:
             yield item

@@ -1,4 +1,4 @@
-"""What the Mamba re-ranker reads of a window: relations between its images, never descriptors.
+"""The input of the Mamba re-ranker: relations between the images of a window, never descriptors.
 
 A relation is a similarity, standardised over the window. So neither its scale and offset matter,
 nor the extractor and the length of its descriptors. ELViS (Suma et al., ICLR 2026) showed for pairs

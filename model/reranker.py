@@ -21,7 +21,7 @@ from model.windows import Window
 
 
 class Reranker(Protocol):
-    """What the service and the evaluation need of a backbone."""
+    """The interface of a backbone, for the service and the evaluation."""
 
     @property
     def config(self) -> ModelConfig: ...
@@ -36,7 +36,7 @@ class Reranker(Protocol):
 
 
 class ListReranker(nn.Module):
-    """A network that gives every gallery image of a window a logit."""
+    """A network that computes a logit for every gallery image of a window."""
 
     config: ModelConfig
 
@@ -110,8 +110,8 @@ class MambaReranker(ListReranker):
 
 @contextmanager
 def one_thread(device: torch.device) -> Iterator[None]:
-    """On a CPU the many small products of a pass gain nothing from several threads, which also wait
-    for each other where another process uses a core."""
+    """Uses one thread on a CPU: the many small products of a pass gain nothing from several, which
+    also wait for each other if another process uses a core."""
     threads = torch.get_num_threads()
     if device.type != "cpu" or threads == 1:
         yield

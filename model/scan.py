@@ -5,7 +5,7 @@ ICML 2024, eq. 1 and listing 1):
 
     S_t = exp(dt_t * A) * S_{t-1} + dt_t * x_t B_t^T        y_t = S_t C_t
 
-A place with dt = 0 leaves the state as it is: that is how padding passes through unchanged.
+A place with dt = 0 leaves the state unchanged, as padding must.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ def shipped_names() -> list[str]:
 
 
 def checkpoint_file(checkpoint: Path) -> Path:
-    """The file of a shipped checkpoint where `checkpoint` is a bare name, that is one without a
-    folder and without a suffix, else `checkpoint` itself.
+    """The file of a shipped checkpoint if `checkpoint` is a bare name, without a folder and a
+    suffix; else `checkpoint` itself.
 
     Raises ValueError for a name that no shipped checkpoint has.
     """

@@ -1,4 +1,4 @@
-"""Shortlists of many queries: from a file of either format, or searched for by the globals."""
+"""Shortlists of many queries: from a file of either format, or by a search with the globals."""
 
 from __future__ import annotations
 

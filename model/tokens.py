@@ -28,7 +28,7 @@ from model.window_batch import WindowBatch, WindowShape
 IMAGE, FIRST_MATCH = 0, 1
 """Slots of an image's row of tokens."""
 _IMAGES_AT_ONCE = {"cpu": 128, "cuda": 8192}
-"""Images whose relations are computed at once: more would not fit into the cache of a CPU."""
+"""Images whose relations are computed together: more would not fit into a CPU's cache."""
 
 
 @dataclass(frozen=True, eq=False)

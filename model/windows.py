@@ -73,7 +73,7 @@ class RerankOptions:
 
 
 class Reranking:
-    """One list on its way from the first stage's order to the re-ranked one.
+    """The re-ranking of one list, from the first stage's order to the final one.
 
     Score the images of `next_window()` and pass their logits to `accept()`, until there is no next
     window. An image is named by its place in the incoming list.

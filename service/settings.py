@@ -30,8 +30,8 @@ _LINK = re.compile(r"(tcp|udp|sctp)://.+:\d+")
 
 
 class _Environment(EnvSettingsSource):
-    """But for what is not meant for us: of a Service or a linked container that is called `locore`
-    Kubernetes and Docker set LOCORE_PORT=tcp://ADDRESS:PORT."""
+    """Environment variables, except those not meant for us: for a Service or a linked container
+    called `locore`, Kubernetes and Docker set LOCORE_PORT=tcp://ADDRESS:PORT."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
         value, key, is_complex = super().get_field_value(field, field_name)
@@ -48,7 +48,7 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
-        hide_input_in_errors=True,  # it may be a key or a password
+        hide_input_in_errors=True,  # the input may be a key or a password
     )
 
     redis_url: str = Field(
@@ -166,7 +166,7 @@ class Settings(BaseSettings):
     @field_validator("metrics", mode="before")
     @classmethod
     def _pairs(cls, value: Any) -> Any:
-        """Of the variable's text, or of the flags' texts."""
+        """Parses the variable's text, or the flags' texts."""
         if isinstance(value, dict):
             return value
         texts = value.split(",") if isinstance(value, str) else value
@@ -183,13 +183,13 @@ class Settings(BaseSettings):
     @field_validator("api_key", "read_key")
     @classmethod
     def _is_a_key(cls, value: SecretStr | None) -> SecretStr | None:
-        """Without the newline that a secret made from a file ends in."""
+        """Strips the newline of a secret that was made from a file."""
         if value is None:
             return None
         key = value.get_secret_value().strip()
         if not re.fullmatch(r"[!-~]+", key):
             # Not the value itself: messages are printed.
-            raise ValueError("a key is of ASCII letters, digits and signs, without spaces")
+            raise ValueError("a key has only ASCII letters, digits and signs, and no spaces")
         return SecretStr(key)
 
     @field_validator("allowed_origins", "thumbnail_origins", mode="before")
@@ -201,7 +201,7 @@ class Settings(BaseSettings):
         for origin in origins:
             any_at_all = origin == "*" and info.field_name == "allowed_origins"
             if not any_at_all and not _ORIGIN.fullmatch(origin):
-                raise ValueError(f"{origin!r} is no origin such as https://shop.example")
+                raise ValueError(f"{origin!r} is not an origin such as https://shop.example")
         return origins
 
     @model_validator(mode="after")
@@ -209,7 +209,7 @@ class Settings(BaseSettings):
         if self.read_key is not None and self.api_key is None:
             raise ValueError("read_key: needs an api_key too")
         if self.read_key is not None and self.read_key == self.api_key:
-            raise ValueError("read_key: is the same as api_key, which may do everything")
+            raise ValueError("read_key: must differ from api_key, which may do everything")
         return self
 
     @field_validator("extractor")

@@ -1,5 +1,6 @@
-"""A client of the service, blocking and asyncio: packs arrays, splits bulk registrations, repeats
-what was refused for now, keeps a deadline, turns errors into exceptions. docs/client.md shows it.
+"""A client of the service, blocking and asyncio. It packs arrays, splits bulk registrations,
+retries temporary refusals, keeps deadlines and turns errors into exceptions. docs/client.md shows
+it.
 
 `exceptions`: one for every code; `bodies`: what is sent; `splitting`: a registration in parts;
 `calls`: every method as data; `patience`: deadlines and retries; `exchange`: a call under way, and

@@ -37,8 +37,8 @@ _Page = TypeVar("_Page", CollectionPage, AliasPage)
 
 
 class AsyncClient:
-    """As `Client`, method by method; what is said there holds here. A call is cut off at its
-    deadline to the moment."""
+    """The methods of `Client`, for asyncio; its documentation applies here too. A call stops
+    exactly at its deadline."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class AsyncClient:
         max_images_per_request: int = 256,
         max_payload_bytes: int = 32 << 20,
     ) -> None:
-        """As of `Client`. Raises InvalidRequestError for what is no URL."""
+        """The arguments of `Client`. Raises InvalidRequestError for an invalid URL."""
         self.url = url
         self._setup = Setup(url, timeout, retries, max_images_per_request, max_payload_bytes)
         with self._setup.checking_url():

@@ -38,13 +38,12 @@ _CHUNK = 1 << 16
 
 
 class Client:
-    """One connection pool. Every method raises ClientError, or one of its subclasses by the code.
+    """One connection pool. Every method raises ClientError, or its subclass for the error's code.
 
-    What the service refuses for now (429, 503) is asked for again, when `Retry-After` says or
-    after a random wait that grows; so is a call that had no answer, unless it deletes. A wait
-    that would not end within the call's `timeout` is not begun, and the refusal is raised. What the
-    service sends late within one step of an exchange may take a call past it, as docs/client.md has
-    it; AsyncClient stops to the moment.
+    Temporary refusals (429, 503) are retried when `Retry-After` says, or after a random wait that
+    grows; so are calls without an answer, unless they delete. If a wait would not end within the
+    call's `timeout`, the refusal is raised instead. If the service is slow within one step of an
+    exchange, a call may exceed it (docs/client.md); AsyncClient stops exactly.
     """
 
     def __init__(
@@ -58,9 +57,9 @@ class Client:
         max_images_per_request: int = 256,
         max_payload_bytes: int = 32 << 20,
     ) -> None:
-        """`timeout`: seconds of a call; `retries`: how often it may be made again; `headers`: sent
+        """`timeout`: seconds for a call; `retries`: how often it may be repeated; `headers`: sent
         with every call; the two limits are those of the service (LOCORE_MAX_IMAGES_PER_REQUEST,
-        LOCORE_MAX_PAYLOAD_BYTES). Raises InvalidRequestError for what is no URL."""
+        LOCORE_MAX_PAYLOAD_BYTES). Raises InvalidRequestError for an invalid URL."""
         self.url = url
         self._setup = Setup(url, timeout, retries, max_images_per_request, max_payload_bytes)
         with self._setup.checking_url():
@@ -74,13 +73,13 @@ class Client:
         ttl_seconds: int | None = None,
         **how: Unpack[HowToCall],
     ) -> RegisterResponse:
-        """Register any number of images: a mapping or pairs of id and image, which may come lazily
-        and are taken as they are sent. Answers the sums over all requests.
+        """Register any number of images: a mapping, or pairs of id and image, which may be lazy and
+        are read as they are sent. Returns the sums over all requests.
 
-        They go in as many requests as the service's limits ask for, one after the other, each with
-        its own `timeout`. All or nothing holds for each request, not for the whole: where a later
-        one fails, the images of those before it stay, and the error's `registered` says how many,
-        in the order of `images`. The same call again replaces them.
+        The images are sent in as many requests as the service's limits require, one after the
+        other, each with its own `timeout`. Each request is all or nothing, but not the whole call:
+        if a later one fails, the images of those before it stay, and the error's `registered` says
+        how many, in the order of `images`. Repeating the call replaces them.
         """
         registration = Registration(parts(images, collection, ttl_seconds, *self._setup.limits))
         with registration.counting():
@@ -95,15 +94,15 @@ class Client:
         cursor: str | None = None,
         **how: Unpack[HowToCall],
     ) -> GalleryPage:
-        """Up to `limit` ids from `cursor` on, the cursor of the next ones, and the sizes of the
-        collection's descriptors."""
+        """Up to `limit` ids from `cursor` on, the next cursor, and the sizes of the collection's
+        descriptors."""
         return self._run(calls.page(collection, limit, cursor), how)
 
     def ids(
         self, collection: str = "default", page_size: int = 10_000, **how: Unpack[HowToCall]
     ) -> Iterator[str]:
-        """All ids of a collection, page by page; `timeout` is each page's. Of an alias that moves
-        meanwhile: those of the collection that it stood for."""
+        """All ids of a collection, page by page; `timeout` is for each page. If `collection` is an
+        alias that moves meanwhile, the ids of the former collection."""
         cursor: str | None = None
         while True:
             page = self.page(collection, page_size, cursor, **how)
@@ -124,13 +123,13 @@ class Client:
         return self._run(calls.get(image_id, collection, include_descriptors), how)
 
     def delete(self, image_id: str, collection: str = "default", **how: Unpack[HowToCall]) -> None:
-        """Raises NotFoundError for an id that is not there."""
+        """Raises NotFoundError for an unknown id."""
         self._run(calls.delete(image_id, collection), how)
 
     def collections(
         self, page_size: int = 100, **how: Unpack[HowToCall]
     ) -> Iterator[CollectionSummary]:
-        """All collections by name, one after the other: their counts, sizes, bytes and aliases."""
+        """Iterates over all collections by name, with their counts, sizes, bytes and aliases."""
         for page in self._pages(partial(calls.collections, page_size), how):
             yield from page.collections
 
@@ -139,7 +138,7 @@ class Client:
         return self._run(calls.collection(name), how)
 
     def empty(self, collection: str, **how: Unpack[HowToCall]) -> Emptied:
-        """Forget all images of a collection in one step; its name and aliases stay."""
+        """Delete all images of a collection in one step; its name and aliases stay."""
         return self._run(calls.empty(collection), how)
 
     def drop(self, collection: str, **how: Unpack[HowToCall]) -> None:
@@ -147,14 +146,15 @@ class Client:
         self._run(calls.drop(collection), how)
 
     def aliases(self, page_size: int = 100, **how: Unpack[HowToCall]) -> Iterator[Alias]:
-        """All aliases by name, one after the other."""
+        """Iterates over all aliases by name."""
         for page in self._pages(partial(calls.aliases, page_size), how):
             yield from page.aliases
 
     def set_alias(self, alias: str, collection: str, **how: Unpack[HowToCall]) -> AliasMove:
-        """Make an alias, or move it to another collection in one step; `previous` tells where it
-        pointed, or after a retry of what had no answer may tell the new one. Raises NotFoundError
-        if there is no such collection, NameTakenError where one has the alias's name."""
+        """Make an alias, or move it to another collection, in one step. `previous` is where it
+        pointed before; after a retry without an answer it may be the new collection. Raises
+        NotFoundError if there is no such collection, NameTakenError if a collection has the alias's
+        name."""
         return self._run(calls.set_alias(alias, collection), how)
 
     def delete_alias(self, alias: str, **how: Unpack[HowToCall]) -> None:
@@ -169,22 +169,23 @@ class Client:
         **how: Unpack[HowToRerank],
     ) -> RerankResponse:
         """A better order of `gallery_ids`, best first, for an image, a picture or the id of an
-        image of the collection. The service is told how much of `timeout` is left and gives up by
-        itself. `how` also takes the further fields of docs/api.md."""
+        image of the collection. The service knows how much of `timeout` is left, and stops by
+        itself. `how` also takes the other fields of docs/api.md."""
         return self._run(calls.rerank(query, gallery_ids, collection, how), how)
 
     def extract(self, picture: Picture, **how: Unpack[HowToCall]) -> ExtractResponse:
         """Descriptors of a picture by the service's extractor; `locore_client.descriptors_of` makes
-        an image of them, which is sooner re-ranked than the picture. Raises NotAnImageError,
+        an image of them, which is faster to re-rank than the picture. Raises NotAnImageError,
         NoExtractorError and ExtractorUnavailableError."""
         return self._run(calls.extract(picture), how)
 
     def ready(self, **how: Unpack[HowToCall]) -> Health:
-        """Asked once. Raises NotReadyError, StoreUnavailableError or ShuttingDownError."""
+        """Checks readiness, without retries. Raises NotReadyError, StoreUnavailableError or
+        ShuttingDownError."""
         return self._run(calls.ready(), how)
 
     def info(self, **how: Unpack[HowToCall]) -> Info:
-        """What is served, the sizes of descriptors that it asks for, its limits and defaults."""
+        """The model, the sizes of descriptors that it needs, limits and defaults."""
         return self._run(calls.info(), how)
 
     def close(self) -> None:
@@ -226,8 +227,8 @@ class Client:
 
     def _send(self, exchange: Exchange[_Result], body: bytes | None) -> Answer:
         call, deadline, headers = exchange.call, exchange.deadline, exchange.headers
-        # The clock is looked at between the pieces of a body and of an answer: httpx's own
-        # timeouts are of each piece.
+        # The deadline is checked between the pieces of a body and of an answer: httpx's own
+        # timeouts are for each piece.
         pieces = None
         if body is not None:
             headers = httpx.Headers({**headers, "Content-Length": str(len(body))})

@@ -1,4 +1,4 @@
-"""What is sent: images as the service takes them, and JSON."""
+"""What is sent: images in the service's format, and JSON."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from locore_client.packing import PackedArray, pack, unpack
 
 @runtime_checkable
 class Descriptors(Protocol):
-    """An image as extractors and descriptor files give it. `locals`: (n, d), strongest first;
-    `scales`: (n,); `global_`: (e,) or None; `padding`: (n,), rows that are not read, or None."""
+    """An image from an extractor or a descriptor file. `locals`: (n, d), strongest first; `scales`:
+    (n,); `global_`: (e,) or None; `padding`: (n,), rows that are not read, or None."""
 
     @property
     def locals(self) -> NDArray[np.floating]: ...
@@ -45,19 +45,19 @@ class ImageArrays:
 
 
 Image: TypeAlias = Descriptors | NDArray[np.floating]
-"""An array alone, (n, d), is an image's local descriptors, strongest first."""
+"""An array (n, d) alone is an image's local descriptors, strongest first."""
 
 
 Picture: TypeAlias = bytes | Path
-"""The bytes of a picture's file, or where it is: the service makes descriptors of it."""
+"""The bytes of a picture file, or its path: the service makes descriptors of it."""
 
 Query: TypeAlias = Image | Picture | str
-"""Of a re-ranking; a text is the id of a stored image."""
+"""The query of a re-ranking; a string is the id of a stored image."""
 
 
 class RerankFields(TypedDict, total=False):
-    """Further fields of POST /rerank, as in docs/api.md. `timeout_ms` only shortens what the
-    call's `timeout` leaves."""
+    """Further fields of POST /rerank, as in docs/api.md. `timeout_ms` can only shorten the
+    remaining `timeout` of the call."""
 
     global_scores: list[float] | NDArray[np.floating] | None
     top_n: int | None
@@ -76,9 +76,9 @@ def image_from_arrays(
     locals_: ArrayLike, scales: ArrayLike | None = None, global_: ArrayLike | None = None
 ) -> ImageArrays:
     """An image from arrays: `locals_` (n, d), strongest first; `scales` (n,) small whole numbers,
-    zeros if there are none; `global_` (e,). Lengths do not matter, the service normalises.
-
-    Raises InvalidDescriptorsError for other shapes and for what are no numbers.
+    zeros if there are none; `global_` (e,). Vectors may have any length, since the service
+    normalises them. Raises InvalidDescriptorsError for other shapes and for values that are not
+    numbers.
     """
     rows = _numbers(locals_, 2, "locals_")
     steps = np.zeros(len(rows)) if scales is None else _numbers(scales, 1, "scales")
@@ -91,7 +91,8 @@ def image_from_arrays(
 
 
 def _numbers(values: ArrayLike, ndim: int, what: str) -> NDArray[np.floating]:
-    """As they are where they are float16 or float32, which the service takes; else float32."""
+    """The numbers unchanged if they are float16 or float32, which the service accepts; else as
+    float32."""
     try:
         array = np.asarray(values)
         array = array if array.dtype in (np.float16, np.float32) else array.astype(np.float32)
@@ -122,15 +123,15 @@ def picture_bytes(picture: Picture) -> bytes:
 
 
 def image_fields(image: Image | Picture) -> dict[str, Any]:
-    """An image as the service takes it, described or to be described. Raises
-    InvalidDescriptorsError and InvalidRequestError."""
+    """The fields of an image: its descriptors or its picture. Raises InvalidDescriptorsError and
+    InvalidRequestError."""
     if not isinstance(image, bytes | Path):
         return packed_image(image)
     return {"image": {"data": base64.b64encode(picture_bytes(image)).decode("ascii")}}
 
 
 def packed_image(image: Image) -> dict[str, Any]:
-    """An image's arrays as the service takes them. Raises InvalidDescriptorsError."""
+    """An image's arrays in the service's format. Raises InvalidDescriptorsError."""
     if not isinstance(image, Descriptors):
         image = image_from_arrays(image)
     packed: dict[str, Any] = {
@@ -145,8 +146,8 @@ def packed_image(image: Image) -> dict[str, Any]:
 
 
 def descriptors_of(stored: StoredImage | ExtractResponse) -> ImageArrays:
-    """The arrays of a picture that was extracted, or of an image that was asked for with its
-    descriptors. Raises ValueError if it was asked for without."""
+    """The arrays of an extracted picture, or of an image that was requested with its descriptors.
+    Raises ValueError if it was requested without."""
     if isinstance(stored, ExtractResponse):
         query = stored.query
         return ImageArrays(
@@ -155,7 +156,7 @@ def descriptors_of(stored: StoredImage | ExtractResponse) -> ImageArrays:
             _unpacked(query.global_),
         )
     if stored.arrays is None:
-        raise ValueError(f"image {stored.id!r} was asked for without its descriptors")
+        raise ValueError(f"image {stored.id!r} was requested without its descriptors")
     global_, mask = stored.arrays.global_, stored.mask
     return ImageArrays(
         _unpacked(stored.arrays.descriptors),
@@ -182,8 +183,8 @@ def rerank_body(
 
 
 def to_json(value: object) -> bytes:
-    """Compact, and with numpy's numbers. Raises InvalidRequestError for NaN, infinity and what
-    JSON has no form for."""
+    """Compact JSON, also of numpy's numbers. Raises InvalidRequestError for NaN, infinity and
+    values that JSON cannot represent."""
     try:
         text = json.dumps(
             value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain
@@ -196,4 +197,4 @@ def to_json(value: object) -> bytes:
 def _plain(value: object) -> object:
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
-    raise TypeError(f"{type(value).__name__} has no form in JSON")
+    raise TypeError(f"{type(value).__name__} cannot be represented in JSON")

@@ -1,4 +1,4 @@
-"""Every method of the clients as data: what is asked, and what is made of the answer."""
+"""Every method of the clients as data: the request, and how its answer is read."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _Schema = TypeVar("_Schema", bound=BaseModel)
 
 
 class HowToCall(TypedDict, total=False):
-    """`timeout`: seconds for the whole call with all its retries, the client's own by default;
-    `request_id`: sent as X-Request-ID, one is made by default; `headers`: further ones, for
+    """`timeout`: seconds for the whole call with all its retries, by default the client's;
+    `request_id`: sent as X-Request-ID, by default a new one; `headers`: further headers, for
     example `traceparent`."""
 
     timeout: float | None
@@ -43,15 +43,15 @@ class HowToCall(TypedDict, total=False):
 
 
 class HowToRerank(RerankFields, HowToCall, total=False):
-    """Both at once."""
+    """HowToCall and RerankFields together."""
 
 
 @dataclass(frozen=True)
 class Call(Generic[_Result]):
-    """`body`: told the seconds that are left; `content_type`: of the body; `timed`: the parameters
-    tell the service what is left; `parse`: the result from an answer's bytes,
-    raises ValueError for bytes that are not the service's; `repeatable`: see
-    `patience.policy`; `once`: an answer is wanted as it is now."""
+    """`body`: made for the remaining seconds; `content_type`: of the body; `timed`: the parameters
+    tell the service the remaining time; `parse`: makes the result from an answer's bytes, and
+    raises ValueError if they are not the service's; `repeatable`: see `patience.Patience`; `once`:
+    never repeated, since the present answer is wanted."""
 
     method: str
     path: str
@@ -65,7 +65,7 @@ class Call(Generic[_Result]):
 
 
 def register(part: Part) -> Call[RegisterResponse]:
-    """Registering again replaces an image by itself."""
+    """Repeatable: registering again replaces an image with itself."""
     parse = _reader(RegisterResponse)
     return Call("POST", "/gallery", parse, body=lambda _: part.body)
 
@@ -83,7 +83,7 @@ def get(image_id: str, collection: str, include_descriptors: bool) -> Call[Store
 
 
 def delete(image_id: str, collection: str) -> Call[None]:
-    """Not repeatable: a second time would not find what a first, of which no answer came, had
+    """Not repeatable: a second call would not find what a first one without an answer had
     deleted."""
     path, parameters = _path("gallery", image_id), {"collection": collection}
     return Call("DELETE", path, lambda _: None, parameters, repeatable=False)
@@ -98,7 +98,7 @@ def collection(name: str) -> Call[CollectionSummary]:
 
 
 def empty(collection: str) -> Call[Emptied]:
-    """Not repeatable: a second time might forget what was registered after the first."""
+    """Not repeatable: a second call might delete what was registered after the first."""
     parameters = {"collection": collection}
     return Call("DELETE", "/gallery", _reader(Emptied), parameters, repeatable=False)
 
@@ -157,7 +157,7 @@ def info() -> Call[Info]:
 
 
 def timeout_ms(seconds: float, longest: int = MAX_TIMEOUT_MS) -> int:
-    """What is left, as the contract takes it."""
+    """The remaining time, within the contract's limits."""
     return max(1, min(int(seconds * 1000), longest, MAX_TIMEOUT_MS))
 
 
@@ -171,10 +171,10 @@ def _turn(limit: int, cursor: str | None) -> dict[str, str | int]:
 
 def _path(what: str, name: str) -> str:
     if not name:
-        raise InvalidRequestError("invalid_request", "an id or name has at least one character")
+        raise InvalidRequestError("invalid_request", "an id or name needs at least one character")
     if not name.isascii():
-        raise InvalidRequestError("invalid_request", f"{name!a} is no id or name")
-    # Ids may be paths; `..` in one is not to be resolved on the way.
+        raise InvalidRequestError("invalid_request", f"{name!a} is not an id or name")
+    # Ids may be paths; `..` in one must not be resolved on the way.
     steps = (
         step.replace(".", "%2E") if step in (".", "..") else quote(step, safe=":@=+")
         for step in name.split("/")

@@ -1,4 +1,4 @@
-"""What a call can end with other than its result: one class for every code of the contract."""
+"""The errors of a call: one class for every code of the contract."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class ClientError(Exception):
-    """The base of them all; itself only for a code that is not in the contract.
+    """The base class, and the error for a code that is not in the contract.
 
     `code` is the contract's (docs/api.md), or `unreachable`, `not_ours` or `invalid_request`, which
     only the client says; `status` the HTTP status, None if no answer came; `details` what the
@@ -39,7 +39,7 @@ class ClientError(Exception):
 
 
 class InvalidJsonError(ClientError):
-    """400: the body is not JSON. Not to be had through this client."""
+    """400: the body is not JSON. This client never causes it."""
 
 
 class UnauthorizedError(ClientError):
@@ -51,7 +51,7 @@ class NotFoundError(ClientError):
 
 
 class GalleryIdsMissingError(ClientError):
-    """404: images of the shortlist are not registered; `missing` names the first 20 of `count`."""
+    """404: images of the shortlist are not registered; `missing` has the first 20 of `count`."""
 
     @property
     def missing(self) -> list[str]:
@@ -67,7 +67,7 @@ class ForbiddenError(ClientError):
 
 
 class MalformedRequestError(ClientError):
-    """400: what came was not HTTP, which this client does not send by itself."""
+    """400: the request was not HTTP. This client does not send such requests by itself."""
 
 
 class RequestTimeoutError(MalformedRequestError):
@@ -83,7 +83,7 @@ class UnsupportedMediaTypeError(ClientError):
 
 
 class MethodNotAllowedError(ClientError):
-    """405: not to be had through this client, unless its URL is not the service's root."""
+    """405: the client's URL is not the service's root."""
 
 
 class CollectionInUseError(ClientError):
@@ -95,11 +95,12 @@ class CollectionInUseError(ClientError):
 
 
 class NameTakenError(ClientError):
-    """409: a collection has the name that an alias was to have."""
+    """409: a collection has the name of the new alias."""
 
 
 class PayloadTooLargeError(ClientError):
-    """413: a body over the service's limit; one image alone, or the client's limit is too high."""
+    """413: the body exceeds the service's limit: one image is too large, or the client's limit too
+    high."""
 
 
 class TooManyImagesError(ClientError):
@@ -115,7 +116,7 @@ class DescriptorDimMismatchError(ClientError):
 
 
 class InvalidDescriptorsError(ClientError):
-    """422: NaN, infinity, a row of zeros; without a status where the client saw it by itself."""
+    """422: NaN, infinity, a row of zeros; without a status if the client found it."""
 
 
 class DuplicateGalleryIdsError(ClientError):
@@ -127,20 +128,20 @@ class NotAnImageError(ClientError):
 
 
 class OverloadedError(ClientError):
-    """429: the queue is full, and stayed so for as long as the client may wait."""
+    """429: the queue was full for as long as the client may wait."""
 
 
 class UnavailableError(ClientError):
-    """503: the service cannot work now, and could not for as long as the client may wait."""
+    """503: the service could not work for as long as the client may wait."""
 
 
 class StoreUnavailableError(UnavailableError):
-    """503: Redis is away."""
+    """503: Redis is unavailable."""
 
 
 class ExtractorUnavailableError(UnavailableError):
-    """503: the process that describes pictures died, of this picture perhaps; it is not sent
-    again."""
+    """503: the process that describes pictures crashed, perhaps because of this picture, so it is
+    not sent again."""
 
 
 class NotReadyError(UnavailableError):
@@ -152,16 +153,16 @@ class ShuttingDownError(UnavailableError):
 
 
 class NoExtractorError(ClientError):
-    """501: a picture came, and the service makes no descriptors of pictures."""
+    """501: the service makes no descriptors of pictures."""
 
 
 class DeadlineExceededError(ClientError):
-    """The time was over: by the service's clock (504), or without a status by the client's. Of a
-    registration nobody knows whether it was stored."""
+    """The time was over: by the service's clock (504), or by the client's, without a status. A
+    registration may or may not have been stored."""
 
 
 class StoreFullError(ClientError):
-    """507: Redis refuses writes for want of memory."""
+    """507: Redis has no memory left and refuses writes."""
 
 
 class InternalError(ClientError):
@@ -169,15 +170,15 @@ class InternalError(ClientError):
 
 
 class UnreachableError(ClientError):
-    """No connection, or one that broke. Of a registration nobody knows whether it was stored."""
+    """No connection, or it broke. A registration may or may not have been stored."""
 
 
 class NotFromServiceError(ClientError):
-    """An answer that is not this service's: another server, or a proxy that speaks for it."""
+    """The answer is not from this service, but from another server or a proxy."""
 
 
 class InvalidRequestError(ClientError):
-    """Nothing was sent: a URL, a header or a value that cannot be."""
+    """Nothing was sent: a URL, a header or a value is invalid."""
 
 
 ERRORS: dict[str, type[ClientError]] = {

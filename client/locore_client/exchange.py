@@ -1,4 +1,4 @@
-"""One call from its start to its deadline, without its I/O, which the caller does."""
+"""One call from its start to its deadline. The caller does the I/O."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Exchange(Generic[_Result]):
         self._patience = Patience(
             self.deadline, 0 if call.once else retries, repeatable=call.repeatable
         )
-        # The retries of a call share its id: in the service's log they are one.
+        # The retries of a call share its id, so the service's log shows them as one call.
         self._request_id = how.get("request_id") or uuid.uuid4().hex
         with self.faults():
             self.headers = httpx.Headers({REQUEST_ID_HEADER: self._request_id})
@@ -72,7 +72,7 @@ class Exchange(Generic[_Result]):
 
     @contextmanager
     def faults(self) -> Iterator[None]:
-        """Turns faults of the connection into ClientError."""
+        """Turns connection errors into ClientError."""
         try:
             yield
         except (TimeoutError, httpx.TimeoutException):
@@ -125,13 +125,13 @@ class Exchange(Generic[_Result]):
 
 
 def public(url: str) -> str:
-    """Without a user and password, for messages."""
+    """The URL without user and password, for messages."""
     return re.sub(r"//[^/]*@", "//", url, count=1)
 
 
 def sendable(headers: Mapping[str, str]) -> dict[str, str]:
-    """`headers` without white space at the ends of values. Raises ValueError for what cannot be
-    sent; it may be a secret, and is not repeated."""
+    """Strips white space around the values of `headers`. Raises ValueError for one that cannot be
+    sent; the message does not repeat it, since it may be a secret."""
     stripped = {name: value.strip() for name, value in headers.items()}
     for name, value in stripped.items():
         if not all(" " <= character <= "~" or character == "\t" for character in value):
@@ -141,7 +141,7 @@ def sendable(headers: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Setup:
-    """What a client is made with: the arguments of `Client`."""
+    """The arguments of `Client`."""
 
     url: str
     timeout: float
@@ -171,7 +171,7 @@ class Setup:
 
     @contextmanager
     def checking_url(self) -> Iterator[None]:
-        """What is wrong with the URL, a header or the proxy, as InvalidRequestError."""
+        """Turns errors about the URL, a header or the proxy into InvalidRequestError."""
         try:
             yield
         except (httpx.InvalidURL, ValueError, ImportError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Packed arrays: base64 of the little-endian, row-major bytes, and what they are of."""
+"""Packed arrays: base64 of little-endian, row-major bytes, with type and shape."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 _BASE64_PIECE = 1 << 20
-"""Characters that are decoded at once, a multiple of four: it holds the interpreter lock."""
+"""Characters that are decoded at a time, a multiple of four: decoding holds the interpreter
+lock."""
 
 _DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
 
 
 class InvalidArrayError(ValueError):
-    """An array whose shape or bytes do not fit."""
+    """An array's bytes do not fit its shape."""
 
 
 class PackedArray(BaseModel):
@@ -43,12 +44,12 @@ def pack(values: NDArray[Any]) -> dict[str, Any]:
 
 
 def unpack(array: PackedArray) -> NDArray[np.floating]:
-    """The array as it was packed, of its shape. Raises InvalidArrayError."""
+    """The array that was packed. Raises InvalidArrayError."""
     return of_bytes(base64_bytes(array.data), array)
 
 
 def of_bytes(data: bytes, array: PackedArray) -> NDArray[np.floating]:
-    """The array whose `data`, decoded, are these bytes. Raises InvalidArrayError."""
+    """Like `unpack`, from the decoded bytes of `data`. Raises InvalidArrayError."""
     dtype = _DTYPES[array.dtype]
     expected = math.prod(array.shape) * dtype.itemsize
     if len(data) != expected:

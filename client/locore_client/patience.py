@@ -1,4 +1,4 @@
-"""How long a call may take, and when it is made again."""
+"""How long a call may take, and when it is repeated."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _Item = TypeVar("_Item")
 
 
 class Deadline(Mapping[str, float]):
-    """`seconds` from now. As a mapping it is httpx's `timeout` extension: the connection asks it
-    before each of its steps, so that a later step waits only for what earlier ones have left."""
+    """A deadline `seconds` from now. As a mapping it is httpx's `timeout` extension: the connection
+    reads it before each step, so a step gets only the time that earlier ones have left."""
 
     def __init__(self, seconds: float) -> None:
         self._at = time.monotonic() + seconds
 
     def left(self) -> float:
-        """Seconds, never quite 0: a socket would take that for another mode."""
+        """The remaining seconds, always above 0, which has another meaning for sockets."""
         return max(self._at - time.monotonic(), _MIN_SECONDS)
 
     def passed(self) -> bool:
         return time.monotonic() >= self._at
 
     def watch(self, items: Iterable[_Item]) -> Iterator[_Item]:
-        """Raises TimeoutError instead of an item that comes too late."""
+        """Passes items on. Raises TimeoutError when one comes too late."""
         for item in items:
             if self.passed():
                 raise TimeoutError
@@ -54,7 +54,7 @@ class Deadline(Mapping[str, float]):
 
 
 class Patience:
-    """How often, and when, a failed call is repeated: at most `retries` times, and never past
+    """How often, and when, a failed call is repeated: at most `retries` times, and never after
     `deadline`. `repeatable`: whether a call without an answer may be repeated."""
 
     def __init__(self, deadline: Deadline, retries: int, *, repeatable: bool) -> None:
@@ -65,7 +65,7 @@ class Patience:
 
     def wait(self, error: ClientError) -> float | None:
         """Seconds until the next try, or None if there is none: Retry-After and a little more, else
-        at random up to 0.25 s, 0.5 s, 1 s, … 5 s."""
+        a random time up to 0.25 s, 0.5 s, 1 s, … 5 s."""
         if not self._retries or not self._may_go_again(error):
             return None
         if error.retry_after is None:
@@ -87,8 +87,8 @@ class Patience:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the header `Retry-After` asks for (RFC 9110, 10.2.3): a number of them, or a
-    date, which is taken by the answer's own `Date` where it has one, as clocks differ."""
+    """The seconds of the header `Retry-After` (RFC 9110, 10.2.3): a number, or a date. A date is
+    relative to the answer's own `Date` if it has one, since clocks differ."""
     value = headers.get("Retry-After", "").strip()
     if value.isdecimal():
         return float(value)

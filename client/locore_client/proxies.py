@@ -1,7 +1,7 @@
-"""Which proxy a server is reached through: what the environment says, read as curl reads it.
+"""The proxy for a server, from the environment, read as curl does.
 
-httpx reads it too, but sends what is for this machine to the proxy, knows no networks (10.0.0.0/8)
-in NO_PROXY, and fails at what it cannot parse there, though it be about another host.
+httpx reads it too, but sends requests to this machine through the proxy, ignores networks
+(10.0.0.0/8) in NO_PROXY, and fails if it cannot parse an entry there, even one about another host.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ class Way(TypedDict):
 
 
 def way_to(url: str) -> Way:
-    """Raises as `proxy_for`, and OSError for certificates that are not there."""
-    # What httpx would take from the environment beside proxies are certificates.
+    """Raises what `proxy_for` raises, and OSError for missing certificates."""
+    # Besides proxies, httpx would take certificates from the environment.
     return Way(proxy=proxy_for(url), trust_env=False, verify=httpx.create_ssl_context())
 
 
 def proxy_for(url: str) -> str | None:
     """The URL of the proxy, None if there is none or `url` is on this machine. Raises ValueError
-    for a `url` that is none, and for a proxy that cannot be used."""
+    for an invalid `url`, and for a proxy that cannot be used."""
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
     proxies = getproxies()
@@ -48,7 +48,7 @@ def proxy_for(url: str) -> str | None:
 
 
 def _check(proxy: str) -> None:
-    """Raises ValueError, which does not repeat the address: it may have a password."""
+    """Raises ValueError; the message has no address, which may contain a password."""
     proxy_name = "the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names"
     try:
         parts = urlsplit(proxy)
@@ -77,7 +77,7 @@ def _is_exempt(host: str, no_proxy: str) -> bool:
 
 
 def _networks(entries: Iterable[str]) -> Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    """Those of `entries` that are addresses or networks, `[::1]` and `10.0.0.0/8`."""
+    """The `entries` that are addresses or networks, such as `[::1]` and `10.0.0.0/8`."""
     for entry in entries:
         try:
             yield ipaddress.ip_network(entry.strip("[]"), strict=False)

@@ -1,4 +1,4 @@
-"""A registration of any number of images, in requests that the service takes."""
+"""Splits a registration of any number of images into requests within the service's limits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NewImages: TypeAlias = (
 )
 
 _PICTURES = 32
-"""At most in a request: they are described one after the other, within the call's timeout."""
+"""The most in one request: they are described one after the other, within the call's timeout."""
 
 _PLACE = re.compile(r"images\.(\d+)\b")
 
@@ -47,11 +47,9 @@ def parts(
     max_images: int,
     max_bytes: int,
 ) -> Iterator[Part]:
-    """Bodies of POST /gallery: each has at most `max_images` images, 32 of them pictures, and
-    `max_bytes` bytes, except that an image which alone is larger comes alone. Images are taken as
-    they are needed.
-
-    Raises InvalidDescriptorsError and InvalidRequestError for what cannot be sent.
+    """Yields bodies of POST /gallery. Each has at most `max_images` images, 32 of them pictures,
+    and `max_bytes` bytes; a larger image comes alone. Images are read as they are needed. Raises
+    InvalidDescriptorsError and InvalidRequestError for what cannot be sent.
     """
     fields = {"collection": collection, "ttl_seconds": ttl_seconds}
     start, end = to_json(fields)[:-1] + b',"images":[', b"]}"
@@ -77,7 +75,7 @@ def _is_picture(image: Image | Picture | NewImage) -> bool:
 
 
 def _listed(image_id: str, image: Image | Picture | NewImage) -> bytes:
-    """An image's JSON. Raises ClientError, which says that it is about this image."""
+    """An image's JSON. Raises ClientError with the image's id."""
     further: dict[str, object] = {}
     if isinstance(image, NewImage):
         if image.metadata is not None:
@@ -91,8 +89,7 @@ def _listed(image_id: str, image: Image | Picture | NewImage) -> bytes:
 
 
 class Registration:
-    """The parts of a registration, each to be sent when its turn comes, and their answers added
-    up in `answer`."""
+    """The parts of a registration, sent one by one, and the sum of their answers in `answer`."""
 
     def __init__(self, parts: Iterator[Part]) -> None:
         self._parts = parts
@@ -113,12 +110,12 @@ class Registration:
 
     @contextmanager
     def counting(self) -> Iterator[None]:
-        """An error within says what is stored already, and which image it is about."""
+        """Adds to an error how many images are stored already, and which image it is about."""
         try:
             yield
         except ClientError as error:
             error.registered = self.answer.registered
-            # The place in a part says nothing to who did not split.
+            # The place within a part means nothing to the caller.
             place = _PLACE.match(error.field or "")
             if error.image_id is None and place and int(place[1]) < len(self._ids):
                 error.image_id = self._ids[int(place[1])]

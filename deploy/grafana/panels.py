@@ -221,7 +221,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "What they take of the store",
-            "As each replica has reckoned it last.",
+            "The last estimate of each replica.",
             "bytes",
             (("{{instance}}", gauge("locore_thumbnail_bytes")),),
             12,

@@ -1,1 +1,1 @@
-"""Metrics, benchmarks and the baselines that a re-ranker is measured against."""
+"""Metrics, benchmarks and baselines."""

@@ -1,4 +1,4 @@
-"""A published benchmark opened: its images, its protocols and its first stage."""
+"""An open benchmark: its images, its protocols and its first stage."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from model.formats.published_images import PublishedImages
 
 @dataclass(frozen=True, eq=False)
 class Lists:
-    """The first stage as a protocol has it, both (queries, k), best first. The images of a list
-    from its `lengths` (queries,) on are not to be re-ranked: the query itself."""
+    """The first stage of a protocol, both (queries, k), best first. Images of a list from its
+    `lengths` (queries,) on are not re-ranked: they are the query itself."""
 
     images: NDArray[np.int64]
     similarities: NDArray[np.float32]
@@ -77,7 +77,7 @@ class BenchmarkData(Closing):
             images.close()
 
     def lists(self, protocol: Protocol) -> Lists:
-        """Every query's list, what is not to count behind the rest."""
+        """Every query's list; images that do not count come last."""
         images, similarities = self._first.images, self._first.similarities
         lengths = np.full(len(images), images.shape[1])
         if not self._benchmark.among_themselves and protocol.behind is None:
@@ -100,7 +100,7 @@ class BenchmarkData(Closing):
         return images
 
     def _check_lists(self, paths: Files) -> None:
-        """A list that is there has a line for each image."""
+        """Checks that existing image lists have a line for each image."""
         for path, images in ((paths.query_list, self.queries), (paths.gallery_list, self.gallery)):
             if path.is_file() and (lines := count_images(path)) != len(images):
                 raise FormatError(

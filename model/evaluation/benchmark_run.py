@@ -1,4 +1,5 @@
-"""A checkpoint on a published benchmark: re-ranked by given settings, or by the best of a grid."""
+"""Evaluates a checkpoint on a published benchmark, with given settings or with the best of a
+grid."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ from model.windows import RerankOptions
 
 @dataclass(frozen=True)
 class BenchmarkRun:
-    """`rows` in the protocols' order; the `options` that were used, the `choice` of a grid's, if
-    one was searched; how many `queries` and `gallery` images the benchmark has."""
+    """`rows`: in the order of the protocols; `options`: those used; `choice`: the best of a grid,
+    if one was searched; `queries` and `gallery`: the benchmark's numbers of images."""
 
     rows: Sequence[Row]
     options: RerankOptions

@@ -1,4 +1,5 @@
-"""A published benchmark's figures: first stage, re-ranked and reported, as a table and a file."""
+"""The figures of a published benchmark: first stage, re-ranked and reported, as a table and a
+file."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from model.evaluation.protocols import Figures
 
 @dataclass(frozen=True)
 class Row:
-    """A protocol's figures, between 0 and 1, of the `queries` that it counts."""
+    """A protocol's figures, between 0 and 1, over its `queries`."""
 
     protocol: str
     queries: int
@@ -67,7 +68,7 @@ def write_figures(
     rows: Sequence[Row],
     choice: Choice | None,
 ) -> None:
-    """Writes JSON: measured figures between 0 and 1, reported ones in percent, as they were."""
+    """Writes JSON: measured figures between 0 and 1, reported ones in percent, as published."""
     reported = [
         {"protocol": protocol, "metric": metric} | asdict(figures)
         for (protocol, metric), figures in (benchmark.reported or {}).items()

@@ -1,4 +1,4 @@
-"""The published benchmarks: what each is, which files it needs, and what was reported on it."""
+"""The published benchmarks: their data, the files they need, and reported figures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from model.formats.format_error import FormatError
 
 Kind = Literal["revisited", "landmarks", "labelled"]
 REPORTED_BY = "Xiao et al., CVPR 2025"
-"""Whose figures `Benchmark.reported` has."""
+"""The source of `Benchmark.reported`."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ BENCHMARKS = {
 
 @dataclass(frozen=True)
 class Files:
-    """Where a benchmark's files are. Globals are None if the checkpoint reads none, the ground
-    truth where labels say what is relevant."""
+    """The files of a benchmark. Globals are None if the checkpoint reads none; the ground truth is
+    None if labels define relevance."""
 
     query_locals: Path
     query_globals: Path | None
@@ -122,7 +122,7 @@ class Files:
         return [path for path in dict.fromkeys(paths) if path is not None and path not in lists]
 
     def check(self, benchmark: Benchmark) -> None:
-        """Raises FormatError naming every file that is needed and not there."""
+        """Raises FormatError with every missing file."""
         missing = [str(path) for path in self.needed(benchmark) if not path.is_file()]
         if missing:
             raise FormatError(f"{benchmark.name}: missing {', '.join(missing)}")
@@ -135,7 +135,7 @@ def files(
     neighbours: Path | None = None,
     with_globals: bool = True,
 ) -> Files:
-    """The files, as the published code lays them out below `data`."""
+    """The files below `data`, in the layout of the published code."""
     queries, gallery = data / benchmark.queries, data / benchmark.gallery
     of_query, of_gallery = f"{descriptor_name}_query", f"{descriptor_name}_gallery"
     lists = gallery

@@ -1,7 +1,7 @@
 """The comparison: domains x descriptor types x contenders, one setting for each contender.
 
-What learns nothing may choose its setting in every cell, by that cell's own mAP@R; what learns has
-the setting of its checkpoint.
+Methods without training have the best setting in every cell, by that cell's own mAP@R. Trained
+models have the setting of their checkpoint.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ TOP = 100
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """A domain by one type of descriptors, as a task, and its first stage."""
+    """A domain with one type of descriptors, as a task with its first stage."""
 
     domain: str
     descriptors: str
@@ -51,7 +51,7 @@ class Cell:
     lists: Shortlists
 
     def fits(self, config: ModelConfig) -> bool:
-        """Whether a checkpoint takes locals of this length."""
+        """Whether a checkpoint reads locals of this length."""
         return config.sizes is None or config.sizes.local_dim == self.local_dim
 
     @property
@@ -142,7 +142,7 @@ def _answerable(task: RetrievalTask, every: int) -> RetrievalTask:
 
 
 def untrained_figures(cell: Cell) -> list[Figures]:
-    """The first stage and everything that learns nothing, each at its best setting in this cell."""
+    """The first stage and all methods without training, each with its best setting in this cell."""
     rows = [_figures(cell, FIRST_STAGE, cell.lists.scores, 0.0, "")]
     for name in WITHOUT_LEARNING:
         candidates = []
@@ -188,7 +188,7 @@ def _figures(
 
 @dataclass(frozen=True)
 class Gain:
-    """The mean over cells of a difference in points, its standard error, and the worst cell's."""
+    """The mean over cells of a difference in points, its standard error, and the worst cell."""
 
     mean: float
     error: float
@@ -213,7 +213,7 @@ class Summary:
 
 
 def summary(figures: Sequence[Figures], contender: str) -> Summary:
-    """Over the cells that the contender was judged in."""
+    """The summary over the cells in which the contender was evaluated."""
     by_cell: dict[tuple[str, str], dict[str, tuple[float, float]]] = {}
     for row in figures:
         of = by_cell.setdefault((row.domain, row.descriptors), {})

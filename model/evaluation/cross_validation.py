@@ -1,4 +1,4 @@
-"""Settings that are chosen on some queries and judged on others."""
+"""Chooses settings on some queries and evaluates them on others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def cross_validated(values: NDArray[np.float64]) -> NDArray[np.int64]:
     ValueError for fewer than two queries."""
     queries = values.shape[1]
     if queries < 2:
-        raise ValueError("one query has no others to choose a setting on")
+        raise ValueError("one query alone has no others to choose a setting on")
     fold = np.arange(queries) % FOLDS
     choice = np.empty(queries, np.int64)
     for own in np.unique(fold):

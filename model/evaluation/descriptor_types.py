@@ -1,4 +1,4 @@
-"""Descriptor types of the comparison: what other extractors, or poorer ones, would have made."""
+"""Descriptor types of the comparison: those of other or poorer extractors."""
 
 from __future__ import annotations
 
@@ -85,10 +85,10 @@ DESCRIPTOR_TYPES: Mapping[str, tuple[tuple[str, ...], Callable[[Extracted], Imag
     "noise, Lite0's global": (("lite0",), lambda e: _noise_locals(e["lite0"])),
     "Lite0, noise as global": (("lite0",), lambda e: _noise_globals(e["lite0"])),
 }
-"""By name: the extractors whose files are needed, and what is made of their descriptors. The last
-two are cues that say nothing."""
+"""By name: the extractors whose files are needed, and the transformation of their descriptors. The
+last two types replace a cue by noise."""
 
 EXTRACTORS = tuple(
     dict.fromkeys(name for needed, _ in DESCRIPTOR_TYPES.values() for name in needed)
 )
-"""Whose files the comparison reads."""
+"""The extractors whose files the comparison reads."""

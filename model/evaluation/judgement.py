@@ -1,7 +1,7 @@
-"""Re-rankers on one task, each query's figures kept, so that differences have intervals.
+"""Compares re-rankers on one task, query by query, so that differences have confidence intervals.
 
-What has settings to choose has them chosen by cross-validation over the queries, and what learns
-learns from other classes than those that it is judged on: no figure is flattered by its own data.
+Settings are chosen by cross-validation over the queries, and a metric is learnt from other classes
+than those it is evaluated on. So no figure is too good because of its own data.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ R_AT_1, R_AT_5, MAP_AT_R = range(3)
 WITHOUT_LEARNING = ("Chamfer", "k-reciprocal")
 _MAX_RECALL = 5
 _FEWEST_CLASSES = 4
-"""For a metric that is learnt from one half of the classes and judged on the other."""
+"""The fewest classes for a metric that is learnt from one half of them and evaluated on the
+other."""
 
 Figures = NDArray[np.float64]
 """(3, queries): FIGURES of every query, between 0 and 1."""
@@ -47,8 +48,8 @@ Figures = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Contender:
-    """A re-ranker on the task. `setting`: in words, the one that is best over all queries where it
-    was chosen. `seconds`: to score a thousand images, None if it is nothing."""
+    """A re-ranker on the task. `setting`: in words; if it was chosen, the best over all queries.
+    `seconds`: the time to score a thousand images, None if there is none."""
 
     name: str
     setting: str
@@ -59,7 +60,7 @@ class Contender:
         return [mean_interval(values) for values in self.figures]
 
     def gains(self, over: Contender) -> list[Interval]:
-        """What it gains over another one, query by query."""
+        """The gains over another contender, query by query."""
         return [mean_interval(values) for values in self.figures - over.figures]
 
 
@@ -94,8 +95,8 @@ class Judgement:
 
     @property
     def coverage(self) -> float:
-        """The share of its relevant images that a query's shortlist has, as far as they fit in:
-        what no re-ranking of it can better. Mean over the queries."""
+        """The share of a query's relevant images that its shortlist has, of those that fit in: an
+        upper limit for re-ranking. Mean over the queries."""
         listed_relevant = np.take_along_axis(self.relevant, self.before, axis=1).sum(axis=1)
         fitting = np.minimum(self.relevant.sum(axis=1), self.before.shape[1])
         return float((listed_relevant / fitting).mean())
@@ -106,7 +107,7 @@ class _Figures:
 
     def __init__(self, task: RetrievalTask, lists: Shortlists) -> None:
         self._relevant = task.relevant.sum(axis=1)
-        # No figure looks at a place behind the last of R, or of 5.
+        # No figure depends on places after R, or after 5.
         self._places = max(int(self._relevant.max()), _MAX_RECALL)
         self._shortlists = np.take_along_axis(task.relevant, lists.images, axis=1)
         rest = lists.rest[:, : self._places]
@@ -128,8 +129,8 @@ def judge(
     top: int,
     progress: Callable[[str], Progress] = lambda _: iter,
 ) -> Judgement:
-    """Every query needs a relevant image. Shortlists are of `top` images, or of as many as one
-    window of the checkpoint has. `progress` is told the contender's name.
+    """Every query needs a relevant image. Shortlists have `top` images, at most one window of the
+    checkpoint. `progress` gets the contender's name.
 
     Raises ValueError for fewer than two queries, and for images without a global.
     """
@@ -202,8 +203,8 @@ def _in_metric(
     figures: _Figures,
     progress: Callable[[str], Progress],
 ) -> Contender | None:
-    """The same shortlists, each re-ranked in a metric that has seen no image of its query's half
-    of the classes."""
+    """Re-ranks the same shortlists, each in a metric that was not learnt from its query's half of
+    the classes."""
     classes = np.unique(images.classes)
     if len(classes) < _FEWEST_CLASSES or model.config.sizes is not None:
         return None

@@ -42,7 +42,7 @@ def _percent(of: Interval) -> str:
 
 
 def figures(judgement: Judgement, of: Circumstances, answer: Verdict) -> dict[str, object]:
-    """All that was measured, as JSON."""
+    """All measured figures, as JSON."""
     return {
         "queries": len(judgement.queries),
         "gallery": len(judgement.gallery),

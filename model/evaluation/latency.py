@@ -1,4 +1,4 @@
-"""How long re-rankers take for one list: each in turn, on the same random descriptors."""
+"""Measures the time of re-rankers for one list, in turns, on the same random descriptors."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from model.reranker import ListReranker, score_windows
 from model.windows import Window
 
 MAXSIM = "MaxSim"
-"""Nothing but the best cosine of every query local."""
+"""Only the best cosine of every query local."""
 WARM = 2
-"""Rounds that are not counted."""
+"""Rounds before the measurement."""
 
 _OUR_SIZE = {"dim": 64, "depth": 2, "attention_heads": 4, "mlp_dim": 256}
 _PUBLISHED_SIZE = {"dim": 768, "depth": 12, "attention_heads": 12, "mlp_dim": 3072}
@@ -53,8 +53,8 @@ def speeds(
     progress: Progress = iter,
 ) -> dict[str, Speed]:
     """Measures a list of `images`: the model, ELViS, a pairwise transformer, LOCORE's Longformer at
-    about our size and, if `published`, at its own; MaxSim. Those but the model are untrained, which
-    changes no time."""
+    about our size and, if `published`, at its own; MaxSim. All but the model are untrained, which
+    does not affect the time."""
     window = random_window(model.config, images)
     networks: dict[str, ListReranker] = {model.config.name: model.reranker}
     networks |= _contenders(model, window, published)

@@ -50,13 +50,13 @@ def revisited(
     junk: Sequence[NDArray[np.int64]],
     ks: Sequence[int] = (1, 5, 10),
 ) -> Judged:
-    """The protocol of Revisited Oxford and Paris (Radenović et al., CVPR 2018), as the benchmark's
-    own code has it.
+    """The protocol of Revisited Oxford and Paris (Radenović et al., CVPR 2018), as in the
+    benchmark's own code.
 
     `rankings` (queries, places): gallery indices, best first, of the whole gallery or of its top.
-    Junk is taken out of a ranking. The area under precision over recall is made of trapezoids.
-    Precision at k is at the last positive's place where that comes earlier; where a ranking has
-    no positive it is 0. Recall counts as many positives as a ranking has places, at most.
+    Junk is removed from a ranking. The area under the precision-recall curve consists of
+    trapezoids. Precision at k uses the last positive's place if that is below k; it is 0 for a
+    ranking without positives. Recall counts at most as many positives as a ranking has places.
     """
     average = np.full(len(rankings), np.nan)
     precision = np.full((len(rankings), len(ks)), np.nan)

@@ -1,4 +1,4 @@
-"""Descriptors of a folder's own pictures, cached in a file, and how long they take."""
+"""Describes the pictures of a folder, with a cache file, and measures the time."""
 
 from __future__ import annotations
 

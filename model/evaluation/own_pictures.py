@@ -1,4 +1,4 @@
-"""A folder of one's own pictures as a retrieval task: by a CSV, by sub-folders, or by views."""
+"""Turns a folder of pictures into a retrieval task: by a CSV, by sub-folders, or by views."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from model.formats.format_error import FormatError
 from model.formats.labels import LabelledImages, labels_of_folders, labels_of_views, read_labels
 
 VIEWS = 3
-"""Of a picture without a label: the second is asked for among the others."""
+"""Views of a picture without a label: every second one is a query for the others."""
 _SHARE = 20
-"""Where not all pictures are judged, a label has at most this part of them."""
+"""If only a part of the pictures is used, a label has at most this share of them."""
 _SEED = 0
 
 
 @dataclass(frozen=True, eq=False)
 class OwnPictures:
-    """`files`: pictures to describe, by id. `labels`: theirs, None where views of them find each
-    other; `labels_file`: the CSV that they are of. `notes`: what of the folder does not count, a
-    line each."""
+    """`files`: pictures to describe, by id. `labels`: their labels, None if views find each other;
+    `labels_file`: the CSV of the labels. `notes`: what is left out, one line each."""
 
     folder: Path
     files: Mapping[str, Path]
@@ -34,7 +33,7 @@ class OwnPictures:
 
     @property
     def task(self) -> str:
-        """What is asked, in words."""
+        """The task, in words."""
         if self.labels is None:
             return "a view of a picture asks for other views of it"
         of = "sub-folder" if self.labels_file is None else f"label of {self.labels_file.name}"
@@ -49,7 +48,7 @@ class OwnPictures:
         """The picture of an image of the task, or a view of one. Raises UnreadableImageError."""
         if self.labels is not None:
             return read_image(self.files[name])
-        # The views need an extra of their own.
+        # The views need their own extra.
         from model.extraction.views import numbered_view
 
         original, _, number = name.rpartition("@")
@@ -160,7 +159,7 @@ def _check(images: LabelledImages, folder: Path, kind: str) -> None:
 
 
 def _sample(images: LabelledImages, max_pictures: int) -> LabelledImages:
-    """Labels in a drawn order until there are `max_pictures` images."""
+    """Draws labels until there are `max_pictures` images."""
     if len(images.ids) <= max_pictures:
         return images
     keep = np.zeros(len(images.ids), np.bool_)

@@ -1,4 +1,4 @@
-"""The orders that a re-ranker gives a benchmark's lists, and the search for alpha and T."""
+"""Re-ranks the lists of a benchmark, and searches for alpha and T."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ GRID = tuple(step / 10 for step in range(11))
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """Protocols that share their lists. `queries`: places of those that any of them counts."""
+    """Protocols that share their lists. `queries`: places of the queries that any of them
+    counts."""
 
     protocols: Sequence[Protocol]
     lists: Lists
@@ -71,7 +72,7 @@ def reranked(
         order, _ = rerank_list(
             model.reranker, model.device, query_image, gallery, options, similarities[places]
         )
-        # Images without scores go behind the others, in the first stage's order.
+        # Images without scores follow the others, in the first stage's order.
         unscored = np.delete(np.arange(count), places)
         ranking[query, :count] = images[[*places[order], *unscored]]
     return ranking
@@ -116,7 +117,7 @@ def window_logits(
 def ensembled(
     lists: Lists, logits: NDArray[np.float32], alpha: float, temperature: float
 ) -> Ranking:
-    """(queries, k): the images that have `logits` by the ensemble, the rest as they were."""
+    """(queries, k): the images with `logits` in the ensemble's order, then the rest unchanged."""
     width = logits.shape[1]
     finite = np.nan_to_num(logits)
     scores = ensemble(finite, lists.similarities[:, :width], alpha, temperature)

@@ -1,4 +1,4 @@
-"""Coordinates of the plots of a report: what is drawn with them is the template's."""
+"""Coordinates of the plots of a report; the template draws them."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def gain_plot(gains: NDArray[np.float64]) -> GainPlot:
 
 
 def _bounds(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, float]:
-    """Zero is always in sight, and something on both sides of it."""
+    """The axis includes zero and something on both sides of it."""
     low, high = float(np.min(values)), float(np.max(values))
     margin = max(0.5, 0.06 * (max(high, 0) - min(low, 0)))
     return min(low, 0) - margin, max(high, 0) + margin

@@ -1,4 +1,4 @@
-"""A benchmark's protocols: which queries count, what is right for them, and its figures."""
+"""The protocols of a benchmark: which queries count, what is relevant to them, and the figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A judgement as one self-contained page, with its pictures."""
+"""A judgement as a self-contained HTML page with pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A retrieval task, its first stage, and the orders that re-rankers give its shortlists."""
+"""A retrieval task, its first stage, and re-ranking of its shortlists."""
 
 from __future__ import annotations
 
@@ -112,13 +112,13 @@ def window_logits(
 
 
 def served_options(config: ModelConfig) -> RerankOptions:
-    """What the service does with a list whose caller asks for nothing."""
+    """The service's options for a list if the request has none."""
     return RerankOptions(**config.rerank.model_dump(), listwise=config.listwise)
 
 
 def reranking_scorer(reranker: Reranker, device: torch.device, options: RerankOptions) -> Scorer:
-    """The order that the service gives a shortlist, windows and all, as scores that fall from
-    its first image to its last."""
+    """A scorer that gives the service's order, including windows, as scores that fall from the
+    first image to the last."""
 
     def score(query: ImageDescriptors, gallery: Sequence[ImageDescriptors]) -> NDArray[np.float32]:
         order, _ = rerank_list(reranker, device, query, gallery, options)
@@ -159,7 +159,7 @@ def quality(task: RetrievalTask, lists: Shortlists, scores: NDArray[np.floating]
 ALPHAS = tuple(step / 20 for step in range(21))
 TEMPERATURES = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 NEGLIGIBLE = 0.005
-"""A gain in mAP@R for which no first stage is mixed in, and no sigmoid saturated."""
+"""A gain in mAP@R that is too small to mix in the first stage, or to saturate the sigmoid."""
 
 
 def best_alpha(

@@ -1,4 +1,4 @@
-"""What it costs in quality to store a gallery in fewer bytes."""
+"""The loss of quality if a gallery is stored in fewer bytes."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ def stored_quality(
     model: LoadedModel,
     progress: Progress = iter,
 ) -> Quality:
-    """Re-ranks the cell's shortlists with the `gallery` as a store has it. The lists come from
-    unquantised globals: the first stage is no part of the store."""
+    """Re-ranks the cell's shortlists with the `gallery` as read from a store. The lists come from
+    unquantised globals, since the first stage is not part of the store."""
     task = RetrievalTask(cell.task.queries, gallery, cell.task.relevant)
     figures = model_figures(replace(cell, task=task), model, progress)
     return 100 * float(figures.recall.mean()), 100 * float(figures.average_precision.mean())
 
 
 def loss(quality: Mapping[str, Quality], reference: Mapping[str, Quality]) -> Loss:
-    """What `quality` loses against `reference`, over the same cells."""
+    """The loss of `quality` against `reference`, over the same cells."""
     names = list(reference)
     differences = np.array([np.subtract(reference[name], quality[name]) for name in names])
     worst = int(differences[:, 1].argmax())
@@ -66,8 +66,8 @@ def loss(quality: Mapping[str, Quality], reference: Mapping[str, Quality]) -> Lo
 
 
 def smallest(losses: Mapping[Storage, Loss], mean: float, worst: float = np.inf) -> Storage | None:
-    """The form of fewest bytes that loses at most so much mAP@R in the mean and in the worst cell;
-    None where each loses more."""
+    """The form with the fewest bytes whose mAP@R loss is at most `mean` in the mean and `worst` in
+    the worst cell; None if there is none."""
     within = [
         storage for storage, of in losses.items() if of.precision <= mean and of.worst <= worst
     ]

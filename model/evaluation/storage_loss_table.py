@@ -1,4 +1,4 @@
-"""What it costs in quality to store a gallery in fewer bytes, as a table and in words."""
+"""The loss of quality if a gallery is stored in fewer bytes, as a table and in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The curve of `locore eval storage`: bytes an image against what is lost."""
+"""The plot of `locore eval storage`: bytes per image against the loss."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from model.evaluation.storage_loss import Loss, Storage
 
 def draw(losses: Mapping[Storage, Loss], path: Path) -> None:
     """A line for each dtype, over the number of locals: solid where they are pooled, dashed where
-    only the strongest are kept. The file's ending says which format."""
+    only the strongest are kept. The file's suffix is the format."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     dtypes = list(dict.fromkeys(form.dtype for form in losses))

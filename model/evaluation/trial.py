@@ -1,4 +1,4 @@
-"""A checkpoint beside the first stage and Chamfer re-ranking, as it is and as a table."""
+"""Compares a checkpoint with the first stage and Chamfer re-ranking, as rows and as a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether re-ranking is worth it on a task, in words, and what to try next: by the numbers."""
+"""Says in words whether re-ranking is worth it on a task, and what to try next."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from model.evaluation.judgement import MAP_AT_R, R_AT_1, Contender, Judgement
 from model.evaluation.own_pictures import OwnPictures
 
 FEWEST_QUERIES = 30
-"""Queries below which an interval says little about others."""
+"""Fewer queries say little about others."""
 _SETTLED = 0.98
-"""mAP@R of a first stage that leaves nothing to gain."""
+"""A first stage with this mAP@R leaves nothing to gain."""
 _LITTLE = 0.01
 _COVERAGE = 0.7
-"""Recall of a shortlist below which the first stage needs to improve."""
+"""A shortlist with a lower recall needs a better first stage."""
 
 Answer = Literal["yes", "no", "open"]
 
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What a judgement was made of. `descriptors`: the file of the extractor's descriptors;
-    `seconds`: to describe a thousand pictures."""
+    """The data of a judgement. `descriptors`: the file of the extractor's descriptors; `seconds`:
+    the time to describe a thousand pictures."""
 
     pictures: OwnPictures
     extractor: str
@@ -67,7 +67,7 @@ def points(gain: Interval) -> tuple[str, str]:
 
 
 def rounded(seconds: float) -> str:
-    """Seconds to two digits: a time of one run on one machine says no more."""
+    """Seconds with two digits: one run on one machine is not more precise."""
     return f"{float(f'{seconds:.2g}'):,g}"
 
 
@@ -99,7 +99,8 @@ def _answer(judgement: Judgement) -> tuple[Answer, str]:
 
 
 def _rival(judgement: Judgement) -> str:
-    """The re-ranker without learning, if it helps and the checkpoint is not surely better."""
+    """A sentence about the best re-ranker without training, if it helps and the checkpoint is not
+    clearly better."""
     best = max(judgement.untrained, key=lambda one: one.figures[MAP_AT_R].mean())
     gain = best.gains(judgement.served)[MAP_AT_R]
     if gain.high < 0 or best.gains(judgement.first)[MAP_AT_R].low <= 0:
@@ -109,7 +110,7 @@ def _rival(judgement: Judgement) -> str:
 
 
 def _next(judgement: Judgement, of: Circumstances) -> tuple[str, str | None]:
-    """The advice that was measured to help most; else what the figures suggest, unmeasured."""
+    """The advice that helped most in measurements; else what the figures suggest."""
     if judgement.first.figures[MAP_AT_R].mean() >= _SETTLED:
         return "nothing, the first stage has nearly all right pictures in front already", None
     measured = [

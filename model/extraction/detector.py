@@ -26,7 +26,7 @@ _NOT_A_TORCH_FILE = (
     BadZipFile,
     pickle.UnpicklingError,
 )
-"""What torch.load raises of a file that is none of its own, by trial."""
+"""What torch.load raises for other files, found by trial."""
 
 
 class SpatialAttention(nn.Module):

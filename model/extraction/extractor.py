@@ -1,4 +1,4 @@
-"""The contract of an extractor; `registry` has those that there are."""
+"""The interface of an extractor; `registry` lists the extractors."""
 
 from __future__ import annotations
 
@@ -58,20 +58,20 @@ class BatchExtractor(Extractor, Protocol):
     """An extractor that is faster with several images at a time."""
 
     def prepare(self, image: Image.Image, box: Box | None = None) -> PreparedImage:
-        """The image, or its part in `box`; may run in several threads. Raises
+        """Prepares the image, or its part in `box`; may run in several threads. Raises
         NoDescriptorsError if no pixel of the image is in the box."""
         ...
 
     def extract_batch(
         self, images: Sequence[PreparedImage], count: int
     ) -> list[ExtractedImage | NoDescriptorsError]:
-        """As `extract`, for images whose pixels have the same sizes, in their order."""
+        """Like `extract`, for images whose pixels have the same sizes, in their order."""
         ...
 
 
 @dataclass(frozen=True)
 class ExtractorOptions:
-    """What an extractor is loaded with; None is the extractor's own choice.
+    """Options for loading an extractor; None means the extractor's default.
 
     `weights`: a folder of config.json and safetensors; `detector`: a file of the weights of the
     detector; `scales`: steps of the image pyramid; `device`: a torch device's name.
@@ -87,5 +87,5 @@ class ExtractorOptions:
 
 
 class ExtractorError(ValueError):
-    """An extractor that is not registered, whose packages or weights are not there or are not
-    its own, or that does not take an option it is given."""
+    """An extractor is not registered, its packages or weights are missing or wrong, or it does not
+    have an option."""

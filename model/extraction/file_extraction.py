@@ -1,4 +1,4 @@
-"""Images to descriptors in a file, which is continued where it is there already."""
+"""Writes descriptors of images to a file, which is continued if it exists."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BATCH = 8
 
 @dataclass(frozen=True)
 class ExtractionRun:
-    """How images are extracted: `workers` read them, several at a time, and a network takes `batch`
+    """How images are extracted: `workers` read several at a time, and a network processes `batch`
     together. `report` gets a line for each image that is left out; `track` shows the progress."""
 
     workers: int = 1
@@ -57,9 +57,9 @@ def extract_to_file(
     boxes: Mapping[str, Box] | None = None,
     keep_unreadable: bool = False,
 ) -> tuple[int, int]:
-    """(images written, images that could not be read). Those that `output` has stay as they are,
-    but for pictures that have changed since, which are described anew in their place. `boxes` are
-    for an extractor that takes batches."""
+    """Returns (images written, images that could not be read). Images that `output` has are kept,
+    except changed pictures, which are described again in their place. `boxes` are for an extractor
+    with batches."""
     openers = _openers(images, views, full_size=bool(boxes))
     sources = _sources(images, views)
     written = skipped = 0
@@ -70,7 +70,7 @@ def extract_to_file(
         changed = remaining.keys() & writer.ids
         if changed:
             run.report(
-                f"{len(changed)} images have changed since {output} was written: described anew"
+                f"{len(changed)} images have changed since {output} was written: described again"
             )
         results = extracted_images(extractor, remaining, descriptors, run, boxes)
         for image_id, result in run.track(results, "Extracting", len(remaining)):
@@ -101,7 +101,7 @@ def descriptor_writer(output: Path, extractor: Extractor, descriptors: int) -> D
 
 
 def _nothing(extractor: Extractor) -> ExtractedImage:
-    """An image without descriptors: its row is all padding, its global zeros."""
+    """An image without descriptors: its row is only padding, its global is zeros."""
     return ExtractedImage(
         np.empty((0, 2), np.float32),
         np.empty(0, np.uint8),
@@ -130,7 +130,7 @@ def _openers(
 
 
 def _sources(images: dict[str, Path], views: int) -> dict[str, Source]:
-    """Sources, taken before any image is read: one that changes meanwhile counts as changed next
+    """The states of files before any is read: one that changes meanwhile counts as changed the next
     time."""
     each = {name: source_of(path) for name, path in images.items()}
     if not views:

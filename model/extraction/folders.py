@@ -1,4 +1,4 @@
-"""Which pictures there are: files as they are named, and folders with all that is below them."""
+"""Finds pictures: named files, and all pictures below folders."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _Key = tuple[int, int]
 
 
 class UnreadableImageError(ValueError):
-    """A file that is no image, or a damaged one; the message names it."""
+    """A file is not an image, or is damaged. The message names it."""
 
 
 def find_images(
@@ -76,7 +76,7 @@ def find_images(
 
 
 def has_picture(folder: Path) -> bool:
-    """Whether anything below the folder would be read."""
+    """Whether any file below the folder would be read."""
     return any(True for _ in _pictures(folder, silent))
 
 
@@ -105,7 +105,7 @@ def _pictures(folder: Path, report: Report) -> Iterator[Path]:
 
 def _files(folder: Path, report: Report) -> Iterator[Path]:
     """All files below `folder`. Links are followed after the folders themselves, so a file is known
-    by its own path where there is one."""
+    by its own path if it has one."""
     visited: dict[_Key, Path] = {}
     links = deque([folder])
 

@@ -38,10 +38,9 @@ def extract_images(
     count: int,
     workers: int,
 ) -> Iterator[tuple[str, ExtractedImage | UnreadableImageError]]:
-    """Extracts in the order of `images`, and opens each when it is its turn. For an image that
-    cannot be read it yields the error.
-
-    One image is too small a task for several threads, so each worker takes an image for itself.
+    """Extracts in the order of `images`, and opens each in its turn. For an image that cannot be
+    read it yields the error. One image is too small a task for several threads, so each worker
+    processes one image.
     """
 
     def extract(

@@ -1,4 +1,4 @@
-"""The images of a published list, in whose order their descriptors are stored."""
+"""The images of a published list; descriptors are stored in its order."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def listed_boxes(truth: Path, images: dict[str, Path]) -> dict[str, Box]:
 
     Raises FormatError, also where the queries of `truth` are not the images.
     """
-    # Which gallery images are right for a query is of no interest here.
+    # Which gallery images are relevant to a query does not matter here.
     ground_truth = read_ground_truth(truth, gallery=sys.maxsize)
     if len(ground_truth.queries) != len(images):
         raise FormatError(

@@ -1,4 +1,4 @@
-"""What extractors have in common that describe an image patch by patch, on an image pyramid."""
+"""The base of extractors that describe an image patch by patch, on an image pyramid."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class PatchExtractor(ABC):
         return features
 
     def prepare(self, image: Image.Image, box: Box | None = None) -> PreparedImage:
-        """A part is resized as far as the whole image would be, as AMES's code does."""
+        """Resizes a part by the factor for the whole image, like AMES's code."""
         left, top, right, bottom = _within(image, box)
         part = np.asarray(image.convert("RGB").crop((left, top, right, bottom)))
         width, height = image.size

@@ -1,8 +1,8 @@
 """A picture's pixels as a viewer shows them: RGB of 8 bits, upright, on white, at a bounded cost.
 
-The header tells what decoding takes, before anything is decoded. JPEG and JPEG 2000 are decoded at
-a fraction of their size where they are large; what is decoded whole becomes RGB strip by strip.
-Bytes of a pixel were measured: Pillow 13.0.0's peak on pictures of 40 million pixels.
+The header tells how much memory decoding takes, before anything is decoded. JPEG and JPEG 2000 are
+decoded at a fraction of their size where they are large; what is decoded whole becomes RGB strip by
+strip. Bytes of a pixel were measured: Pillow 13.0.0's peak on pictures of 40 million pixels.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ _UPRIGHT = {
 _TURNED = (5, 6, 7, 8)
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262
 _WHITES = (255, 1023, 4095)
-"""Of cameras and scanners that put fewer bits into 16."""
+"""The white of cameras and scanners that store fewer bits in 16."""
 _STRIP = 1 << 20
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 _FLAT = 8
-"""A picture with fewer grey levels shows nothing."""
+"""A picture with fewer grey levels looks empty."""
 
 # The limits here are stricter, and for each format its own.
 Image.MAX_IMAGE_PIXELS = MAX_SIDE**2
@@ -126,7 +126,7 @@ def _opened(source: Path | io.BytesIO) -> Image.Image:
         file.seek(0)
         if file.read(len(_JPEG_MAGIC)) != _JPEG_MAGIC:
             raise
-        # What Pillow makes of a JPEG's list of further pictures is no fault of the first one.
+        # An error in a JPEG's list of further pictures does not concern the first one.
         file.seek(0)
         return JpegImagePlugin.JpegImageFile(file)
 

@@ -29,7 +29,7 @@ _NOT_A_NETWORK = (
     SafetensorError,
     StrictDataclassError,
 )
-"""What transformers raises of a folder that is none of its own, by trial."""
+"""What transformers raises for other folders, found by trial."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,7 @@ def short_hash(files: Sequence[Path]) -> str:
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Without its bars and tables: what they would say becomes an ExtractorError."""
+    """Silences its bars and tables; problems become an ExtractorError."""
     level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity_error()
     log.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""The register of extractors: each is loaded by its name."""
+"""The registry of extractors, which are loaded by name."""
 
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ EXTRACTORS: dict[str, RegisteredExtractor] = {
 }
 
 NAMES = (*sorted(EXTRACTORS), f"{HUGGING_FACE}FOLDER")
-"""As a user is told of them."""
+"""The names as shown to users."""
 
 
 def registered(name: str) -> RegisteredExtractor:
-    """Raises ExtractorError if there is none of that name."""
+    """The extractor of that name. Raises ExtractorError if there is none."""
     if name.startswith(HUGGING_FACE):
         load = _vision_transformer(name)
         return RegisteredExtractor(load, "extractors", frozenset({"device"}), batches=True)

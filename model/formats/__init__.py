@@ -1,1 +1,2 @@
-"""The files that AMES and LOCORE publish beside local descriptors, read without running them."""
+"""Reads the files that AMES and LOCORE publish with their local descriptors, without running
+code."""

@@ -1,4 +1,4 @@
-"""What is wrong with a published file."""
+"""The error for files that are not in their format."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class FormatError(ValueError):
-    """A file that is not in its published format; the message is one line and names the file."""
+    """A file is not in its format. The message is one line and names the file."""
 
 
 @contextmanager

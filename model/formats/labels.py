@@ -1,4 +1,4 @@
-"""Labelled images: a CSV of paths and labels, or sub-folders whose names are the labels."""
+"""Reads labels of images: a CSV of paths and labels, or sub-folders whose names are the labels."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class LabelledImages:
 def read_labels(path: Path) -> LabelledImages:
     """Reads a CSV file, or the `labels.csv` of a folder: columns `path`, `label` (or `class_id`)
     and perhaps `role` (`query` or `gallery`; or `source_split`, of which `test` are queries).
-    Without roles every third image of a label is a query. Columns are parted by commas, semicolons
-    or tabs; a path is an image's as it is on disk, or its id. Raises FormatError."""
+    Without roles every third image of a label is a query. Columns are separated by commas,
+    semicolons or tabs; a path is an image's path on disk, or its id. Raises FormatError."""
     path = path / "labels.csv" if path.is_dir() else path
     try:
         with text_of(path, newline="", what="a readable CSV file") as file:

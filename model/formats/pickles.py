@@ -1,7 +1,7 @@
 """Pickles of arrays and plain data, read without running what they name.
 
-A pickle is a program: it may call any function that can be imported. Here a handful of names is
-known, those by which numpy and torch rebuild arrays; any other is refused before it is imported.
+A pickle is a program: it may call any function that can be imported. Here only a few names are
+allowed, with which numpy and torch rebuild arrays; any other is refused before it is imported.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _DAMAGED = (
     pickle.UnpicklingError,
     struct.error,
 )
-"""What unpickling a damaged file raises, by its documentation and by trial."""
+"""What unpickling a damaged file raises, from its documentation and by trial."""
 
 
 def load_pickle(path: Path) -> object:

@@ -1,4 +1,4 @@
-"""How similar the images of a window are, and what that says of each: the network's features.
+"""The similarities of the images of a window, and the network's features made of them.
 
 What is compared, ranked or standardised over a list is float64: lists of near duplicates magnify
 rounding, which differs with who shares the batch.

@@ -1,9 +1,9 @@
 """The graph by which the images of a window share evidence.
 
-What k-reciprocal encoding (Zhong et al., CVPR 2017) and diffusion (Iscen et al., CVPR 2017) do by
-hand on global descriptors is computed here twice, in the metric and by globals and strongest
-locals together, and made smooth: no rank decides who is a neighbour, so that rounding cannot flip
-one and with it a score.
+This is a smooth version of what k-reciprocal encoding (Zhong et al., CVPR 2017) and diffusion
+(Iscen et al., CVPR 2017) compute on global descriptors. It is computed twice: in the metric, and by
+globals and strongest locals together. No rank decides who is a neighbour, so rounding cannot flip a
+rank and change a score.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ those in the metric, and those by globals and strongest locals together."""
 
 COMPARED_LOCALS = 12
 _IN_METRIC, _PLAIN = 0.1, 0.2
-"""How soft the edge of a neighbourhood is, in spreads of the similarity."""
+"""How soft the edge of a neighbourhood is, in standard deviations of the similarity."""
 _SHARPNESS = 2.5
 
 

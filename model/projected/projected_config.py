@@ -13,7 +13,7 @@ from model.descriptors import DescriptorSizes
 
 
 class ProjectedConfig(HybridConfig):
-    """It is for descriptors of one extractor, with globals."""
+    """For descriptors of one extractor, with globals."""
 
     backbone: Literal["projected"] = "projected"
     descriptor_dim: int = Field(ge=1)
@@ -21,7 +21,7 @@ class ProjectedConfig(HybridConfig):
     scale_levels: int = Field(8, ge=1, le=256)
 
     tokens_per_image: int = Field(12, ge=1)
-    """Locals of an image that become tokens, those that match best; all count in the features."""
+    """The best matching locals of an image, which become tokens; all count in the features."""
 
     @property
     def extra_tokens(self) -> int:

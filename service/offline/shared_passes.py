@@ -24,11 +24,10 @@ Score = Callable[[Sequence[Window]], Sequence[NDArray[np.float32]]]
 def rerank_in_batches(
     lists: Iterable[tuple[_Tag, Job | None]], score: Score, queue: WindowQueue, max_lists: int
 ) -> Iterator[tuple[_Tag, Job | None]]:
-    """The lists with their jobs finished, in their order. A list is a tag of the caller's and a job
-    that has begun, None if there is nothing to score.
-
-    At most `max_lists` are held, fewer where `queue` has no room, and one that waits for room. A
-    list that finishes early waits for its turn; every list has its share of passes.
+    """Yields the lists in their order, with their jobs finished. A list is a tag of the caller and
+    a job that has begun, None if there is nothing to score. Holds at most `max_lists` lists, fewer
+    if `queue` has no room, and one that waits for room. A list that finishes early waits for its
+    turn; every list has its share of passes.
     """
     source = iter(lists)
     pending: deque[tuple[_Tag, Job | None]] = deque()

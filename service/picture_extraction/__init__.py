@@ -1,1 +1,1 @@
-"""Pictures that come over HTTP, to descriptors: a queue, and the process that extracts."""
+"""Descriptors of pictures that come over HTTP: a queue, and the process that extracts."""

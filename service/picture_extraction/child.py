@@ -1,8 +1,8 @@
 """`python -m service.picture_extraction.child NAME COUNT CONNECTION`: an extractor's own process.
 
-It has a low priority and one thread, so that it uses the time that re-ranking leaves, and the
-kernel ends it first if memory is short. It ends with the connection, which is closed when the
-service ends.
+It has a low priority and one thread, so it uses the time that re-ranking leaves, and the kernel
+kills it first if memory is short. It ends with the connection, which is closed when the service
+ends.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from service.picture_extraction.messages import (
 
 
 def serve(connection: Connection, name: str, count: int) -> None:
-    """Answers picture after picture until the connection ends."""
+    """Answers pictures one by one until the connection ends."""
     try:
         extractor = load_extractor(name)
     except ExtractorError as error:
@@ -49,7 +49,7 @@ def serve(connection: Connection, name: str, count: int) -> None:
 
 
 def describe(extractor: Extractor, picture: Picture, count: int) -> Answer:
-    """`count`: locals at most."""
+    """`count`: the largest number of locals."""
     try:
         pixels = read_pixels(io.BytesIO(picture.data))
         webp = thumbnail(pixels.image) if picture.thumbnail else None
@@ -57,10 +57,10 @@ def describe(extractor: Extractor, picture: Picture, count: int) -> Answer:
     except TooManyPixelsError as error:
         return Refused(f"has {error}", error.max_pixels)
     except PixelsError:
-        return Refused(f"not a picture that can be read; {', '.join(FORMATS)} can")
+        return Refused(f"not a readable picture; these formats are read: {', '.join(FORMATS)}")
     except NoDescriptorsError as error:
         return Refused(str(error))
-        # Whatever an extractor raises for one picture, the next one may work.
+        # Whatever an extractor raises for one picture, the next picture may work.
     except Exception as error:  # noqa: BLE001
         return Failed(f"{type(error).__name__}: {error}")
 

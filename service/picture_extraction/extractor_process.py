@@ -1,4 +1,4 @@
-"""The extractor's process, for use from one thread of the service."""
+"""The extractor's process, used from one thread of the service."""
 
 from __future__ import annotations
 
@@ -37,17 +37,16 @@ from service.picture_extraction.messages import (
 log = structlog.get_logger(__name__)
 
 STUCK_SECONDS = 120.0
-"""A picture or a start that takes longer hangs. Generous, since the process has low priority."""
+"""A picture or a start that takes longer has hung. Generous, since the process has low priority."""
 
 
 class ExtractorProcess:
-    """The first picture starts it, and the next one restarts it after it died. `start` and
+    """The first picture starts the process; after a crash the next one restarts it. `start` and
     `extract` block and belong to one thread; `close` may be called from another."""
 
     def __init__(self, name: str | None, checkpoints: ExtractorId | None, count: int) -> None:
-        """`name`: the extractor, None if pictures are not extracted; `checkpoints`: the
-        extractor whose descriptors its own must match, None for any; `count`: locals of an image
-        at most."""
+        """`name`: the extractor, None if pictures are not extracted; `checkpoints`: the extractor
+        whose descriptors it must match, None for any; `count`: the most locals of an image."""
         self._name = name
         self._checkpoints = checkpoints
         self._count = count
@@ -70,7 +69,7 @@ class ExtractorProcess:
 
     def extract(self, picture: bytes, *, thumbnail: bool = False) -> ExtractedPicture:
         """Raises what `start` raises, UnprocessableError and TooLargeError for a picture that
-        cannot be read, UnavailableError where the process died of it."""
+        cannot be read, UnavailableError if it crashed the process."""
         connection = self.start()
         match self._ask(connection, Picture(picture, thumbnail)):
             case Described() as answer:
@@ -92,7 +91,7 @@ class ExtractorProcess:
                 self._process.wait()
 
     def _begin(self) -> str | None:
-        """Starts the process; returns why there is no extractor, or None."""
+        """Starts the process. Returns why there is no extractor, or None."""
         if self._name is None:
             return "LOCORE_EXTRACTOR is none"
         try:
@@ -126,7 +125,7 @@ class ExtractorProcess:
                 [*command, str(self._count), str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                # Prints of libraries are not the service's output.
+                # What libraries print is not the service's output.
                 stdout=subprocess.DEVNULL,
                 # Ctrl-C in a terminal drains the service, which still needs it.
                 start_new_session=True,
@@ -138,7 +137,8 @@ class ExtractorProcess:
         try:
             connection.send_bytes(encode(picture))
         except OSError:
-            # It may have died since. It read nothing of the picture, so the next one gets it.
+            # The process may have died before. It read nothing of the picture, so a new one gets
+            # it.
             self._end()
             connection = self.start()
             connection.send_bytes(encode(picture))
@@ -159,7 +159,7 @@ class ExtractorProcess:
         raise UnavailableError(message, code="extractor_unavailable", retry_after=5)
 
     def _end(self) -> int | None:
-        """Its exit code."""
+        """Ends the process. Returns its exit code."""
         connection, self._connection = self._connection, None
         with self._lock:
             process, self._process = self._process, None

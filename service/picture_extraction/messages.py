@@ -12,7 +12,7 @@ from model.descriptors import ExtractedImage
 
 
 class Picture(msgspec.Struct):
-    """A file's bytes, and whether a thumbnail is to be made of it too."""
+    """A file's bytes, and whether to make a thumbnail too."""
 
     data: bytes
     thumbnail: bool
@@ -32,7 +32,8 @@ class NotInstalled(msgspec.Struct, tag=True):
 
 
 class Described(msgspec.Struct, tag=True):
-    """`arrays`: those of ExtractedImage, as safetensors; `width`, `height`: upright, in pixels."""
+    """`arrays`: those of ExtractedImage, as safetensors; `width`, `height`: of the upright picture,
+    in pixels."""
 
     arrays: bytes
     width: int
@@ -48,7 +49,7 @@ class Refused(msgspec.Struct, tag=True):
 
 
 class Failed(msgspec.Struct, tag=True):
-    """A defect here, or no memory; `why` is for the log."""
+    """A defect in the extractor, or no memory; `why` is for the log."""
 
     why: str
 
@@ -73,8 +74,8 @@ def answer_from(data: bytes) -> Answer:
 
 @dataclass(frozen=True, eq=False)
 class ExtractedPicture:
-    """What was made of a picture; `size`: its width and height in pixels, upright; `thumbnail`:
-    WebP, where one was asked for."""
+    """The result for a picture; `size`: width and height in pixels, upright; `thumbnail`: WebP, if
+    requested."""
 
     features: ExtractedImage
     size: tuple[int, int]

@@ -1,4 +1,4 @@
-"""The queue of pictures: bounded, and fair between requests."""
+"""The queue of pictures: bounded, and fair among requests."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from service.watch.metrics import (
 
 _LONGEST_RETRY_AFTER = 60
 _MEMORY = 0.2
-"""Weight of the last picture in the estimated time of the next one."""
+"""Weight of the last picture's time in the estimate for the next one."""
 
 _Result = TypeVar("_Result")
 
 
 class ExtractionQueue:
-    """A request holds a place while it has pictures, with one of them in the queue at a time. So a
-    query waits for one picture of each other request, however many pictures those have."""
+    """A request holds a place while it has pictures, and has one of them in the queue at a time. So
+    a query waits for one picture of each other request, however many pictures they have."""
 
     def __init__(
         self,
@@ -40,12 +40,13 @@ class ExtractionQueue:
         max_bytes: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`max_bytes`: of the pictures of all requests with a place; `clock`: of the deadlines."""
+        """`max_bytes`: of the pictures of all requests with a place; `clock`: the clock of the
+        deadlines."""
         self._process = process
         self._max_requests = max_requests
         self._max_bytes = max_bytes
         self._clock = clock
-        # It only waits for the process, which does the work. First in, first out.
+        # The thread only waits for the process, which does the work. First in, first out.
         self._thread = ThreadPoolExecutor(1, "extraction")
         self._requests = 0
         self._bytes = 0
@@ -67,8 +68,8 @@ class ExtractionQueue:
 
     @contextmanager
     def place(self, size: int, deadline: float | None = None) -> Iterator[None]:
-        """A place for a request whose pictures have `size` bytes. Raises OverloadedError if
-        there is none, or where the wait would go past the deadline."""
+        """A place for a request whose pictures have `size` bytes. Raises OverloadedError if there
+        is none, or if the wait would exceed the deadline."""
         wait = self._usual * (self._requests + 1)
         if self._requests >= self._max_requests:
             _refuse("queue_full", "too many pictures wait to be extracted", wait)
@@ -83,7 +84,8 @@ class ExtractionQueue:
             self._hold(-1, -size)
 
     async def extract(self, picture: bytes, *, thumbnail: bool = False) -> ExtractedPicture:
-        """For a request with a place. A picture that is cancelled before its turn is not read.
+        """Extracts a picture of a request with a place. If it is cancelled before its turn, it is
+        not read.
 
         Raises NoExtractorError, UnprocessableError, TooLargeError and UnavailableError."""
         return await self._in_turn(lambda: self._timed(picture, thumbnail))

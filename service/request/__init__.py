@@ -1,1 +1,1 @@
-"""What every request passes before and around its route: connections, guards, keys, pictures."""
+"""What handles every request before and around its route: connections, guards, keys, pictures."""

@@ -1,4 +1,4 @@
-"""Keys: one may do everything, one may re-rank and read."""
+"""Access by keys: one allows everything, one only re-ranking and reading."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ async def reader(state: State, credentials: _Credentials) -> None:
 async def writer(
     state: State, credentials: _Credentials, _: Annotated[None, Depends(reader)]
 ) -> None:
-    """Raises UnauthorizedError as above, and ForbiddenError with the key for reading."""
+    """Raises UnauthorizedError like `reader`, and ForbiddenError for the reading key."""
     if state.settings.api_key is not None and not _is_one_of(credentials, state.settings.api_key):
         REJECTED.labels("forbidden").inc()
-        raise ForbiddenError("this key may re-rank and read, not change anything")
+        raise ForbiddenError("this key may only re-rank and read")
 
 
 def _is_one_of(credentials: HTTPAuthorizationCredentials | None, *keys: SecretStr | None) -> bool:

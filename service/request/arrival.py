@@ -30,7 +30,7 @@ def arrival_of(request: Request) -> float:
 
 
 def incoming_request(request: Request, body: bytes, batcher: Batcher) -> IncomingRequest:
-    """As `Batcher.incoming_request`, by `deadline_of`. What the connection has checked is not
+    """Like `Batcher.incoming_request`, with `deadline_of`. What the connection has checked is not
     checked again: most lists that get this far should be answered."""
     counted: IncomingRequest | None = getattr(request.state, INCOMING, None)
     if counted is not None:
@@ -41,8 +41,8 @@ def incoming_request(request: Request, body: bytes, batcher: Batcher) -> Incomin
 
 
 def deadline_of(body: bytes | bytearray, arrival: float) -> float:
-    """The deadline by the last `timeout_ms` in a body that is not parsed yet. For early refusals
-    only: a body that hides its timeout, as a compressed one does, is parsed before it is
+    """The deadline by the last `timeout_ms` in a body that is not parsed yet. Only for early
+    refusals: a body that hides its timeout, such as a compressed one, is parsed before it is
     refused."""
     if body.startswith(_GZIP):
         return math.inf
@@ -52,7 +52,7 @@ def deadline_of(body: bytes | bytearray, arrival: float) -> float:
 
 
 class Arrivals:
-    """Notes when a request arrived, where the connection has not done so."""
+    """Notes when a request arrived, unless the connection has done so."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

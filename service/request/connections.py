@@ -1,4 +1,4 @@
-"""uvicorn's HTTP connection with bounds on what a client may send, or leave unsent."""
+"""uvicorn's HTTP connection, with limits on what a client may send, and how slowly."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from service.request.early_refusals import EarlyRefusals
 from service.watch.metrics import REJECTED
 
 MAX_HEAD_BYTES = 32 << 10
-"""Of a request's address and headers. Also of what may come between two pieces of a body, such as
+"""For a request's address and headers, and for what may come between two pieces of a body, such as
 the trailers after it."""
 MAX_HEADERS = 128
 
@@ -43,7 +43,7 @@ class BoundedConnection(EarlyRefusals):
         self._max_connections = max_connections
         self._waiting = waiting
         self._patience = patience
-        self._unplaced = 0  # bytes since there was last a head, or a piece of a body
+        self._unplaced = 0  # bytes since the last head, or piece of a body
         self._head_timer: asyncio.TimerHandle | None = None
         self._answer_timer: asyncio.TimerHandle | None = None
 

@@ -14,13 +14,12 @@ _Answer = TypeVar("_Answer")
 
 
 async def unless_disconnected(request: Request, work: Coroutine[Any, Any, _Answer]) -> _Answer:
-    """The result of `work`, which is cancelled when the client disconnects.
-
-    The body must have been read. Raises ClientDisconnectedError, and what `work` raises.
+    """The result of `work`, which is cancelled if the client disconnects. The body must have been
+    read. Raises ClientDisconnectedError, and what `work` raises.
     """
     working = asyncio.ensure_future(work)
     disconnect = asyncio.ensure_future(_disconnected(request))
-    # An error after the client has gone has no reader, and is no defect.
+    # An error after the client has gone has no reader, and is not a defect.
     working.add_done_callback(_heard)
     try:
         await asyncio.wait((working, disconnect), return_when=asyncio.FIRST_COMPLETED)

@@ -1,7 +1,7 @@
-"""Refuses re-rank requests that cannot be answered in time before there is a task for them.
+"""Refuses re-rank requests that cannot be answered in time, before they get a task.
 
 In a large overload the cost of refusals limits the service. An ASGI application costs several times
-as much as everything here, so a refusal is written straight to the connection. In doubt the
+as much as everything here, so a refusal is written directly to the connection. In doubt the
 application decides.
 """
 
@@ -33,10 +33,10 @@ _MAX_BODY_SECONDS = 5.0
 """After this time the application reads the rest of the body itself."""
 
 _BUSY_SECONDS = 0.1
-"""Below this wait nothing is refused here."""
+"""If the wait is shorter, nothing is refused here."""
 
 _FOR_THE_APPLICATION = {b"expect", b"origin", b"upgrade"}
-"""Headers of requests that need more than a plain answer."""
+"""Headers of requests that need more than a plain answer, so the application gets them."""
 
 _REQUEST_ID = REQUEST_ID_HEADER.lower().encode()
 _REFUSED = REQUESTS.labels("rerank", "429")
@@ -111,7 +111,7 @@ class EarlyRefusals(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
-        """A request that is held is answered by the application first."""
+        """A held request goes to the application, which answers it first."""
         if self._held_body is not None:
             self._hand_over()
         super().shutdown()
@@ -140,7 +140,7 @@ class EarlyRefusals(HttpToolsProtocol):
         return None
 
     def _hand_over(self) -> None:
-        """The application gets the request, and what has arrived of its body."""
+        """Gives the application the request, and what has arrived of its body."""
         body = self._take_body()
         super().on_headers_complete()
         if body:
@@ -160,8 +160,8 @@ class EarlyRefusals(HttpToolsProtocol):
             self._incoming = None
 
     def _refuse_early(self, error: OverloadedError) -> None:
-        """As the application would: with an id, and counted. Without a log line: an overload shows
-        in the metrics."""
+        """Answers as the application would: with an id, and counted. There is no log line, since
+        the metrics show an overload."""
         keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
         head, body = _answer(str(error), error.retry_after)
         fields = [
@@ -187,7 +187,7 @@ class EarlyRefusals(HttpToolsProtocol):
 
 @lru_cache
 def _answer(message: str, retry_after: int | None) -> tuple[bytes, bytes]:
-    """(status and headers, body). In an overload there are few different ones."""
+    """(status and headers, body). Cached: in an overload there are few different ones."""
     answer = error_response(OverloadedError(message, retry_after=retry_after))
     status = f"HTTP/1.1 {answer.status_code} {HTTPStatus(answer.status_code).phrase}".encode()
     fields = (b"%b: %b" % field for field in answer.raw_headers)

@@ -1,4 +1,4 @@
-"""Every error as an answer in the contract's one shape."""
+"""Turns every error into an answer in the contract's shape."""
 
 from __future__ import annotations
 
@@ -59,6 +59,6 @@ def install_error_handlers(app: FastAPI) -> None:
     async def _defect(_: Request, error: Exception) -> JSONResponse:
         log.error("internal_error", exc_info=error)
         response = error_response(ApiError("an internal error; the request id finds it in the log"))
-        # This handler stands outside the middleware that sets the header on other answers.
+        # This handler runs outside the middleware that sets the header on other answers.
         response.headers[REQUEST_ID_HEADER] = correlation_id.get() or ""
         return response

@@ -15,7 +15,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class Guards:
-    """Answers HEAD as GET without a body. Refuses paths with characters that are not printable,
+    """Answers HEAD like GET without a body. Refuses paths with characters that are not printable,
     since route patterns ignore a line break at the end. Refuses writes from pages of other sites:
     browsers send some of them without a preflight request."""
 
@@ -32,25 +32,23 @@ class Guards:
             await error_response(refusal)(scope, receive, send)
             return
         if scope["method"] == "HEAD":
-            # uvicorn, which sees the method as it was, leaves out the body.
+            # uvicorn, which sees the original method, leaves out the body.
             scope = {**scope, "method": "GET"}
         await self.app(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> ApiError | None:
         if not scope["path"].isprintable():
-            return NotFoundError("no path has characters that are not printed")
+            return NotFoundError("the path has characters that are not printable")
         headers = Headers(scope=scope)
         if scope["method"] in _HARMLESS or self._is_ours(headers):
             return None
-        return ForbiddenError(
-            "a page of another site sent this; LOCORE_ALLOWED_ORIGINS can allow it"
-        )
+        return ForbiddenError("sent by a page of another site; LOCORE_ALLOWED_ORIGINS can allow it")
 
     def _is_ours(self, headers: Headers) -> bool:
         origin = headers.get("origin", "").lower()
         if not origin or origin in self._allowed or "*" in self._allowed:
             return True
-        # Set by browsers; it also holds behind a proxy that changes Host.
+        # Set by browsers; it is also right behind a proxy that changes Host.
         site = headers.get("sec-fetch-site")
         if site is not None:
             return site in ("same-origin", "none")
@@ -60,7 +58,8 @@ class Guards:
 
 
 def _address(url: str) -> tuple[str, int | None] | None:
-    """Host and port; None for `null`, which pages without an address send, and for no URL."""
+    """Host and port; None for `null`, which pages without an address send, and for an invalid
+    URL."""
     try:
         parts = urlsplit(url)
         port = parts.port or _PORTS.get(parts.scheme)

@@ -1,4 +1,4 @@
-"""JSON bodies in the routes: parsing, and how the OpenAPI document shows them."""
+"""JSON bodies in the routes: parsing, and their description in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def parse(
     around: Callable[[bytes], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> tuple[_Request, _Decoded]:
     """Reads, validates and decodes a JSON body. A registration may be as large as any body, others
-    at most `max_rerank_bytes`. `around`: a context manager for the body as it came.
+    at most `max_rerank_bytes`. `around`: a context manager for the body as received.
 
     Raises ApiError: see `service.body.intake` and `service.body.outline`."""
     settings = state.settings

@@ -49,10 +49,10 @@ class ObservedRequests:
         span = trace.get_current_span()
         if span.is_recording():
             span.set_attribute("locore.request_id", correlation_id.get() or "")
-        # For log lines about the request outside its span, such as uvicorn's of a defect.
+        # For log lines about the request outside its span, such as uvicorn's about a defect.
         structlog.contextvars.bind_contextvars(**current_ids())
         endpoint = endpoint_of(scope)
-        # A scrape is not load, and would always count itself.
+        # A scrape is not load, and would count itself.
         inflight = int(endpoint != "metrics")
         INFLIGHT.inc(inflight)
         try:
@@ -74,7 +74,7 @@ class ObservedRequests:
 
 
 def quiet(scope: MutableMapping[str, Any]) -> bool:
-    """Whether requests like this are frequent and say nothing: not logged, not traced."""
+    """Whether requests like this are frequent and uninteresting: they are not logged or traced."""
     return endpoint_of(scope) in _QUIET
 
 
@@ -97,7 +97,7 @@ def endpoint_of(scope: MutableMapping[str, Any]) -> str:
 
 
 def install_middleware(app: FastAPI, allowed_origins: tuple[str, ...]) -> None:
-    """The last one added is outermost, so the log lines of the others carry the id."""
+    """The middleware added last is outermost, so the log lines of the others have the id."""
     app.add_middleware(Arrivals)
     app.add_middleware(Guards, allowed_origins=allowed_origins)
     if allowed_origins:

@@ -1,4 +1,4 @@
-"""Describes a request's pictures one by one, and checks them as any descriptors."""
+"""Describes a request's pictures one by one, and checks the descriptors like any others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from service.state import ServiceState
 async def extract_picture(
     picture: bytes, queue: ExtractionQueue, deadline: float, field: str = "image"
 ) -> ExtractedPicture:
-    """For a request with one picture. Raises what ExtractionQueue raises, naming `field`."""
+    """Extracts the picture of a request with one. Raises what ExtractionQueue raises, with
+    `field`."""
     with queue.place(len(picture), deadline):
         return await _extracted(picture, queue, field)
 
@@ -31,9 +32,8 @@ async def describe_query(picture: bytes, state: ServiceState, deadline: float) -
 async def describe_images(
     images: Mapping[str, GalleryRecord | Undescribed], state: ServiceState
 ) -> tuple[dict[str, GalleryRecord], dict[str, Thumbnail]]:
-    """Records of all images, in their order, and thumbnails of those that came as pictures, where
-    the service stores any. Raises what ExtractionQueue and `decode_extracted` raise, naming the
-    image."""
+    """Records of all images, in their order, and thumbnails of those sent as pictures, if the
+    service stores any. Raises what ExtractionQueue and `decode_extracted` raise, with the image."""
     size = sum(len(one.picture) for one in images.values() if isinstance(one, Undescribed))
     records: dict[str, GalleryRecord] = {}
     thumbnails: dict[str, Thumbnail] = {}

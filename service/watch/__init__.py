@@ -1,1 +1,1 @@
-"""What is told of a running service: metrics, logs, traces."""
+"""What a running service reports: metrics, logs, traces."""

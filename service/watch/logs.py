@@ -1,4 +1,4 @@
-"""The log: structlog for our own lines and the standard library's (uvicorn, redis), one format."""
+"""The log: structlog formats our own lines and those of the standard library (uvicorn, redis)."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def current_ids() -> dict[str, str]:
 
 
 class _Seldom(logging.Filter):
-    """Logs once a minute that the spans' collector is away: the exporter says so at each try."""
+    """Logs once a minute that the spans' collector is away; the exporter would log each attempt."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ def _trace_ids(_: object, __: str, event: EventDict) -> EventDict:
 
 
 def _printable_fields(_: object, __: str, event: EventDict) -> EventDict:
-    """Texts of clients may hold control characters for terminals."""
+    """Escapes control characters, which texts of clients may contain for terminals."""
     for name, value in event.items():
         if isinstance(value, str) and name not in _SEVERAL_LINES:
             event[name] = printable(value.rstrip("\n"))
@@ -112,7 +112,7 @@ def _printable_fields(_: object, __: str, event: EventDict) -> EventDict:
 
 
 def printable(text: str) -> str:
-    """Escapes characters that are not printable, line breaks too."""
+    """Escapes characters that are not printable, including line breaks."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,4 +1,4 @@
-"""Every metric and all buckets. Series exist from the start; no label takes a client's value."""
+"""All metrics and their buckets. Series exist from the start; no label has a client's value."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ STORE_OPERATIONS = (
     "thumbnails",
 )
 
-# A cached re-rank takes milliseconds, a sliding window over 1,600 images on a CPU many seconds.
+# A re-rank from the cache takes milliseconds, a sliding window over 1,600 images on a CPU many
+# seconds.
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _STORE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5)
 _WINDOWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256)

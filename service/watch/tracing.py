@@ -1,6 +1,6 @@
 """Tracing: the spans of a request and its stages, sent to an OpenTelemetry collector.
 
-FastAPI makes the server span and takes `traceparent` over; the stages are ours. The OpenTelemetry
+FastAPI makes the server span and continues `traceparent`; the stages are ours. The OpenTelemetry
 API comes with FastAPI and does nothing by itself. The SDK and the exporter, the extra `tracing`,
 are imported only where `LOCORE_TRACING` asks for them.
 """
@@ -35,7 +35,7 @@ _NO_WINDOWS = nullcontext[None]()
 
 _FLUSH_SECONDS = 3.0
 _MAX_WINDOWS = 64
-"""Windows of one list that get spans: a client may ask for thousands, and the SDK keeps 2,048."""
+"""Windows of one list that get spans: a client may request thousands, and the SDK keeps 2,048."""
 
 ERROR_TYPE = "error.type"
 
@@ -45,11 +45,11 @@ log = structlog.get_logger(__name__)
 
 
 class TracingError(ValueError):
-    """Tracing is switched on but not possible."""
+    """Tracing is enabled but not possible."""
 
 
 class Tracing:
-    """`tracer` makes spans at once; they are sent between `start` and `stop`."""
+    """`tracer` makes spans immediately; they are sent between `start` and `stop`."""
 
     def __init__(self, exporter: Literal["off", "otlp"]) -> None:
         """Raises TracingError."""
@@ -62,9 +62,8 @@ class Tracing:
             self.tracer = self._provider.get_tracer("locore", __version__)
 
     def telemetry(self, untraced: Callable[[MutableMapping[str, Any]], bool]) -> TelemetryConfig:
-        """FastAPI's configuration: server spans only, or none.
-
-        `untraced`: whether a request, by its ASGI scope, gets no span.
+        """FastAPI's configuration: only server spans, or none. `untraced`: whether a request, by
+        its ASGI scope, gets no span.
         """
         return TelemetryConfig(
             tracing=self._provider is not None,
@@ -89,10 +88,10 @@ class Tracing:
         self._provider.add_span_processor(self._processor)
 
     async def stop(self) -> None:
-        """Sends the remaining spans. A collector that is away delays the end by three seconds."""
+        """Sends the remaining spans. If the collector is away, this takes three seconds."""
         if self._processor is None:
             return
-        # The SDK waits for half a minute without a setting for it, so this thread is abandoned.
+        # The SDK waits for half a minute, which cannot be set, so this thread is abandoned.
         flush = threading.Thread(target=self._processor.shutdown, daemon=True)
         flush.start()
         await asyncio.to_thread(flush.join, _FLUSH_SECONDS)
@@ -124,7 +123,7 @@ def _otlp() -> tuple[TracerProvider, OTLPSpanExporter]:
 
 
 def _check_environment() -> None:
-    """Checks what the exporter would notice only when it sends, or never."""
+    """Checks what the exporter would notice only when it sends, or not at all."""
     for kind in ("_TRACES", ""):
         name = f"OTEL_EXPORTER_OTLP{kind}_PROTOCOL"
         if protocol := os.environ.get(name):
@@ -140,7 +139,7 @@ def _check_environment() -> None:
 
 
 def _is_behind_a_proxy() -> bool:
-    """Whether the environment's proxies apply to the collector; not to one on this machine."""
+    """Whether the environment's proxies apply to the collector: not if it is on this machine."""
     names = (f"OTEL_EXPORTER_OTLP{kind}_ENDPOINT" for kind in ("_TRACES", ""))
     endpoint = next(filter(None, map(os.environ.get, names)), "http://localhost:4318")
     try:
@@ -158,7 +157,8 @@ def _is_http(address: str) -> bool:
 
 
 def stage_span(tracer: Tracer, name: str) -> AbstractContextManager[Span]:
-    """A stage of the request as a child of the current span; an exception marks it as failed."""
+    """A span of a request's stage, as a child of the current span; an exception marks it as
+    failed."""
     return _NO_STAGE if tracer is NOT_TRACED else _stage_span(tracer, name)
 
 
@@ -179,17 +179,16 @@ def _mark_failed(span: Span, error: BaseException) -> None:
     if isinstance(error, ApiError):
         kind = code = error.code
     elif isinstance(error, asyncio.CancelledError):
-        # Ended by the deadline or the client: the server span says which.
+        # Ended by the deadline or the client; the server span says which.
         kind = code = "cancelled"
     span.set_attribute(ERROR_TYPE, kind)
     span.set_status(Status(StatusCode.ERROR, code))
 
 
 class WindowSpans:
-    """The spans `queue` and `inference` of one list, a pair for each window.
-
-    Both happen in the batcher's task, for many requests at once. It reports their times in seconds
-    of `time.perf_counter`; the spans are made at the end, while the device computes.
+    """The spans `queue` and `inference` of one list, a pair for each window. Both happen in the
+    batcher's task, for many requests at once. The batcher reports their times in seconds of
+    `time.perf_counter`; the spans are made at the end, while the device computes.
     """
 
     def __init__(self, tracer: Tracer) -> None:
@@ -204,18 +203,18 @@ class WindowSpans:
         if self._pass is None:
             self._ended("queue", at, {})
         else:
-            # A pass with other windows failed, and this one is tried again alone.
+            # A pass with other windows failed, and this window is tried again alone.
             self._ended("inference", at, {**self._pass, ERROR_TYPE: "internal"})
         self._pass = attributes
 
     def end(self, at: float) -> None:
-        """The pass ends. The next window, if any, waits from now."""
+        """The pass ends. The next window, if any, waits from now on."""
         self._ended("inference", at, self._pass or {})
         self._pass = None
 
     def close(self, error: BaseException | None) -> None:
-        """`error`: ended the list before its last window."""
-        # perf_counter has no epoch; spans need the system clock's.
+        """`error`: what ended the list before its last window, if anything."""
+        # perf_counter has no epoch; spans need the system clock.
         now = time.perf_counter()
         epoch = time.time_ns() - round(now * 1e9)
         for name, start, end, attributes in self._past[: 2 * _MAX_WINDOWS]:
@@ -240,7 +239,7 @@ class WindowSpans:
 
 
 def window_spans(tracer: Tracer) -> AbstractContextManager[WindowSpans | None]:
-    """While a list is with the batcher. None if the request is not recorded."""
+    """Yields the spans of a list while the batcher has it; None if the request is not recorded."""
     if not trace.get_current_span().is_recording():
         return _NO_WINDOWS
     return _window_spans(WindowSpans(tracer))

@@ -143,6 +143,6 @@ def test_files_at_odds_are_one_line(
     assert "has its own backbone" in error_of(
         capsys, "train", "--gldv2", folder, "--from", "--backbone", "mamba", *out
     )
-    assert "image_layers: there is no such size" in error_of(
+    assert "image_layers: unknown size" in error_of(
         capsys, "train", "--gldv2", folder, "--backbone", "longformer", "--image-layers", 1, *out
     )

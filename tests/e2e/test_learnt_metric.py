@@ -205,8 +205,8 @@ def test_what_teaches_no_metric_is_said_in_one_line(
         ([*good, "--labels", files / "no labels.csv"], "needs columns path and label"),
         ([*good, "--labels", files / "none.csv"], "no such file"),
         ([*good, "--views", files / "other.h5"], "images of one size"),
-        ([*good[:3], "-o", files / "out.npy"], "no .safetensors file"),
-        ([*good[:3], "-o", files / "no" / "out.safetensors"], "no .safetensors file"),
+        ([*good[:3], "-o", files / "out.npy"], "not a .safetensors file"),
+        ([*good[:3], "-o", files / "no" / "out.safetensors"], "not a .safetensors file"),
     ):
         assert message in error_of(capsys, *arguments)
     assert not output.exists()

@@ -252,13 +252,13 @@ def test_what_does_not_fit_is_said_in_one_line(
         write_lines(path, [good])
         with path.open("a") as file:
             file.write("\n" + line + "\n")
-        said_here = error_of(capsys, *arguments, "--shortlists", path, "-o", out, "--overwrite")
-        assert message in said_here, said_here
+        message_here = error_of(capsys, *arguments, "--shortlists", path, "-o", out, "--overwrite")
+        assert message in message_here, message_here
     write_lines(path, [good])
     write_descriptors(tmp_path / "other.h5", ["g/1", "g/2"], sizes=(9, 12))
     files = [*arguments[:4], tmp_path / "other.h5", *arguments[5:]]
-    said_here = error_of(capsys, *files, "--shortlists", path, "-o", out)
-    assert re.search(r"descriptors of \d numbers, but .*\.h5 has \d", said_here), said_here
+    message_here = error_of(capsys, *files, "--shortlists", path, "-o", out)
+    assert re.search(r"descriptors of \d numbers, but .*\.h5 has \d", message_here), message_here
     assert "no such file" in error_of(
         capsys, *arguments, "--shortlists", tmp_path / "no", "-o", out
     )
@@ -268,5 +268,5 @@ def test_what_does_not_fit_is_said_in_one_line(
     common = [*arguments, "--shortlists", path, "--overwrite"]
     assert "stride" in error_of(capsys, *common, "-o", out, "--window", 3, "--stride", 4)
     assert "cannot be written" in error_of(capsys, *common, "-o", tmp_path / "no" / "out")
-    assert "either" in error_of(capsys, *common, "--neighbours", path, "-o", out)
-    assert "either" in error_of(capsys, *common, "--resume", "-o", out)
+    assert "not both" in error_of(capsys, *common, "--neighbours", path, "-o", out)
+    assert "not both" in error_of(capsys, *common, "--resume", "-o", out)

@@ -157,7 +157,7 @@ def test_the_backbone_of_pairs(
     assert "on the validation images" in output_of(capsys, *arguments, "-o", trained)
     assert isinstance(config_of(trained), ElvisConfig)
     message = error_of(capsys, *arguments, "--mixer", "none", "-o", tmp_path / "y.safetensors")
-    assert "elvis: mixer: there is no such size" in message
+    assert "elvis: mixer: unknown size" in message
 
 
 def test_a_checkpoint_goes_on_with_descriptors_of_any_size(

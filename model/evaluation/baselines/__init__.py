@@ -1,4 +1,4 @@
-"""Re-rankers to compare with. Those that learn nothing are `Method`s, all in one table here."""
+"""Re-rankers to compare with. Those without training are `Method`s, all in one table here."""
 
 from __future__ import annotations
 
@@ -57,4 +57,4 @@ UNTRAINED: Mapping[str, Mapping[str, Method]] = {
     "Chamfer": {"": by_chamfer},
     "sum of relations": {"": by_relation_sum},
 }
-"""Every re-ranker that learns nothing, by name, with the settings that are tried of each."""
+"""Every re-ranker without training, by name, with the settings to try."""

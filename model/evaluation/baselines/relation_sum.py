@@ -1,5 +1,5 @@
-"""The sum of all standardised relations of an image to the query: what our network starts from,
-and a floor for what it learns."""
+"""The sum of all standardised relations of an image to the query: what our network computes before
+training."""
 
 from __future__ import annotations
 

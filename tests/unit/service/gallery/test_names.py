@@ -57,7 +57,7 @@ def test_a_collection_is_listed_with_what_it_has(on: On) -> None:
     on(work)
 
 
-def test_its_bytes_are_reckoned_from_records_over_all_ids(on: On) -> None:
+def test_its_bytes_are_estimated_from_records_over_all_ids(on: On) -> None:
     async def work(rig: Rig) -> None:
         store, _ = rig.stores
         names, _ = names_of(rig)
