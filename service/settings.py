@@ -68,15 +68,15 @@ class Settings(BaseSettings):
     metrics: Annotated[dict[str, Path], NoDecode] = Field(
         {},
         description="COLLECTION=FILE of `locore fit-metric`: the metric that a collection is "
-        "re-ranked in; several as a flag each, or with commas between them.",
+        "re-ranked in; for several, repeat the flag or separate them by commas.",
     )
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
-        description="auto, cpu, cuda or cuda:N; auto takes a GPU where there is one.",
+        description="auto, cpu, cuda or cuda:N; auto takes a GPU if there is one.",
     )
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32", description="Numbers that the model computes with."
+        "float32", description="Number type that the model computes with."
     )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
@@ -86,14 +86,14 @@ class Settings(BaseSettings):
         description="Path under which a proxy serves this, such as /locore.",
     )
     api_key: SecretStr | None = Field(
-        None, description="Key that re-ranking and all that is stored then ask for."
+        None, description="Key that is then required for re-ranking and for all that is stored."
     )
     read_key: SecretStr | None = Field(
         None, description="A second key, which may re-rank and read but change nothing."
     )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Origins of other sites whose pages may use this, with commas between them; "
+        description="Origins of other sites whose pages may use this, separated by commas; "
         "* allows all.",
     )
     max_connections: int = Field(2000, ge=1, description="Connections that are open at a time.")
@@ -101,7 +101,7 @@ class Settings(BaseSettings):
         75, ge=1, description="How long a connection may wait for its next request."
     )
     max_batch_tokens: int = Field(
-        20_480, ge=1, description="Tokens of one forward pass, padding included."
+        20_480, ge=1, description="Tokens of one forward pass, with padding."
     )
     max_queue_tokens: int = Field(
         1_000_000, ge=1, description="Admitted tokens above which requests are refused (429)."
@@ -123,15 +123,17 @@ class Settings(BaseSettings):
     )
     store_dtype: StoreDtype = Field(
         DEFAULT_STORE_DTYPE,
-        description=f"What descriptors are stored as: {', '.join(STORE_DTYPES)}.",
+        description=f"Number type of stored descriptors: {', '.join(STORE_DTYPES)}.",
     )
     pool_locals: int | None = Field(
-        None, ge=1, description="Locals that an image keeps at most; those nearest are merged."
+        None,
+        ge=1,
+        description="The most locals of a stored image; the most similar ones are merged.",
     )
     thumbnail_bytes: int = Field(
         1 << 30,
         ge=0,
-        description="What the thumbnails of all collections may take of the store; 0 keeps none.",
+        description="Bytes that the thumbnails of all collections may take in the store; 0 keeps none.",
     )
     thumbnail_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
