@@ -133,7 +133,8 @@ class Settings(BaseSettings):
     thumbnail_bytes: int = Field(
         1 << 30,
         ge=0,
-        description="Bytes that the thumbnails of all collections may take in the store; 0 keeps none.",
+        description="Bytes that the thumbnails of all collections may take in the store; "
+        "0 keeps none.",
     )
     thumbnail_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
