@@ -7,7 +7,7 @@ EXTRAS := extract,extractors,compare,first-stage,tracing,recipes,heif,cuda,dev
 
 .PHONY: help run test test-all lint types install lock openapi clean
 
-help:  ## What there is to make
+help:  ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile | sort
 
 run: $(INSTALLED)  ## The service on port 8000 with the embedded store and the sample gallery
@@ -19,7 +19,7 @@ test: lint  ## Lint, types, all quick tests
 	$(BIN)/pytest --numprocesses 3 --dist loadfile; failed=$$?; \
 	wait $$types || failed=1; cat $(VENV)/types.txt; exit $$failed
 
-test-all: test  ## And those that start engines and a browser, for which it installs Debian packages (as root)
+test-all: test  ## Also slow tests, with engines and a browser, for which it installs Debian packages (as root)
 	sh tests/slow/install_browser.sh
 	sh tests/slow/install_deploy.sh
 	sh tests/slow/install_ray.sh
@@ -47,7 +47,7 @@ lock:  ## Write the versions of a fresh environment to constraints.txt
 	$(BIN)/pip freeze --exclude-editable | sed 's/^\(torch==[0-9.]*\)+.*/\1/' > constraints.txt
 	touch $(INSTALLED)
 
-openapi: $(INSTALLED)  ## Write docs/openapi.json anew
+openapi: $(INSTALLED)  ## Write docs/openapi.json again
 	$(BIN)/locore openapi > docs/openapi.json
 
 clean:  ## Remove the environment and all caches

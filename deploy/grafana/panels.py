@@ -70,7 +70,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     "Latency": (
         Panel(
             "Re-ranking",
-            "As the service answers, errors and all.",
+            "As the service answers, including errors.",
             "s",
             tuple(
                 (
@@ -126,7 +126,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Tokens a second",
-            "Computed by all forward passes, padding included.",
+            "Computed by all forward passes, with padding.",
             "short",
             (("tokens", rate("locore_batch_tokens_sum")),),
             6,
@@ -220,7 +220,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             12,
         ),
         Panel(
-            "What they take of the store",
+            "Their bytes in the store",
             "The last estimate of each replica.",
             "bytes",
             (("{{instance}}", gauge("locore_thumbnail_bytes")),),
@@ -237,7 +237,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Failures by status",
-            "499: the client had gone. 503: not ready or no store. 504: the deadline ran out.",
+            "499: the client had left. 503: not ready or no store. 504: the deadline ran out.",
             "reqps",
             (
                 (
@@ -256,7 +256,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     "Memory and process": (
         Panel(
             "Memory, share of the limit",
-            "The container's limit where there is one, else the machine's.",
+            "The container's limit if there is one, else the machine's.",
             "percentunit",
             (
                 (
