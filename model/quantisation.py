@@ -145,7 +145,7 @@ class _Rotation:
     right: NDArray[np.float32]
 
     def forth(self, rows: _Rows) -> _Rows:
-        """Rows anew."""
+        """New rows, rotated."""
         space = np.empty(rows.size, np.float32)
         for part in self._parts:
             rows = rows * self.signs

@@ -84,9 +84,9 @@ _BLOCK = 32
 
 @dataclass(frozen=True, eq=False)
 class Relations:
-    """pairs (w, r, i, i): RELATIONS, standardised over the pairs of a window. image
-    (w, i, IMAGE_FEATURES): TO_QUERY standardised over the gallery, ranks, and whether the image has
-    a global; the query's row is 0 but for the last. matches (w, g, t, MATCH_FEATURES): the t query
+    """pairs (w, r, i, i): RELATIONS, standardised over the pairs of a window. image (w, i,
+    IMAGE_FEATURES): TO_QUERY standardised over the gallery, ranks, and whether the image has a
+    global; the query's row is 0 except for the last. matches (w, g, t, MATCH_FEATURES): the t query
     locals that a gallery image matches best, by its list. context (w, CONTEXT_FEATURES)."""
 
     pairs: Tensor

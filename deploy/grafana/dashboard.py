@@ -1,4 +1,4 @@
-"""The dashboard as code: `python deploy/grafana/dashboard.py` writes dashboards/locore.json anew.
+"""The dashboard as code: `python deploy/grafana/dashboard.py` writes dashboards/locore.json.
 
 panels.py has what is shown; here it becomes Grafana's JSON.
 """

@@ -177,7 +177,7 @@ def best_ensemble(
     task: RetrievalTask, lists: Shortlists, logits: NDArray[np.float32]
 ) -> tuple[float, float, Quality]:
     """(alpha, temperature, quality) of `model.scoring.ensemble`: the lowest temperature, and then
-    the lowest alpha, that are as good as the highest mAP@R but for a negligible rest."""
+    the lowest alpha, whose mAP@R is at most negligibly below the highest."""
     settings = [
         (alpha, t, quality(task, lists, ensemble(logits, lists.scores, alpha, t)))
         for t in TEMPERATURES

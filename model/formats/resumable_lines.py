@@ -34,8 +34,8 @@ class ResumableLines(Closing):
             raise FormatError(f"{output}: exists already; --overwrite replaces it")
         if self.partial.exists() and not (resume or overwrite):
             raise FormatError(
-                f"{self.partial}: of a run that broke off; --resume goes on with it, --overwrite "
-                "begins anew"
+                f"{self.partial}: from an interrupted run; --resume continues it, "
+                "--overwrite starts again"
             )
         continues = resume and self.partial.exists()
         if continues:
@@ -44,7 +44,7 @@ class ResumableLines(Closing):
             self.partial.unlink(missing_ok=True)
             self._inputs.write_text(json.dumps(inputs, indent=2) + "\n")
         self._file = self.partial.open("r+b" if continues else "w+b")
-        self.lines = self._whole_lines()
+        self.lines = self._complete_lines()
         """The number of lines in the partial file."""
 
     def _check_inputs(self, inputs: Mapping[str, Any]) -> None:
@@ -52,19 +52,19 @@ class ResumableLines(Closing):
             previous = json.loads(self._inputs.read_bytes())
         except (OSError, ValueError):
             raise FormatError(
-                f"{self._inputs}: cannot be read, so nobody knows what the run was given; "
-                "--overwrite begins anew"
+                f"{self._inputs}: cannot be read, so the inputs of the run are unknown; "
+                "--overwrite starts again"
             ) from None
         now = json.loads(json.dumps(inputs))
         previous = previous if isinstance(previous, dict) else {}
         differing = [name for name in now if previous.get(name) != now[name]]
         if differing:
             raise FormatError(
-                f"{self.partial}: the run that broke off was given another {differing[0]}; "
-                "--overwrite begins anew"
+                f"{self.partial}: the interrupted run had another {differing[0]}; "
+                "--overwrite starts again"
             )
 
-    def _whole_lines(self) -> int:
+    def _complete_lines(self) -> int:
         """Counts complete lines, and cuts off an incomplete one."""
         lines = end = 0
         for line in self._file:

@@ -188,7 +188,7 @@ return beginnings
 
 # ARGV: our record's header, the record from before or nothing, its milliseconds to live or -1. An
 # image that another client has changed since stays as it is. After the DEL, which a full node takes
-# too, it does not refuse the SET: no script is broken off in the midst of its writes.
+# too, it does not refuse the SET: no script stops in the middle of its writes.
 _PUT_BACK = """
 if redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARGV[1] then
     return 0

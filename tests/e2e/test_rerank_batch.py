@@ -228,7 +228,7 @@ def test_a_killed_run_goes_on_where_it_was(
     )
     # As an --overwrite that was killed leaves it: what is there is not what was asked for.
     partial.write_bytes(b"")
-    assert "--overwrite begins anew" in error_of(capsys, *common, "-o", out, "--resume")
+    assert "--overwrite starts again" in error_of(capsys, *common, "-o", out, "--resume")
 
 
 def test_what_does_not_fit_is_said_in_one_line(

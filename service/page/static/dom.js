@@ -1,4 +1,4 @@
-/** Elements by id and made anew, without HTML in strings. */
+/** Finds elements by id and makes new ones, without HTML in strings. */
 
 /** @param {string} id @returns {any} */
 export function byId(id) {
