@@ -19,7 +19,7 @@ from service.batching.speed import Speed
 from service.batching.worker import Worker
 from service.body.intake import Intake
 from service.request import early_refusals
-from service.request.arrival import ARRIVAL, EXPECTED
+from service.request.arrival import ARRIVAL, INCOMING
 from service.request.early_refusals import EarlyRefusals
 from service.state import ServiceState
 from service.watch.metrics import REQUESTS
@@ -31,6 +31,7 @@ LATE = b'{"timeout_ms": 100}'
 """A list of this timeout cannot wait for a pass of SLOW; one of PATIENT can."""
 PATIENT = b'{"timeout_ms": 600000}'
 HELD_BYTES = 1000
+MOST_REQUESTS = 3
 
 
 class Written(asyncio.Transport):
@@ -82,6 +83,7 @@ class Rig:
         config = Config(self.app, interface="asgi3", log_config=None, lifespan="off")
         self.connection = EarlyRefusals(
             service=lambda: cast(ServiceState, service),
+            max_requests=MOST_REQUESTS,
             config=config,
             server_state=ServerState(),
             app_state={},
@@ -108,6 +110,10 @@ class Rig:
     async def settle(self) -> None:
         for _ in range(5):
             await asyncio.sleep(0)
+
+    @property
+    def holds_request(self) -> bool:
+        return self.connection._held_body is not None
 
     @property
     def holds_nothing(self) -> bool:
@@ -167,6 +173,19 @@ async def test_the_next_request_on_the_connection_may_be_answered() -> None:
 
 
 @in_a_loop
+async def test_a_request_more_than_may_wait_is_refused_though_it_would_be_in_time() -> None:
+    rig = Rig()
+    others = [asyncio.ensure_future(asyncio.sleep(60)) for _ in range(MOST_REQUESTS)]
+    rig.connection.tasks.update(others)
+    rig.send(request(PATIENT))
+    assert answer(rig.written.data)[2]["error"]["message"] == "too many requests wait"
+    rig.connection.tasks.remove(others.pop())
+    rig.send(request(PATIENT))
+    await rig.settle()
+    assert rig.bodies == [PATIENT]
+
+
+@in_a_loop
 async def test_nothing_is_refused_before_an_earlier_answer() -> None:
     rig = Rig()
     rig.send(request(PATIENT) + request(LATE))
@@ -215,7 +234,7 @@ async def test_the_application_decides_in_doubt(
     asked.send(request(b"", header, line=line, length=len(LATE)))
     await asked.settle()
     assert len(asked.states) == 1
-    assert not asked.connection.holds_request
+    assert not asked.holds_request
 
 
 @in_a_loop
@@ -224,15 +243,15 @@ async def test_a_list_that_is_in_time_reaches_the_application_whole_and_counts()
     rig.send(request(PATIENT[:5], length=len(PATIENT)))
     rig.send(PATIENT[5:10])
     await rig.settle()
-    assert rig.connection.holds_request
+    assert rig.holds_request
     assert not rig.states
-    assert rig.batcher.coming == 0
+    assert rig.batcher.incoming == 0
     rig.send(PATIENT[10:])
-    assert rig.batcher.coming == 1
-    assert rig.connection.scope["state"][EXPECTED].checked
+    assert rig.batcher.incoming == 1
+    assert rig.connection.scope["state"][INCOMING].checked
     await rig.settle()
     assert rig.bodies == [PATIENT]
-    assert rig.batcher.coming == 0
+    assert rig.batcher.incoming == 0
     assert rig.holds_nothing
 
 
@@ -240,10 +259,10 @@ async def test_a_list_that_is_in_time_reaches_the_application_whole_and_counts()
 async def test_a_list_of_a_service_that_is_not_busy_counts_unchecked() -> None:
     rig = Rig(busy=False)
     rig.send(request(LATE))
-    assert rig.batcher.coming == 1
-    assert not rig.connection.scope["state"][EXPECTED].checked
+    assert rig.batcher.incoming == 1
+    assert not rig.connection.scope["state"][INCOMING].checked
     await rig.settle()
-    assert (rig.bodies, rig.batcher.coming) == ([LATE], 0)
+    assert (rig.bodies, rig.batcher.incoming) == ([LATE], 0)
 
 
 @in_a_loop
@@ -276,7 +295,7 @@ async def test_a_body_that_is_too_large_is_handed_over(
         monkeypatch.setattr(early_refusals, "_MAX_BODY_BYTES", 50)
     body = LATE + b" " * (60 if limit == "size" else HELD_BYTES)
     rig.send(request(body, length=len(body) + 1))
-    assert not rig.connection.holds_request
+    assert not rig.holds_request
     rig.send(b" ")
     await rig.settle()
     assert rig.bodies == [body + b" "]
@@ -289,7 +308,7 @@ async def test_a_body_that_takes_too_long_is_handed_over(monkeypatch: pytest.Mon
     rig = Rig()
     rig.send(request(LATE[:5], length=len(LATE)))
     await rig.settle()
-    assert not rig.connection.holds_request
+    assert not rig.holds_request
     rig.send(LATE[5:])
     await rig.settle()
     assert rig.bodies == [LATE]
@@ -312,5 +331,5 @@ async def test_a_client_that_leaves_leaves_nothing_behind(sent: bytes) -> None:
     rig = Rig()
     rig.send(request(sent, length=len(PATIENT)))
     rig.connection.connection_lost(None)
-    assert rig.batcher.coming == 0
+    assert rig.batcher.incoming == 0
     assert rig.holds_nothing
