@@ -51,13 +51,14 @@ def write_any_text() -> None:
 
 
 def drop_unwritten() -> None:
-    """Flushes standard output, and drops what it does not take: Python would try again as it ends,
-    and complain."""
-    try:
-        if sys.stdout:
-            sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Flushes standard output and error, and drops what they do not take: Python would try again as
+    it ends, complain, and exit with code 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream:
+                stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 existing_folder = click.Path(exists=True, file_okay=False, path_type=Path)
