@@ -30,7 +30,7 @@ from service.request.error_answers import install_error_handlers
 from service.request.middleware import install_middleware, quiet
 from service.routes import collections, docs, extract, gallery, health, info, rerank
 from service.settings import CHECKPOINTS_EXTRACTOR, EMBEDDED, NO_EXTRACTOR, Settings
-from service.state import BODIES_HELD, ServiceState
+from service.state import MAX_BODIES, ServiceState
 from service.watch.metrics import MEMORY_LIMIT, MODEL_INFO, QUEUE_TOKENS_LIMIT, READY
 from service.watch.tracing import Tracing
 
@@ -155,5 +155,5 @@ def _extraction(settings: Settings, config: ModelConfig) -> ExtractionQueue:
     return ExtractionQueue(
         process,
         max_requests=settings.max_queued_pictures,
-        max_bytes=BODIES_HELD * settings.max_payload_bytes,
+        max_bytes=MAX_BODIES * settings.max_payload_bytes,
     )

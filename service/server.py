@@ -40,7 +40,7 @@ class DrainingServer(uvicorn.Server):
     `drain_seconds` are over, or at a second signal."""
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
-        most = connections_limit(settings.max_connections)
+        max_connections = connections_limit(settings.max_connections)
         super().__init__(
             uvicorn.Config(
                 app,
@@ -49,10 +49,10 @@ class DrainingServer(uvicorn.Server):
                 log_config=None,
                 http=partial(  # type: ignore[arg-type]
                     BoundedConnection,
-                    max_connections=most,
+                    max_connections=max_connections,
                     waiting={},
                     # A request that waits has a connection. Most are for those that are refused.
-                    max_requests=most // 4,
+                    max_requests=max_connections // 4,
                     patience=Patience(),
                     service=lambda: app.state.service,
                 ),
@@ -180,6 +180,6 @@ def connections_limit(limit: int) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return limit
-    most = max(1, soft - _OTHER_DESCRIPTORS)
-    log.warning("fewer_connections", most=most, why=f"the process may open {soft} files")
-    return most
+    possible = max(1, soft - _OTHER_DESCRIPTORS)
+    log.warning("fewer_connections", most=possible, why=f"the process may open {soft} files")
+    return possible

@@ -19,7 +19,7 @@ from service.picture_extraction.picture_queue import ExtractionQueue
 from service.settings import Settings
 from service.watch.metrics import REJECTED
 
-BODIES_HELD = 4
+MAX_BODIES = 4
 """Memory for bodies, in bodies of the largest size."""
 
 
@@ -38,7 +38,7 @@ class ServiceState:
     intake: Intake = field(init=False)
 
     def __post_init__(self) -> None:
-        self.intake = Intake(BODIES_HELD * self.settings.max_payload_bytes)
+        self.intake = Intake(MAX_BODIES * self.settings.max_payload_bytes)
 
     def refusal(self) -> tuple[str, UnavailableError] | None:
         """(reason for `locore_rejected_total`, error) while no request is accepted, else None."""

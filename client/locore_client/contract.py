@@ -82,7 +82,7 @@ class Emptied(BaseModel):
 
 
 class CollectionSummary(BaseModel):
-    """`bytes`: of its records, reckoned from some of them where there are many."""
+    """`bytes`: of its records, estimated from a sample if there are many."""
 
     name: str
     count: int

@@ -156,7 +156,7 @@ class Batcher:
         the wait is too long, DeadlineExceededError where the list alone takes too long."""
         now = self._clock()
         pace = self._pace.factor(now)
-        wait = pace * self._queue.wait_seconds(job, self._incoming_seconds)
+        wait = pace * self._queue.others_seconds(job, self._incoming_seconds)
         if not self._queue.has_room(job):
             self._refuse("queue_full", "the queue is full", wait)
         self._refuse_late(job.deadline - now, wait, pace * self._queue.own_seconds(job), TRUST)

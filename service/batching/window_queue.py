@@ -74,7 +74,7 @@ class WindowQueue:
         """Estimated seconds of the job's own passes."""
         return job.windows_left * self._speed.alone(job.cost)
 
-    def wait_seconds(self, job: Job, incoming: float) -> float:
+    def others_seconds(self, job: Job, incoming: float) -> float:
         """Estimated seconds of others' passes before the job's own, if it comes now: one round for
         each of its own. `incoming`: seconds a round by requests that are still being parsed."""
         return job.windows_left * (self.round_seconds + incoming)

@@ -231,12 +231,12 @@ async def _check_query(
 
 def _results(request: RerankRequest, images: _Images, job: Job) -> list[Result]:
     order, relevance = job.result()
-    least, most = request.min_score, request.top_n or len(order)
+    min_score, max_results = request.min_score, request.top_n or len(order)
     results: list[Result] = []
     for place, score in zip(order, relevance, strict=True):
-        if len(results) == most:
+        if len(results) == max_results:
             break
-        if least is not None and score < least:
+        if min_score is not None and score < min_score:
             continue
         index = images.places[place]
         metadata = images.records[place].metadata if request.return_metadata else None

@@ -82,7 +82,7 @@ def test_lists_of_one_window_that_get_in_are_done_in_time(
         now += pause
         run_until(now)
         one = begun(job(images, 12, deadline=now + patience), images)
-        if waiting.wait_seconds(one, 0) + waiting.own_seconds(one) <= patience:
+        if waiting.others_seconds(one, 0) + waiting.own_seconds(one) <= patience:
             waiting.admit(one)
             waiting.add(one)
             admitted += 1
@@ -96,12 +96,12 @@ def test_lists_of_one_window_that_get_in_are_done_in_time(
 def test_the_estimate_is_the_passes_of_others_and_its_own() -> None:
     waiting = queue()
     new, alone = job(6), SPEED.alone(job(4).cost)
-    assert waiting.wait_seconds(new, 0) == 0
+    assert waiting.others_seconds(new, 0) == 0
     assert waiting.own_seconds(new) == pytest.approx(2 * alone)
     jobs = [added(waiting, 4) for _ in range(3)]
     # A round of the three before each of its two.
-    assert waiting.wait_seconds(new, 0) == pytest.approx(6 * alone)
-    assert waiting.wait_seconds(new, 0.5) == pytest.approx(6 * alone + 1)
+    assert waiting.others_seconds(new, 0) == pytest.approx(6 * alone)
+    assert waiting.others_seconds(new, 0.5) == pytest.approx(6 * alone + 1)
     for one in jobs:
         waiting.release(one)
-    assert waiting.wait_seconds(new, 0) == 0
+    assert waiting.others_seconds(new, 0) == 0
