@@ -96,7 +96,12 @@ class Settings(BaseSettings):
         description="Origins of other sites whose pages may use this, separated by commas; "
         "* allows all.",
     )
-    max_connections: int = Field(2000, ge=1, description="Connections that are open at a time.")
+    max_connections: int = Field(
+        2000,
+        ge=1,
+        description="Connections that are open at a time. While the service is busy, a quarter of "
+        "them may have a request that waits.",
+    )
     keep_alive_seconds: int = Field(
         75, ge=1, description="How long a connection may wait for its next request."
     )
