@@ -9,7 +9,7 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
@@ -55,8 +55,11 @@ def test_goodput_outlasts_an_overload(shipped: RunningService) -> None:
 
 
 @contextmanager
-def busy(service: RunningService, statuses: Collection[int] = (200,)) -> Iterator[None]:
-    """Lists wait for a second or more while the block runs. `statuses`: of their answers."""
+def busy(
+    service: RunningService, statuses: Collection[int] = (200,)
+) -> Iterator[Callable[[], bool]]:
+    """Lists wait for a second or more; yields whether any still do. `statuses`: of their
+    answers."""
     query = random_image(np.random.default_rng(2), CONFIG)
     patient = rerank_body(query, ids_of_length(100), "default", timeout_ms=600_000)
     with ThreadPoolExecutor(80) as pool:
@@ -66,8 +69,7 @@ def busy(service: RunningService, statuses: Collection[int] = (200,)) -> Iterato
         ]
         while service.metric("locore_queue_tokens") < 50 * 1000:
             assert not any(one.done() for one in lists[40:])
-        yield
-        assert not all(one.done() for one in lists)
+        yield lambda: not all(one.done() for one in lists)
     assert {one.result().status_code for one in lists} <= set(statuses)
 
 
@@ -76,7 +78,7 @@ def test_a_refusal_on_the_connection_is_like_any_other(shipped: RunningService) 
     body = to_json(rerank_body(query, ids_of_length(10), "default", timeout_ms=100))
     refusals = 'locore_requests_total{endpoint="rerank",status="429"}'
     before = shipped.metric(refusals)
-    with busy(shipped):
+    with busy(shipped) as lists_wait:
         connection = HTTPConnection(shipped.url.removeprefix("http://"))
         for request_id in ("first", "second"):
             connection.request("POST", "/rerank", body, {"X-Request-ID": request_id})
@@ -97,6 +99,7 @@ def test_a_refusal_on_the_connection_is_like_any_other(shipped: RunningService) 
         answer = connection.getresponse()
         assert (answer.status, answer.will_close) == (429, True)
         assert re.fullmatch("[0-9a-f]{32}", answer.headers["X-Request-ID"])
+        assert lists_wait()
         connection.close()
     assert shipped.metric(refusals) == before + 3
     assert shipped.metric("locore_inflight_requests") == 0
@@ -108,7 +111,7 @@ def test_a_body_that_comes_in_pieces_is_answered_while_others_wait(
     query = random_image(np.random.default_rng(4), CONFIG)
     body = to_json(rerank_body(query, ids_of_length(10), "default", timeout_ms=600_000))
     pieces = [body[:1000], body[1000:30_000], body[30_000:]]
-    with busy(shipped):
+    with busy(shipped) as lists_wait:
         connection = HTTPConnection(shipped.url.removeprefix("http://"))
         connection.putrequest("POST", "/rerank")
         connection.putheader("Content-Length", str(len(body)))
@@ -116,6 +119,7 @@ def test_a_body_that_comes_in_pieces_is_answered_while_others_wait(
         for piece in pieces:
             connection.send(piece)
             time.sleep(0.02)
+        assert lists_wait()
         # And one that is larger than what is kept of a body.
         large = json.dumps({**json.loads(body), "collection": "default"}).encode()
         large = b" " * 300_000 + large
@@ -132,7 +136,7 @@ def test_a_drain_is_told_to_those_who_were_held(tmp_path: Path) -> None:
     with running(CHECKPOINT, tmp_path) as service:
         register(service)
         # Some of its lists may come after the signal.
-        with busy(service, statuses=(200, 503)):
+        with busy(service, statuses=(200, 503)) as lists_wait:
             connection = HTTPConnection(service.url.removeprefix("http://"))
             connection.putrequest("POST", "/rerank")
             connection.putheader("Content-Length", str(len(body)))
@@ -144,6 +148,7 @@ def test_a_drain_is_told_to_those_who_were_held(tmp_path: Path) -> None:
             connection.send(body[1000:])
             answer = connection.getresponse()
             assert (answer.status, json.load(answer)["error"]["code"]) == (503, "shutting_down")
+            assert lists_wait()
             connection.close()
 
 
