@@ -110,7 +110,7 @@ def measured_speed(scorer: Scorer) -> Speed:
     def quickest(windows: Sequence[Window]) -> float:
         """Seconds of the quickest of a few passes, fewer where they take long."""
         spent: list[float] = []
-        while len(spent) < 2 or (len(spent) < 5 and sum(spent) < _MEASURE_SECONDS):
+        while len(spent) < 2 or (len(spent) < 20 and sum(spent) < _MEASURE_SECONDS):
             started = time.perf_counter()
             scorer.score(windows)
             spent.append(time.perf_counter() - started)
