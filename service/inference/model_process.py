@@ -6,21 +6,17 @@ computes one pass, the windows of the next are written, so that it need not wait
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from model.closing import Closing
 from model.config import ModelConfig
 from model.config_file import read_config
 from model.model_info import ModelInfo
@@ -36,6 +32,7 @@ from service.inference.pass_messages import (
     encode,
 )
 from service.inference.window_buffer import WindowBuffer
+from service.machine.child_process import ChildProcess, ClosedError, NoAnswerError, answer_of
 from service.machine.memory import resident_memory
 from service.watch.metrics import MODEL_MEMORY
 
@@ -53,7 +50,7 @@ class ModelProcessError(RuntimeError):
     """The model's process ended, or its pass failed."""
 
 
-class ModelProcess:
+class ModelProcess(Closing):
     """A scorer in a process of its own. A process that ended is started again by the next pass.
     As many threads as `passes_at_once` may call `score`, and any other one `close`."""
 
@@ -69,27 +66,15 @@ class ModelProcess:
         self._sending = threading.RLock()
         self._answered = threading.Event()
         self._answered.set()
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._connection: Connection | None = None
-        self._closed = False
+        descriptors = [buffer.descriptor for buffer in self._buffers]
+        self._child = ChildProcess("service.inference", descriptors)
+        self._info: ModelInfo
         try:
-            _, self._info = self._start()
+            self._start()
             MODEL_MEMORY.set_function(self._memory_bytes)
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def info(self) -> ModelInfo:
@@ -98,7 +83,9 @@ class ModelProcess:
     def score(self, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
         """As Scorer.score. Raises ModelProcessError."""
         with self._sending:
-            connection = self._connection or self._start()[0]
+            if self._child.closed:
+                raise _shutting_down()
+            connection = self._child.connection or self._start()
             layouts = self._buffers[self._turn].write(windows)
             try:
                 connection.send_bytes(encode(Windows(self._turn, layouts)))
@@ -120,70 +107,49 @@ class ModelProcess:
 
     def close(self) -> None:
         """Kills the process. Idempotent."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            if self._process is not None:
-                self._process.kill()
-                self._process.wait()
+        if not self._child.closed:
+            self._child.close()
+            # Who sends now is told by the end of the connection, and does not keep us waiting.
+            with self._sending:
+                for buffer in self._buffers:
+                    buffer.close()
 
     def _memory_bytes(self) -> int:
-        process = self._process
-        return 0 if process is None else resident_memory(process.pid)
+        pid = self._child.pid
+        return 0 if pid is None else resident_memory(pid)
 
-    def _start(self) -> tuple[Connection, ModelInfo]:
-        ours, theirs = multiprocessing.Pipe()
-        descriptors = [theirs.fileno(), *(buffer.descriptor for buffer in self._buffers)]
-        command = [sys.executable, "-P", "-m", "service.inference", *self._arguments]
-        with self._lock, theirs:
-            if self._closed:
-                ours.close()
-                raise ModelProcessError("the service is shutting down")
-            self._process = subprocess.Popen(  # noqa: S603
-                [*command, *map(str, descriptors)],
-                pass_fds=descriptors,
-                stdin=subprocess.DEVNULL,
-                # Prints of libraries are not the service's output.
-                stdout=subprocess.DEVNULL,
-                # Ctrl-C in a terminal drains the service, which still needs it.
-                start_new_session=True,
-            )
-        self._connection = ours
-        match self._hear(ours):
+    def _start(self) -> Connection:
+        try:
+            connection = self._child.start(*self._arguments)
+        except ClosedError:
+            raise _shutting_down() from None
+        match self._hear(connection):
             case Ready(device, dtype, kernel, kernel_note):
-                return ours, ModelInfo(self._config, device, dtype, kernel, kernel_note)
+                self._info = ModelInfo(self._config, device, dtype, kernel, kernel_note)
+                return connection
             case Unfit(why):
-                self._end(ours)
+                self._end(connection)
                 raise UnfitModelError(why)
             case answer:
-                raise self._dead(ours, f"got {answer} for a start")
+                raise self._dead(connection, f"got {answer} for a start")
 
     def _hear(self, connection: Connection) -> Answer:
         try:
-            if connection.poll(STUCK_SECONDS):
-                return answer_from(connection.recv_bytes())
-            why = f"no answer for {STUCK_SECONDS:g} seconds"
-        except (EOFError, OSError):
-            why = "it died"
-        raise self._dead(connection, why)
+            return answer_from(answer_of(connection, STUCK_SECONDS))
+        except NoAnswerError as error:
+            raise self._dead(connection, str(error)) from None
 
     def _dead(self, connection: Connection, why: str) -> ModelProcessError:
         code = self._end(connection)
-        if not self._closed:
+        if not self._child.closed:
             log.error("model_process_ended", why=why, exit_code=code)
         return ModelProcessError(f"the model's process: {why}")
 
     def _end(self, connection: Connection) -> int | None:
-        """Of the process at the other end: its exit code, None where it has ended before."""
+        # Nobody may be sending on a connection that is closed.
         with self._sending:
-            if self._connection is not connection:
-                return None
-            self._connection = None
-            connection.close()
-        with self._lock:
-            process, self._process = self._process, None
-        if process is None:
-            return None
-        process.kill()
-        return process.wait()
+            return self._child.end(connection)
+
+
+def _shutting_down() -> ModelProcessError:
+    return ModelProcessError("the service is shutting down")

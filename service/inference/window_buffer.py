@@ -55,9 +55,6 @@ class WindowBuffer:
         """Raises ValueError if the images of a window have locals, or globals, of several
         lengths."""
         layouts = [_layout(window) for window in windows]
-        size = sum(map(_size, layouts))
-        if os.fstat(self.descriptor).st_size < size:
-            os.ftruncate(self.descriptor, size)
         for window, arrays in zip(windows, self._arrays(layouts), strict=True):
             images = (window.query, *window.gallery)
             np.concatenate([image.locals for image in images], out=arrays.locals)
@@ -78,6 +75,9 @@ class WindowBuffer:
     def _arrays(self, layouts: Sequence[WindowLayout]) -> Iterator[_Arrays]:
         size = sum(map(_size, layouts))
         if self._memory is None or len(self._memory) < size:
+            # The reader finds it long enough.
+            if os.fstat(self.descriptor).st_size < size:
+                os.ftruncate(self.descriptor, size)
             self._memory = mmap.mmap(self.descriptor, 0)
         start = 0
         for layout in layouts:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import subprocess
-import sys
-import threading
 from multiprocessing.connection import Connection
 
 import structlog
@@ -20,6 +16,7 @@ from service.api.errors import (
     UnavailableError,
     UnprocessableError,
 )
+from service.machine.child_process import ChildProcess, ClosedError, NoAnswerError, answer_of
 from service.picture_extraction.messages import (
     Answer,
     Described,
@@ -50,22 +47,19 @@ class ExtractorProcess:
         self._name = name
         self._checkpoints = checkpoints
         self._count = count
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._connection: Connection | None = None
+        self._child = ChildProcess("service.picture_extraction.child")
         self._problem: str | None = None
-        self._closed = False
         self.extractor: ExtractorId | None = None
         """None until it is known."""
 
     def start(self) -> Connection:
         """Raises NoExtractorError if no picture can be extracted here, UnavailableError where
         the process did not start."""
-        if self._problem is None and self._connection is None:
+        if self._problem is None and self._child.connection is None:
             self._problem = self._begin()
-        if self._problem is not None or self._connection is None:
+        if self._problem is not None or self._child.connection is None:
             raise NoExtractorError(f"this service cannot extract pictures: {self._problem}")
-        return self._connection
+        return self._child.connection
 
     def extract(self, picture: bytes, *, thumbnail: bool = False) -> ExtractedPicture:
         """Raises what `start` raises, UnprocessableError and TooLargeError for a picture that
@@ -84,11 +78,7 @@ class ExtractorProcess:
 
     def close(self) -> None:
         """Kills the process."""
-        with self._lock:
-            self._closed = True
-            if self._process is not None:
-                self._process.kill()
-                self._process.wait()
+        self._child.close()
 
     def _begin(self) -> str | None:
         """Starts the process. Returns why there is no extractor, or None."""
@@ -98,7 +88,11 @@ class ExtractorProcess:
             registered(self._name)
         except ExtractorError as error:
             return str(error)
-        answer = self._hear(self._spawn(self._name))
+        try:
+            connection = self._child.start(self._name, str(self._count))
+        except ClosedError:
+            raise _shutting_down() from None
+        answer = self._hear(connection)
         if isinstance(answer, Ready):
             installed = ExtractorId(name=answer.name, version=answer.version)
             if self._checkpoints is None or installed.fits(self._checkpoints):
@@ -111,27 +105,8 @@ class ExtractorProcess:
             )
         else:
             why = answer.why if isinstance(answer, NotInstalled) else "it said nothing"
-        self._end()
+        self._child.end(connection)
         return why
-
-    def _spawn(self, name: str) -> Connection:
-        ours, theirs = multiprocessing.Pipe()
-        command = [sys.executable, "-P", "-m", "service.picture_extraction.child", name]
-        with self._lock, theirs:
-            if self._closed:
-                ours.close()
-                raise UnavailableError("the service is shutting down", code="shutting_down")
-            self._process = subprocess.Popen(  # noqa: S603
-                [*command, str(self._count), str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                # What libraries print is not the service's output.
-                stdout=subprocess.DEVNULL,
-                # Ctrl-C in a terminal drains the service, which still needs it.
-                start_new_session=True,
-            )
-        self._connection = ours
-        return ours
 
     def _ask(self, connection: Connection, picture: Picture) -> Answer:
         try:
@@ -139,33 +114,22 @@ class ExtractorProcess:
         except OSError:
             # The process may have died before. It read nothing of the picture, so a new one gets
             # it.
-            self._end()
+            self._child.end(connection)
             connection = self.start()
             connection.send_bytes(encode(picture))
         return self._hear(connection)
 
     def _hear(self, connection: Connection) -> Answer:
         try:
-            if connection.poll(STUCK_SECONDS):
-                return answer_from(connection.recv_bytes())
-            why = f"no answer for {STUCK_SECONDS:g} seconds"
-        except (EOFError, OSError):
-            why = "it died"
-        code = self._end()
-        if self._closed:
-            raise UnavailableError("the service is shutting down", code="shutting_down")
-        log.error("extractor_process_ended", why=why, exit_code=code)
-        message = "the process that extracts pictures ended; the next picture gets another"
-        raise UnavailableError(message, code="extractor_unavailable", retry_after=5)
+            return answer_from(answer_of(connection, STUCK_SECONDS))
+        except NoAnswerError as error:
+            code = self._child.end(connection)
+            if self._child.closed:
+                raise _shutting_down() from None
+            log.error("extractor_process_ended", why=str(error), exit_code=code)
+            message = "the process that extracts pictures ended; the next picture gets another"
+            raise UnavailableError(message, code="extractor_unavailable", retry_after=5) from None
 
-    def _end(self) -> int | None:
-        """Ends the process. Returns its exit code."""
-        connection, self._connection = self._connection, None
-        with self._lock:
-            process, self._process = self._process, None
-        if connection is not None:
-            connection.close()
-        if process is None:
-            return None
-        process.kill()
-        return process.wait()
+
+def _shutting_down() -> UnavailableError:
+    return UnavailableError("the service is shutting down", code="shutting_down")

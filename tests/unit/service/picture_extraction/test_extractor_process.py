@@ -106,8 +106,8 @@ def test_it_is_closed_whatever_it_does() -> None:
 
 
 def _others(process: ExtractorProcess) -> list[int]:
-    assert process._process is not None
-    return [child for child in children() if child != process._process.pid]
+    assert process._child.pid is not None
+    return [child for child in children() if child != process._child.pid]
 
 
 SERVICE = f"""
@@ -115,7 +115,7 @@ import os, signal
 from service.picture_extraction.extractor_process import ExtractorProcess
 process = ExtractorProcess({EXTRACTOR!r}, None, 9)
 process.start()
-print(process._process.pid, flush=True)
+print(process._child.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
