@@ -26,8 +26,8 @@ from service.watch.metrics import REJECTED
 BODY_SECONDS = 60
 JSON = "application/json"
 _INLINE_BYTES = 1 << 16
-"""A body of this size is parsed in less than a millisecond, and a thread takes a part of one to
-begin and to end."""
+"""Bodies up to this size take a few milliseconds at most, and usually less than one; a thread takes
+a part of one to begin and to end."""
 _SMALL_BYTES = 1 << 20
 _GZIP = 31
 """zlib's name for it."""

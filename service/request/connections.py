@@ -48,9 +48,7 @@ class BoundedConnection(EarlyRefusals):
         self._answer_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        full = len(self.connections) >= self._max_connections
-        if full:
-            full = not self._close_longest_waiting()
+        full = len(self.connections) >= self._max_connections and not self._close_longest_waiting()
         super().connection_made(transport)
         self._waiting[self] = None
         if full:

@@ -82,6 +82,17 @@ async def started(
         worker.close()
 
 
+@asynccontextmanager
+async def stopped_process(folder: Path) -> AsyncIterator[tuple[ModelProcess, int, Batcher]]:
+    """A model in a process of its own, which computes nothing yet; its number; a batcher of it."""
+    load_tiny(folder)
+    with ModelProcess(folder / "tiny.safetensors", "cpu", "float32") as process:
+        (child,) = children(os.getpid(), str(folder))
+        os.kill(child, signal.SIGSTOP)
+        async with started(Worker(process)) as batcher:
+            yield process, child, batcher
+
+
 def job(
     model: LoadedModel | ModelInfo, images: int, seed: int = 0, deadline: float = math.inf
 ) -> Job:
@@ -226,47 +237,39 @@ async def test_who_would_be_late_is_refused_at_once(model: LoadedModel) -> None:
 
 @in_a_loop
 async def test_the_worker_has_the_next_batch_before_the_device_is_free(tmp_path: Path) -> None:
-    load_tiny(tmp_path)
-    with ModelProcess(tmp_path / "tiny.safetensors", "cpu", "float32") as process:
-        (child,) = children(os.getpid(), str(tmp_path))
-        async with started(Worker(process)) as batcher:
-            os.kill(child, signal.SIGSTOP)
-            first = asyncio.ensure_future(ask(batcher, job(process.info, 3)))
-            while not batcher._passes:  # noqa: ASYNC110 - as below
-                await asyncio.sleep(0.01)
-            others = [asyncio.ensure_future(ask(batcher, job(process.info, 4))) for _ in range(5)]
-            await asyncio.sleep(0.1)
-            # The second batch has what had come when it was taken, the third what comes later.
-            assert len(batcher._passes) == 2
-            last = asyncio.ensure_future(ask(batcher, job(process.info, 5)))
-            await asyncio.sleep(0.1)
-            assert len(batcher._passes) == 2
-            os.kill(child, signal.SIGCONT)
-            jobs = await asyncio.gather(first, *others, last)
-            assert [len(one.result()[0]) for one in jobs] == [3, 4, 4, 4, 4, 4, 5]
-            # A pass begins when the one before it ends: no time counts twice.
-            assert all(0 < one.seconds < 10 for one in jobs)
-            assert batcher._passes == []
+    async with stopped_process(tmp_path) as (process, child, batcher):
+        first = asyncio.ensure_future(ask(batcher, job(process.info, 3)))
+        while not batcher._passes:  # noqa: ASYNC110 - as below
+            await asyncio.sleep(0.01)
+        others = [asyncio.ensure_future(ask(batcher, job(process.info, 4))) for _ in range(5)]
+        await asyncio.sleep(0.1)
+        # The second batch has what had come when it was taken, the third what comes later.
+        assert len(batcher._passes) == 2
+        last = asyncio.ensure_future(ask(batcher, job(process.info, 5)))
+        await asyncio.sleep(0.1)
+        assert len(batcher._passes) == 2
+        os.kill(child, signal.SIGCONT)
+        jobs = await asyncio.gather(first, *others, last)
+        assert [len(one.result()[0]) for one in jobs] == [3, 4, 4, 4, 4, 4, 5]
+        # A pass begins when the one before it ends: no time counts twice.
+        assert all(0 < one.seconds < 10 for one in jobs)
+        assert batcher._passes == []
 
 
 @in_a_loop
 async def test_a_model_that_dies_fails_its_passes_and_comes_back(tmp_path: Path) -> None:
-    load_tiny(tmp_path)
-    with ModelProcess(tmp_path / "tiny.safetensors", "cpu", "float32") as process:
-        (child,) = children(os.getpid(), str(tmp_path))
-        async with started(Worker(process)) as batcher:
-            os.kill(child, signal.SIGSTOP)
-            tasks = []
-            for passes in (1, 2):
-                tasks.append(asyncio.ensure_future(ask(batcher, job(process.info, 4))))
-                while len(batcher._passes) < passes:  # noqa: ASYNC110 - as below
-                    await asyncio.sleep(0.01)
-            os.kill(child, signal.SIGKILL)
-            answers = await asyncio.gather(*tasks, return_exceptions=True)
-            assert all(isinstance(answer, Job | ApiError) for answer in answers)
-            while batcher.problem is not None:  # noqa: ASYNC110 - that it is polled is the point
-                await asyncio.sleep(0.05)
-            await ask(batcher, job(process.info, 4))
+    async with stopped_process(tmp_path) as (process, child, batcher):
+        tasks = []
+        for passes in (1, 2):
+            tasks.append(asyncio.ensure_future(ask(batcher, job(process.info, 4))))
+            while len(batcher._passes) < passes:  # noqa: ASYNC110 - as below
+                await asyncio.sleep(0.01)
+        os.kill(child, signal.SIGKILL)
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(answer, Job | ApiError) for answer in answers)
+        while batcher.problem is not None:  # noqa: ASYNC110 - that it is polled is the point
+            await asyncio.sleep(0.05)
+        await ask(batcher, job(process.info, 4))
 
 
 @in_a_loop
