@@ -7,6 +7,7 @@ import dataclasses
 import math
 import os
 import signal
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -254,6 +255,38 @@ async def test_the_worker_has_the_next_batch_before_the_device_is_free(tmp_path:
         # A pass begins when the one before it ends: no time counts twice.
         assert all(0 < one.seconds < 10 for one in jobs)
         assert batcher._passes == []
+
+
+@in_a_loop
+async def test_answers_that_overtake_each_other_count_in_the_order_of_their_passes(
+    model: LoadedModel,
+) -> None:
+    class Overtaking:
+        """The first pass is answered once the second one is."""
+
+        passes_at_once = 2
+        info = model.info
+        calls = 0
+        second_answered = threading.Event()
+
+        def score(self, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
+            self.calls += 1
+            first = self.calls == 1
+            if first:
+                self.second_answered.wait(10)
+                time.sleep(0.05)
+            scores = model.score(windows)
+            if not first:
+                self.second_answered.set()
+            return scores
+
+    async with started(Worker(Overtaking())) as batcher:
+        first = asyncio.ensure_future(ask(batcher, job(model, 4)))
+        while not batcher._passes:  # noqa: ASYNC110 - as below
+            await asyncio.sleep(0.01)
+        jobs = await asyncio.gather(first, ask(batcher, job(model, 3)))
+        assert all(0 < one.seconds < 10 for one in jobs)
+        assert 0 < batcher._pace.factor(time.monotonic()) < 1e4
 
 
 @in_a_loop
